@@ -1,0 +1,3 @@
+"""dpbatch: batch restoration of Canon Dual Pixel RAW photos."""
+
+__version__ = "0.1.0"

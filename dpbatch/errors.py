@@ -1,0 +1,78 @@
+"""The whole tree of exceptions. A message names the file, what was found, what was expected, what to do.
+
+DpbatchError
+    SettingsError              wrong usage or settings                          exit code 2
+    AbortError                 nothing could run, or the run had to stop        exit code 3
+    PhotoError                 this one photo cannot be done; the batch goes on exit code 1
+        NotDualPixelError      an ordinary raw: counted as skipped, not as failed
+        UnreadableError        missing, empty, no permission, not a known format
+        DamagedError           a known format whose content is broken or inconsistent
+        PairMismatchError      two files that should be a left/right pair do not fit each other
+        OutputError            the result could not be written
+            DiskFullError      no space left where the result goes
+        WorkerCrashError       the process that worked on the photo died
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DpbatchError(Exception):
+    """Base of everything that dpbatch raises on purpose."""
+
+
+class SettingsError(DpbatchError):
+    """Wrong usage or settings."""
+
+
+class AbortError(DpbatchError):
+    """Nothing could run, or the run had to stop."""
+
+
+class PhotoError(DpbatchError):
+    """This one photo cannot be done. `code` is stable and goes into the journal."""
+
+    code: ClassVar[str] = "photo-error"
+
+
+class NotDualPixelError(PhotoError):
+    """A readable raw file without a second frame; `run` counts it as skipped."""
+
+    code = "not-dual-pixel"
+
+
+class UnreadableError(PhotoError):
+    """Missing, empty, not permitted, or not a format that dpbatch reads."""
+
+    code = "unreadable"
+
+
+class DamagedError(PhotoError):
+    """The format is known, its content is broken or contradicts itself."""
+
+    code = "damaged"
+
+
+class PairMismatchError(PhotoError):
+    """Two files that should be a left/right pair do not fit each other."""
+
+    code = "pair-mismatch"
+
+
+class OutputError(PhotoError):
+    """The result could not be written."""
+
+    code = "output"
+
+
+class DiskFullError(OutputError):
+    """No space is left where the result goes."""
+
+    code = "disk-full"
+
+
+class WorkerCrashError(PhotoError):
+    """The process that worked on the photo died (a crash in native code, or it was killed)."""
+
+    code = "worker-crash"

@@ -1,0 +1,1 @@
+"""The LDP model library: blur maps and networks for dual-pixel deblurring."""
