@@ -1,0 +1,318 @@
+"""Dual Pixel RAW files through LibRaw; the only file that imports rawpy.
+
+LibRaw writes warnings about damaged files to the C library's stderr. That stream belongs to the
+whole process, so nothing here redirects it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rawpy
+
+from dpbatch.errors import DamagedError, NotDualPixelError, UnreadableError
+from dpbatch.raw.checks import (
+    Area,
+    Blacks,
+    Cfa,
+    MaskedLevel,
+    Mosaic,
+    check_pair,
+    measure_masked_level,
+)
+from dpbatch.raw.container import Container, probe
+
+DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
+
+_PEDESTAL = 8192
+"""Of 65535: room for noise below black and for colours outside sRGB. One signal range is left for
+the rest, which at 14 bits is still several steps a DN."""
+_FULL_SCALE = 65535
+_BLACK_TOLERANCE_DN = 16.0
+_EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+"""LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
+
+
+@dataclass(frozen=True)
+class RawPair:
+    """Both raw frames of a photo and what is needed to split them.
+
+    composite, photodiode: (H, W) uint16, whole mosaics with their masked borders, black included.
+    cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the cells at even and odd rows and
+        columns of the whole mosaic.
+    composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
+        masked columns; LibRaw's figure where the columns tell nothing.
+    white_level: DN, black included, from which on a sample is clipped.
+    active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
+    camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
+    orientation: EXIF orientation, 1 to 8.
+    notes: what a user may want to know, such as black levels that LibRaw sees differently.
+    """
+
+    composite: Mosaic
+    photodiode: Mosaic
+    cfa: Cfa
+    composite_black: Blacks
+    photodiode_black: Blacks
+    white_level: int
+    active: Area
+    camera_wb: npt.NDArray[np.float64]
+    orientation: int
+    make: str
+    model: str
+    notes: tuple[str, ...] = ()
+
+
+class DualRaw:
+    """An opened Dual Pixel RAW file; made by `open_dual`."""
+
+    def __init__(self, pair: RawPair, raw: rawpy.RawPy) -> None:
+        self.pair = pair
+        self._raw = raw
+
+    def render(
+        self, signal: npt.NDArray[np.floating], *, demosaic: str = "ahd", bright: float = 2.0
+    ) -> npt.NDArray[np.float32]:
+        """Develop a mosaic with this photo's white balance and colour matrix.
+
+        signal: (H, W) float or integer, the whole mosaic, DN above black, signed. Borders outside
+            the active area do not matter.
+        bright: gain on top; 2 makes half the composite's light as bright as the composite.
+
+        Returns the active area, (h, w, 3) float32, linear light, sRGB primaries, not rotated. White
+        is 1 and the upper limit: every sample is clipped where the balanced, brightened channel is
+        white, before the colours are mixed, so that clipped highlights come out neutral. Negative
+        values (noise below black, colours outside sRGB) are kept down to -1/7.
+
+        LibRaw works on unsigned 16 bits, so the balanced signal rides on a neutral pedestal, which
+        demosaicing and the colour matrix leave as it is and which is taken off again.
+        Raises ValueError for an unknown demosaic or another shape.
+        """
+        pair = self.pair
+        if demosaic not in DEMOSAICS:
+            raise ValueError(f"demosaic {demosaic!r}; known: {', '.join(DEMOSAICS)}")
+        if signal.shape != pair.composite.shape:
+            raise ValueError(f"signal is {signal.shape}, the mosaic {pair.composite.shape}")
+        self._load(signal, bright)
+        developed = self._raw.postprocess(
+            demosaic_algorithm=rawpy.DemosaicAlgorithm[demosaic.upper()],
+            user_wb=[1.0, 1.0, 1.0, 1.0],
+            user_black=0,
+            user_cblack=[0, 0, 0, 0],
+            user_sat=_FULL_SCALE,
+            no_auto_bright=True,
+            adjust_maximum_thr=0.0,
+            gamma=(1, 1),
+            output_bps=16,
+            output_color=rawpy.ColorSpace.sRGB,
+            user_flip=0,
+        )
+        top, left, height, width = pair.active
+        top -= self._raw.sizes.top_margin
+        left -= self._raw.sizes.left_margin
+        view = developed[top : top + height, left : left + width].astype(np.float32)
+        view -= _PEDESTAL
+        view /= _FULL_SCALE - _PEDESTAL
+        return view
+
+    def _load(self, signal: npt.NDArray[np.floating], bright: float) -> None:
+        """Put the white-balanced signal and the pedestal into LibRaw's mosaic."""
+        pair = self.pair
+        gains = pair.camera_wb / pair.camera_wb.min()
+        white_dn = (pair.white_level - pair.composite_black.max()) / bright
+        mosaic = self._raw.raw_image
+        for row, column in np.ndindex(2, 2):
+            gain = (_FULL_SCALE - _PEDESTAL) * gains[pair.cfa[row, column]] / white_dn
+            cells = signal[row::2, column::2].astype(np.float32)
+            cells *= np.float32(gain)
+            cells += np.float32(_PEDESTAL + 0.5)
+            mosaic[row::2, column::2] = np.clip(cells, 0, _FULL_SCALE, out=cells)
+
+
+@contextmanager
+def open_dual(path: Path) -> Iterator[DualRaw]:
+    """Open a Dual Pixel RAW file, decode both frames and check that they fit each other.
+
+    Raises NotDualPixelError for an ordinary raw; UnreadableError for a file that is missing, empty,
+    not permitted or no Canon raw; DamagedError when it does not decode or when the frames cannot
+    be a composite and one of its photodiodes.
+    """
+    container = probe(path)
+    if not container.is_dual_pixel:
+        raise NotDualPixelError(
+            f"{path.name}: {container.raw_frames} raw frame, expected 2; "
+            "switch on Dual Pixel RAW in the camera"
+        )
+    with _decoded(path, 1) as raw:
+        second = _Frame.of(raw)
+    with _decoded(path, 0) as raw:
+        pair = _pair(_Frame.of(raw), second, path.name, container)
+        del second
+        yield DualRaw(pair, raw)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One decoded frame with what LibRaw says about it; nothing in it belongs to LibRaw."""
+
+    mosaic: Mosaic
+    cfa: Cfa
+    black: Blacks
+    white_level: int
+    visible: Area
+    active: Area
+    camera_wb: npt.NDArray[np.float64]
+    flip: int
+
+    @classmethod
+    def of(cls, raw: rawpy.RawPy) -> _Frame:
+        sizes = raw.sizes
+        visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
+        return cls(
+            mosaic=raw.raw_image.copy(),
+            cfa=_cfa_of_mosaic(raw, visible),
+            black=np.array(raw.black_level_per_channel, np.float64),
+            white_level=int(raw.white_level),
+            visible=visible,
+            active=_active_area(sizes, visible),
+            camera_wb=_camera_wb(raw),
+            flip=sizes.flip,
+        )
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], Area, list[list[int]]]:
+        return self.mosaic.shape, self.visible, self.cfa.tolist()
+
+
+@contextmanager
+def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
+    """The raw file with one of its frames unpacked.
+
+    `rawpy.imread(shot_select=1)` would return frame 0: LibRaw chooses the frame while it opens the
+    file, so the choice comes first.
+    """
+    raw = rawpy.RawPy()
+    try:
+        raw.set_unpack_params(shot_select=shot)
+        try:
+            raw.open_file(str(path))
+            raw.unpack()
+        except rawpy.LibRawRequestForNonexistentImageError as error:
+            raise DamagedError(
+                f"{path.name}: the file lists two raw frames, LibRaw finds one of the larger size; "
+                "they are no pair"
+            ) from error
+        except rawpy.LibRawUnsufficientMemoryError as error:
+            raise UnreadableError(
+                f"{path.name}: not enough memory to decode raw frame {shot}"
+            ) from error
+        except rawpy.LibRawError as error:
+            raise DamagedError(
+                f"{path.name}: raw frame {shot} does not decode ({_reason(error)}); "
+                "copy the file from the card again"
+            ) from error
+        if raw.raw_type != rawpy.RawType.Flat or raw.raw_pattern is None:
+            raise DamagedError(f"{path.name}: raw frame {shot} is no Bayer mosaic")
+        yield raw
+    finally:
+        raw.close()
+
+
+def _reason(error: rawpy.LibRawError) -> str:
+    text = error.args[0] if error.args else type(error).__name__
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+
+
+def _cfa_of_mosaic(raw: rawpy.RawPy, visible: Area) -> Cfa:
+    """LibRaw's 2x2 pattern starts at the visible area; turned to start at the mosaic's origin."""
+    pattern = np.asarray(raw.raw_pattern, np.int8)
+    return np.roll(pattern, (visible[0] % 2, visible[1] % 2), axis=(0, 1))
+
+
+def _active_area(sizes: rawpy.ImageSizes, visible: Area) -> Area:
+    """Canon's own crop within the visible area, whole 2x2 cells; the visible area without one."""
+    top, left, height, width = visible
+    bottom, right = top + height, left + width
+    if sizes.crop_width and sizes.crop_height:
+        bottom = min(bottom, sizes.crop_top_margin + sizes.crop_height)
+        right = min(right, sizes.crop_left_margin + sizes.crop_width)
+        top, left = max(top, sizes.crop_top_margin), max(left, sizes.crop_left_margin)
+    return top, left, (bottom - top) // 2 * 2, (right - left) // 2 * 2
+
+
+def _pair(first: _Frame, second: _Frame, name: str, container: Container) -> RawPair:
+    if first.layout != second.layout:
+        raise DamagedError(
+            f"{name}: the raw frames are laid out {first.layout} and {second.layout}, "
+            "expected alike"
+        )
+    if min(first.active[2:]) < 2:
+        raise DamagedError(f"{name}: the picture area {first.active} is empty")
+    composite_black, composite_noise_dn, notes = _black(first, "composite")
+    photodiode_black, photodiode_noise_dn, more_notes = _black(second, "photodiode")
+    white_level = first.white_level
+    if not composite_black.max() < white_level:
+        raise DamagedError(f"{name}: black {composite_black} is not below white {white_level}")
+    check_pair(
+        first.mosaic,
+        second.mosaic,
+        cfa=first.cfa,
+        composite_black=composite_black,
+        photodiode_black=photodiode_black,
+        white_level=white_level,
+        noise_dn=float(np.hypot(composite_noise_dn, photodiode_noise_dn)),
+        active=first.active,
+        name=name,
+    )
+    return RawPair(
+        composite=first.mosaic,
+        photodiode=second.mosaic,
+        cfa=first.cfa,
+        composite_black=composite_black,
+        photodiode_black=photodiode_black,
+        white_level=white_level,
+        active=first.active,
+        camera_wb=first.camera_wb,
+        orientation=_EXIF_ORIENTATION.get(first.flip, 1),
+        make=container.make,
+        model=container.model,
+        notes=notes + more_notes,
+    )
+
+
+def _black(frame: _Frame, which: str) -> tuple[Blacks, float, tuple[str, ...]]:
+    """Black per colour index, its noise in DN, and a note where LibRaw's figure is another one.
+
+    The frame's own masked columns win: for several cameras, and for the second frame above all,
+    LibRaw only repeats what the MakerNote says about the composite.
+    """
+    masked: MaskedLevel | None = measure_masked_level(frame.mosaic, frame.cfa, frame.visible)
+    if masked is None:
+        note = f"{which} black: no usable masked columns, LibRaw's {_whole(frame.black)} taken"
+        return frame.black, 0.0, (note,)
+    if np.abs(masked.black - frame.black).max() <= _BLACK_TOLERANCE_DN:
+        return masked.black, masked.noise_dn, ()
+    note = (
+        f"{which} black: {_whole(masked.black)} measured on the masked columns and taken, "
+        f"LibRaw says {_whole(frame.black)}"
+    )
+    return masked.black, masked.noise_dn, (note,)
+
+
+def _whole(levels: Blacks) -> str:
+    return "/".join(f"{level:.0f}" for level in levels)
+
+
+def _camera_wb(raw: rawpy.RawPy) -> npt.NDArray[np.float64]:
+    """As-shot gains per colour index; LibRaw's daylight ones where the file has none."""
+    gains = np.array(raw.camera_whitebalance, np.float64)
+    if not (gains[:3] > 0).all():
+        gains = np.array(raw.daylight_whitebalance, np.float64)
+    if gains[3] <= 0:
+        gains[3] = gains[1]
+    return gains
