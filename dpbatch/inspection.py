@@ -1,0 +1,247 @@
+"""What a raw file holds: `dpbatch inspect`."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import exifread
+import numpy as np
+
+from dpbatch.errors import DamagedError, UnreadableError
+from dpbatch.raw.container import probe
+from dpbatch.raw.reader import RawPair, open_dual
+from dpbatch.raw.splitter import CFA_POSITIONS
+
+# The composite's signal from which a photodiode's share of it means something.
+_SIGNAL_DN = 200.0
+
+# Our word for a tag, and the names that exifread and exiv2 have for it, the better one first.
+_EXIFREAD_NAMES = {
+    "make": ("Image Make",),
+    "model": ("Image Model",),
+    "lens": ("EXIF LensModel", "MakerNote LensModel", "MakerNote LensType"),
+    "serial": ("EXIF BodySerialNumber", "MakerNote SerialNumber"),
+    "exposure": ("EXIF ExposureTime",),
+    "aperture": ("EXIF FNumber",),
+    "iso": ("EXIF ISOSpeedRatings",),
+    "focal_length": ("EXIF FocalLength",),
+    "taken": ("EXIF DateTimeOriginal",),
+}
+_EXIV2_NAMES = {
+    "make": ("Exif.Image.Make",),
+    "model": ("Exif.Image.Model",),
+    "lens": ("Exif.Photo.LensModel", "Exif.Canon.LensModel", "Exif.CanonCs.LensType"),
+    "serial": ("Exif.Photo.BodySerialNumber", "Exif.Canon.SerialNumber"),
+    "exposure": ("Exif.Photo.ExposureTime",),
+    "aperture": ("Exif.Photo.FNumber",),
+    "iso": ("Exif.Photo.ISOSpeedRatings",),
+    "focal_length": ("Exif.Photo.FocalLength",),
+    "taken": ("Exif.Photo.DateTimeOriginal",),
+}
+_QUALITY = "Exif.CanonCs.Quality"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What the camera wrote about the photo, as text; empty where it wrote nothing readable."""
+
+    make: str = ""
+    model: str = ""
+    lens: str = ""
+    serial: str = ""
+    exposure: str = ""
+    aperture: str = ""
+    iso: str = ""
+    focal_length: str = ""
+    taken: str = ""
+
+    @property
+    def name(self) -> str:
+        """Make and model; Canon's models begin with the make."""
+        own_name = self.model.startswith(self.make)
+        return self.model if own_name else f"{self.make} {self.model}".strip()
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What was measured on the two frames of a dual-pixel raw.
+
+    size, active_size: (width, height) in photosites. active_origin: (left, top) of the active area.
+    composite_black, photodiode_black: DN of each colour index. white_level: DN, black included.
+    composite_clipped, photodiode_clipped: the share of the active area's samples, in [0, 1].
+    photodiode_share: the median of photodiode / composite above black, near 0.5, over the samples
+    that have signal and are not clipped; None where there are none. orientation: EXIF, 1 to 8.
+    """
+
+    size: tuple[int, int]
+    active_size: tuple[int, int]
+    active_origin: tuple[int, int]
+    composite_black: tuple[float, ...]
+    photodiode_black: tuple[float, ...]
+    white_level: float
+    composite_clipped: float
+    photodiode_clipped: float
+    photodiode_share: float | None
+    orientation: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """format: cr2, cr3 or crw. frames: None for an ordinary raw. notes: what else to know."""
+
+    file: str
+    format: str
+    is_dual_pixel: bool
+    camera: Camera
+    frames: Frames | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """A table of two columns for people; lines without a value are left out."""
+        lines = [
+            ("file", self.file),
+            ("dual pixel", "yes" if self.is_dual_pixel else "no: one raw frame"),
+            ("camera", self.camera.name),
+            *(
+                (name.replace("_", " "), value)
+                for name, value in list(asdict(self.camera).items())[2:]
+            ),
+        ]
+        if self.frames is not None:
+            lines += _frame_lines(self.frames)
+        lines += [("note", note) for note in self.notes]
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines if value)
+
+
+def inspect(path: Path) -> Inspection:
+    """Describe a Canon raw file; one with two frames is decoded and measured.
+
+    Errors: UnreadableError and DamagedError, as the reader raises them. Metadata that cannot be
+    read is a note.
+    """
+    container = probe(path)
+    notes: list[str] = []
+    camera, quality = Camera(container.make, container.model), ""
+    try:
+        camera, quality = _read_camera(path, container.format)
+    except (UnreadableError, DamagedError) as error:
+        notes.append(str(error))
+    frames = None
+    if container.is_dual_pixel:
+        with open_dual(path) as dual:
+            frames = measure_frames(dual.pair)
+            notes += dual.pair.notes
+        if container.format == "cr3" and quality != "RAW":
+            told = (
+                "this is lossy C-RAW" if quality == "CRAW" else "whether this is lossy is not known"
+            )
+            notes.append(f"{told}: left + right may be only nearly the composite")
+    return Inspection(
+        path.name, container.format, container.is_dual_pixel, camera, frames, tuple(notes)
+    )
+
+
+def measure_frames(pair: RawPair) -> Frames:
+    """The levels, clipped shares and balance of two decoded frames."""
+    top, left, height, width = pair.active
+    area = (slice(top, top + height), slice(left, left + width))
+    photodiode_shares = []
+    for row, column in CFA_POSITIONS:
+        color = pair.cfa[(top + row) % 2, (left + column) % 2]
+        composite = pair.composite[area][row::2, column::2]
+        photodiode = pair.photodiode[area][row::2, column::2]
+        composite_dn = composite - np.float32(pair.composite_black[color])
+        photodiode_dn = photodiode - np.float32(pair.photodiode_black[color])
+        usable = (composite_dn > _SIGNAL_DN) & (composite < pair.white_level)
+        usable &= photodiode < pair.white_level
+        photodiode_shares.append(photodiode_dn[usable] / composite_dn[usable])
+    shares = np.concatenate(photodiode_shares)
+    return Frames(
+        size=(pair.composite.shape[1], pair.composite.shape[0]),
+        active_size=(width, height),
+        active_origin=(left, top),
+        composite_black=tuple(round(float(black), 2) for black in pair.composite_black),
+        photodiode_black=tuple(round(float(black), 2) for black in pair.photodiode_black),
+        white_level=float(pair.white_level),
+        composite_clipped=float(np.mean(pair.composite[area] >= pair.white_level)),
+        photodiode_clipped=float(np.mean(pair.photodiode[area] >= pair.white_level)),
+        photodiode_share=round(float(np.median(shares)), 4) if shares.size else None,
+        orientation=pair.orientation,
+    )
+
+
+def _frame_lines(frames: Frames) -> list[tuple[str, str]]:
+    def levels(black: tuple[float, ...]) -> str:
+        return " ".join(f"{level:g}" for level in black)
+
+    share = frames.photodiode_share
+    return [
+        ("frame size", "{} x {}".format(*frames.size)),
+        ("active area", "{} x {} at {}, {}".format(*frames.active_size, *frames.active_origin)),
+        ("orientation", str(frames.orientation)),
+        ("composite black", levels(frames.composite_black)),
+        ("photodiode black", levels(frames.photodiode_black)),
+        ("white level", f"{frames.white_level:g}"),
+        ("composite clipped", f"{frames.composite_clipped:.3%}"),
+        ("photodiode clipped", f"{frames.photodiode_clipped:.3%}"),
+        (
+            "photodiode / composite",
+            "no usable signal" if share is None else f"{share:.3f} (median)",
+        ),
+    ]
+
+
+def _read_camera(path: Path, container_format: str) -> tuple[Camera, str]:
+    """The camera's tags and Canon's word for the quality ("RAW", "CRAW"; empty for a CR2)."""
+    if container_format == "cr2":
+        return _camera(_read_cr2_tags(path), _EXIFREAD_NAMES), ""
+    from dpbatch.output.metadata import read_tags  # exiv2, needed only where exifread cannot read
+
+    tags = read_tags(path)
+    return _camera(tags, _EXIV2_NAMES), tags.get(_QUALITY, "")
+
+
+def _read_cr2_tags(path: Path) -> dict[str, str]:
+    logging.getLogger("exifread").setLevel(logging.ERROR)  # it warns of each tag it does not know
+    try:
+        with path.open("rb") as file:
+            tags = exifread.process_file(file, extract_thumbnail=False)
+    except OSError as error:
+        raise UnreadableError(f"{path.name}: {error.strerror or error}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
+        raise DamagedError(f"{path.name}: metadata not readable ({error})") from error
+    text = {name: str(tag).strip() for name, tag in tags.items()}
+    for name, form in (
+        ("EXIF ExposureTime", "{} s"),
+        ("EXIF FNumber", "f/{}"),
+        ("EXIF FocalLength", "{} mm"),
+    ):
+        if name in text:
+            text[name] = form.format(_short_number(text[name]))
+    return text
+
+
+def _short_number(ratio: str) -> str:
+    """ "14/5" as 2.8; an exposure time such as 1/125 stays."""
+    above, _, below = ratio.partition("/")
+    if above == "1" or not (above.isdigit() and below.isdigit() and int(below)):
+        return ratio
+    return f"{int(above) / int(below):.3g}"
+
+
+def _camera(tags: dict[str, str], names: dict[str, tuple[str, ...]]) -> Camera:
+    def first(word: str) -> str:
+        return next((tags[name] for name in names[word] if tags.get(name, "n/a") != "n/a"), "")
+
+    found = {word: first(word) for word in names}
+    if found["aperture"].startswith("F"):
+        found["aperture"] = f"f/{found['aperture'][1:]}"
+    return Camera(**found)

@@ -1,0 +1,115 @@
+"""The blur map beside the picture, as 16-bit grey TIFF of the photo's full size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dpbatch.errors import OutputError
+from dpbatch.output.atomic import atomic_file
+from dpbatch.output.color import apply_orientation
+from dpbatch.output.images import encode_tiff
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, write_with_metadata
+from ldp.types import BlurMap, Plane
+
+DISPARITY_OFFSET = 32768
+_FINEST_DISPARITY_SCALE = 256.0
+
+
+def write_layers(
+    target_stem: Path,
+    blur_map: BlurMap,
+    orientation: int,
+    size: tuple[int, int],
+    which: Collection[str],
+    note: ProcessingNote,
+) -> tuple[Path, ...]:
+    """Write STEM.blur.tif and STEM.disparity.tif, as far as `which` names them, upright.
+
+    target_stem: the picture's path without its suffix. size: (height, width) of the views, in the
+    sensor's orientation; orientation: the EXIF tag that turns them upright.
+
+    blur: amount in [0, 1] as 0..65535.
+    disparity: disparity_px = (value - offset) / scale, x_left - x_right along the sensor's x in
+        pixels of the full-size view, near of the focus plane positive; turning the picture upright
+        does not change it. offset is 32768; scale is 256 where that holds all values, and 128, 64
+        and so on where they reach 128 px and more. Both stand in the TIFF's ImageDescription (JSON)
+        and in the XMP (dpbatch:DisparityOffset, dpbatch:DisparityScale).
+
+    Returns the paths written. Raises OutputError or DiskFullError; a file is written whole or not.
+    """
+    written = []
+    description: dict[str, str | float]
+    for layer in which:
+        if layer == "blur":
+            values = quantise_amount(blur_map.amount)
+            description = {"layer": "blur", "formula": "amount = value / 65535"}
+            properties = {"Layer": "blur"}
+        elif blur_map.disparity_px is None:
+            raise OutputError(
+                f"{target_stem}: this blur estimator knows no signed disparity; leave the layer "
+                "'disparity' out"
+            )
+        else:
+            scale = disparity_scale(blur_map.disparity_px)
+            values = quantise_disparity(blur_map.disparity_px, scale)
+            description = {
+                "layer": "disparity",
+                "formula": "disparity_px = (value - offset) / scale",
+                "offset": DISPARITY_OFFSET,
+                "scale": scale,
+            }
+            properties = {
+                "Layer": "disparity",
+                "DisparityOffset": str(DISPARITY_OFFSET),
+                "DisparityScale": f"{scale:g}",
+            }
+        path = target_stem.with_name(f"{target_stem.name}.{layer}.tif")
+        upright = apply_orientation(_enlarge(values, size), orientation)
+        encoded = encode_tiff(upright, None, description=json.dumps(description))
+        height, width = upright.shape
+        with atomic_file(path) as temporary:
+            write_with_metadata(
+                temporary,
+                encoded,
+                PhotoMetadata(),
+                note,
+                width=width,
+                height=height,
+                properties=properties,
+            )
+        written.append(path)
+    return tuple(written)
+
+
+def quantise_amount(amount: Plane) -> npt.NDArray[np.uint16]:
+    """amount: float32, [0, 1] (what lies outside is clipped), to 0..65535."""
+    return np.rint(amount.clip(0, 1) * np.float32(65535)).astype(np.uint16)
+
+
+def quantise_disparity(disparity_px: Plane, scale: float) -> npt.NDArray[np.uint16]:
+    """Signed float32 px to 32768 + px * scale."""
+    steps: Plane = np.rint(disparity_px * np.float32(scale))
+    return (steps + np.float32(DISPARITY_OFFSET)).clip(0, 65535).astype(np.uint16)
+
+
+def disparity_scale(disparity_px: Plane) -> float:
+    """Steps a px: 256, halved until the largest disparity fits beside the offset."""
+    largest_px = float(np.abs(disparity_px).max())
+    scale = _FINEST_DISPARITY_SCALE
+    while largest_px * scale > 32767:
+        scale /= 2
+    return scale
+
+
+def _enlarge(values: npt.NDArray[np.uint16], size: tuple[int, int]) -> npt.NDArray[np.uint16]:
+    """To (height, width). In 16-bit steps, not floats: half the memory, off by a step at most."""
+    height, width = size
+    enlarged: npt.NDArray[np.uint16] = np.empty(size, np.uint16)
+    cv2.resize(values, (width, height), dst=enlarged, interpolation=cv2.INTER_LINEAR)
+    return enlarged

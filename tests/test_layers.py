@@ -1,0 +1,111 @@
+"""The layers: full size, upright, and the signed disparity readable from the file alone."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from dpbatch.errors import DiskFullError, OutputError
+from dpbatch.output.color import apply_orientation
+from dpbatch.output.layers import disparity_scale, write_layers
+from dpbatch.output.metadata import ProcessingNote, read_tags
+from ldp.types import BlurMap
+
+NOTE = ProcessingNote(version="0.1.0", source="IMG_1.CR2")
+SIZE = (60, 90)
+
+
+def blur_map(largest_px: float = 20.0, size: tuple[int, int] = SIZE) -> BlurMap:
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    ramp = (x + 0.3 * y) / (size[1] + 0.3 * size[0])
+    return BlurMap(amount=ramp, disparity_px=(2 * ramp - 1) * np.float32(largest_px))
+
+
+def read(path: Path) -> tuple[npt.NDArray[np.uint16], dict[str, float]]:
+    with tifffile.TiffFile(path) as tiff:
+        (page,) = tiff.pages
+        assert page.dtype == np.uint16
+        return page.asarray(), json.loads(page.description)
+
+
+@pytest.mark.parametrize("largest_px", [0.0, 20.0, 127.9, 128.1, 400.0])
+def test_disparity_is_within_one_step_by_the_file_s_own_formula(
+    tmp_path: Path, largest_px: float
+) -> None:
+    truth = blur_map(largest_px)
+    (path,) = write_layers(tmp_path / "IMG_1", truth, 1, SIZE, ["disparity"], NOTE)
+    values, description = read(path)
+    disparity_px = (values.astype(np.float64) - description["offset"]) / description["scale"]
+    assert np.abs(disparity_px - truth.disparity_px).max() <= 1 / description["scale"]
+    tags = read_tags(path)
+    assert float(tags["Xmp.dpbatch.DisparityScale"]) == description["scale"]
+    assert float(tags["Xmp.dpbatch.DisparityOffset"]) == description["offset"] == 32768
+
+
+def test_scale_is_the_finest_that_holds_the_range() -> None:
+    for largest_px, scale in ((0.0, 256), (127.9, 256), (128.1, 128), (-300.0, 64)):
+        assert disparity_scale(np.full((2, 2), largest_px, np.float32)) == scale
+
+
+def test_amount_spans_the_16_bits(tmp_path: Path) -> None:
+    amount = np.array([[0.0, 1.0, 0.5, 1.2, -0.1]], np.float32)
+    (path,) = write_layers(tmp_path / "a", BlurMap(amount), 1, (1, 5), ["blur"], NOTE)
+    assert read(path)[0].tolist() == [[0, 65535, 32768, 65535, 0]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_layers_are_upright_and_keep_their_sign(tmp_path: Path, orientation: int) -> None:
+    stored = blur_map()
+    paths = write_layers(tmp_path / "IMG_1", stored, orientation, SIZE, ["blur", "disparity"], NOTE)
+    assert [path.name for path in paths] == ["IMG_1.blur.tif", "IMG_1.disparity.tif"]
+    (blur, _), (disparity, description) = (read(path) for path in paths)
+    np.testing.assert_allclose(
+        blur / 65535, apply_orientation(stored.amount, orientation), atol=1e-4
+    )
+    assert stored.disparity_px is not None
+    np.testing.assert_allclose(
+        (disparity.astype(np.float64) - description["offset"]) / description["scale"],
+        apply_orientation(stored.disparity_px, orientation),
+        atol=1 / description["scale"],
+    )
+    assert read_tags(paths[0])["Exif.Image.Orientation"] == "top, left"
+
+
+def test_coarse_map_is_enlarged_to_the_photo(tmp_path: Path) -> None:
+    coarse, whole = blur_map(size=(15, 22)), (61, 90)
+    assert coarse.disparity_px is not None
+    (path,) = write_layers(tmp_path / "a.b", coarse, 6, whole, ["disparity"], NOTE)
+    assert path.name == "a.b.disparity.tif"
+    values, description = read(path)
+    assert values.shape == (90, 61)
+    enlarged = cv2.resize(coarse.disparity_px, whole[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(
+        (values.astype(np.float64) - description["offset"]) / description["scale"],
+        apply_orientation(enlarged, 6),
+        atol=1.01 / description["scale"],
+    )
+
+
+def test_layer_without_sign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="signed disparity"):
+        write_layers(
+            tmp_path / "a", BlurMap(np.zeros(SIZE, np.float32)), 1, SIZE, ["disparity"], NOTE
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_leaves_no_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFullError):
+        write_layers(tmp_path / "a", blur_map(), 1, SIZE, ["blur", "disparity"], NOTE)
+    assert list(tmp_path.iterdir()) == []
