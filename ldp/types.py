@@ -50,7 +50,8 @@ class BlurMap:
 
     amount: in [0, 1], 0 sharp.
     disparity_px: x_left - x_right of the same detail in pixels of the full-size view, near of the
-        focus plane positive; None where the estimator knows no sign.
+        focus plane positive; None where the estimator knows no sign. An estimator may even it over
+        the frame, so that one depth reads alike everywhere (DisparityEstimator does).
     confidence: in [0, 1], how far the value stands on measured texture rather than on filling.
     """
 

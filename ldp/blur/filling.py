@@ -1,0 +1,67 @@
+"""Edge-aware filling: values known in places spread over the picture, but not across its edges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ldp.types import Plane
+
+_SWEEPS = 3
+
+
+def fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:
+    """The smooth plane that fits `values` where `weights` are high and breaks at the guide's edges.
+
+    Weighted least squares: sum weights (u - values)^2 + reach * sum edge_weight (u_i - u_j)^2 over
+    neighbours, in the separable form of Min et al., "Fast Global Image Smoothing Based on Weighted
+    Least Squares", IEEE TIP 2014: tridiagonal systems along rows and columns in turn, for the
+    weighted values and the weights, of which the quotient is taken.
+
+    values: (k, h, w) float32, k planes that share the weights; weights: (h, w), 0 and more.
+    guide: (h, w, 3) float32; a step of `edge` between neighbours weakens their tie to 1/e.
+    reach: strength of the smoothing; it carries over about its square root in pixels.
+    Returns (k, h, w) float32; where no weight reaches, the value is 0.
+    """
+    across = np.ascontiguousarray(_ties(guide, axis=1, edge=edge).T)
+    down = _ties(guide, axis=0, edge=edge)
+    planes = np.concatenate([weights * values, weights[None]])
+    for sweep in range(1, _SWEEPS + 1):
+        strength = 1.5 * 4.0 ** (_SWEEPS - sweep) / (4.0**_SWEEPS - 1.0) * reach
+        columns = np.ascontiguousarray(planes.transpose(2, 0, 1))
+        columns = _solve(columns, across, strength)
+        rows = np.ascontiguousarray(columns.transpose(2, 1, 0))
+        planes = _solve(rows, down, strength).transpose(1, 0, 2)
+    spread = np.ascontiguousarray(planes[-1])
+    filled: Plane = np.zeros_like(values)
+    np.divide(planes[:-1], spread, out=filled, where=spread > 1e-12)
+    return filled
+
+
+def _ties(guide: Plane, axis: int, edge: float) -> Plane:
+    """How strongly each pixel is tied to the next one along the axis, in (0, 1]."""
+    step = np.diff(guide, axis=axis)
+    ties: Plane = np.exp(-np.sqrt(np.square(step).sum(axis=2)) / np.float32(edge))
+    return ties
+
+
+def _solve(planes: Plane, ties: Plane, strength: float) -> Plane:
+    """(1 + strength * Laplacian) u = planes along the first axis, by elimination (Thomas).
+
+    planes: (n, p, m), p planes that share the ties; ties: (n - 1, m). The loop runs over n only.
+    """
+    count = planes.shape[0]
+    off = np.float32(-strength) * ties
+    diagonal = np.ones((count, planes.shape[2]), np.float32)
+    diagonal[:-1] -= off
+    diagonal[1:] -= off
+    carried = np.empty_like(off)
+    solved = np.empty_like(planes)
+    pivot = 1.0 / diagonal[0]
+    solved[0] = planes[0] * pivot
+    for i in range(1, count):
+        carried[i - 1] = off[i - 1] * pivot
+        pivot = 1.0 / (diagonal[i] - off[i - 1] * carried[i - 1])
+        solved[i] = (planes[i] - off[i - 1] * solved[i - 1]) * pivot
+    for i in range(count - 2, -1, -1):
+        solved[i] -= carried[i] * solved[i + 1]
+    return solved

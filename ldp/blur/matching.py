@@ -1,0 +1,232 @@
+"""Matching the two views of a dual-pixel photo along x.
+
+The views of one detail differ by a small shift, but also in gain, in shading and in the shape of
+the blur (mirrored kernels), so locally normalised pictures are compared, over windows at several
+scales: fine texture where there is some, the broad shapes where all is blurred. Both views are
+shifted by half the disparity, so that the result is registered to their mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ldp.types import Plane
+
+_PREFILTER_SIGMA_PX = 0.7
+_NORMALISE_SIGMA_PX = 6.0
+_WINDOW_SIGMA_PX = 2.5
+_SCALES = 4
+_SMALLEST_SIDE_PX = 4
+# Contrast below this many standard deviations of the noise counts for little. The floor is about
+# half a step of an 8-bit picture, which may have no noise that could be measured.
+_NOISE_MARGIN = 3.0
+_NOISE_FLOOR = 0.002
+_TAPS = 6
+# Differences of costs below this are rounding.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Match:
+    """What matching found; planes of the size of the views given to it.
+
+    disparity_px: x_left - x_right, in pixels of those views.
+    curvature: second derivative of the matching cost at its minimum per px^2, 0 and more: how
+        sharply the texture decides for that disparity.
+    cost: at the minimum, 0 and more: how badly the views still differ there.
+    inconsistency_px: how far the disparity seen from the left view's pixel, or from the right
+        one's, is from this one; large in occlusions and false matches.
+    """
+
+    disparity_px: Plane
+    curvature: Plane
+    cost: Plane
+    inconsistency_px: Plane
+
+
+def search(left: Plane, right: Plane, reach_px: float, step_px: float = 0.5) -> Match:
+    """The disparity of least cost among -reach_px..reach_px, refined below the step by a parabola.
+
+    left, right: (h, w) float32 lightness in about [0, 1]; gain, offset and slow shading may differ.
+    """
+    steps = max(1, int(np.ceil(reach_px / step_px)))
+    candidates_px = np.arange(-steps, steps + 1) * step_px
+    scales = _normalised_scales(left, right)
+    race = _Race(left.shape, step_px)
+    for candidate_px in candidates_px:
+        race.enter(float(candidate_px), _cost(scales, float(candidate_px), left.shape))
+    return race.result()
+
+
+def warp(view: Plane, shift_px: Plane) -> Plane:
+    """The picture read at x + shift_px (same shape, float32), its border repeated outwards.
+
+    Lanczos-4; shifts are exact at multiples of 1/32 px (OpenCV's table), so round to those.
+    """
+    height, width = shift_px.shape
+    x = np.arange(width, dtype=np.float32) + shift_px
+    y = np.repeat(np.arange(height, dtype=np.float32)[:, None], width, axis=1)
+    warped = cv2.remap(view, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.float32).reshape(view.shape)
+
+
+def noise_sigma(picture: Plane) -> float:
+    """Standard deviation of the noise of an (h, w) picture, from its smoothest quarter.
+
+    The Laplacian difference mask of Immerkaer, "Fast Noise Variance Estimation", CVIU 1996, with a
+    low quantile in the place of the mean, so that texture does not count as noise.
+    """
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = np.abs(cv2.filter2D(picture, -1, mask, borderType=cv2.BORDER_REFLECT_101))
+    lower_quartile_of_normal = 0.3186
+    return float(np.percentile(response, 25)) / (6.0 * lower_quartile_of_normal)
+
+
+def blur(picture: Plane, sigma_px: float) -> Plane:
+    """Gaussian blur of float32, mirrored at the border."""
+    blurred = cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Both views, locally normalised, at one scale."""
+
+    left: Plane
+    right: Plane
+    per_fine_px: float
+    """How many pixels of this scale one pixel of the finest is, along x."""
+
+
+def _normalised_scales(left: Plane, right: Plane) -> list[_Scale]:
+    left, right = blur(left, _PREFILTER_SIGMA_PX), blur(right, _PREFILTER_SIGMA_PX)
+    fine_width = left.shape[1]
+    scales: list[_Scale] = []
+    while True:
+        scales.append(_Scale(_normalised(left), _normalised(right), left.shape[1] / fine_width))
+        size = ((left.shape[1] + 1) // 2, (left.shape[0] + 1) // 2)
+        if len(scales) == _SCALES or min(size) < _SMALLEST_SIDE_PX:
+            return scales
+        left, right = _shrunk(left, size), _shrunk(right, size)
+
+
+def _shrunk(picture: Plane, size: tuple[int, int]) -> Plane:
+    # Sizes round up and the frame stays: a mirrored picture shrinks to the mirror image.
+    shrunk = cv2.resize(blur(picture, 1.0), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, np.float32)
+
+
+def _normalised(picture: Plane) -> Plane:
+    """Local mean 0 and local standard deviation 1, less where there is nothing but noise."""
+    centred = picture - blur(picture, _NORMALISE_SIGMA_PX)
+    variance = blur(centred * centred, _NORMALISE_SIGMA_PX)
+    floor = _NOISE_MARGIN * noise_sigma(picture) + _NOISE_FLOOR
+    normalised: Plane = centred / np.sqrt(variance + np.float32(floor * floor))
+    return normalised
+
+
+def _cost(scales: list[_Scale], disparity_px: float, shape: tuple[int, ...]) -> Plane:
+    """Difference of the views at one disparity, summed over the scales."""
+    total = np.zeros(shape, np.float32)
+    for scale in scales:
+        half = 0.5 * disparity_px * scale.per_fine_px
+        difference = _shifted(scale.left, half) - _shifted(scale.right, -half)
+        cost = blur(difference * difference, _WINDOW_SIGMA_PX)
+        total += cv2.resize(cost, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return total
+
+
+def _shifted(picture: Plane, shift_px: float) -> Plane:
+    """The picture read at x + shift_px, its border repeated outwards (Lanczos-3)."""
+    whole = int(np.floor(shift_px))
+    part = shift_px - whole
+    pad = abs(whole) + _TAPS
+    padded = cv2.copyMakeBorder(picture, 0, 0, pad, pad, cv2.BORDER_REPLICATE)
+    if part > 0:
+        distance = np.arange(-2, 4) - part
+        taps = np.sinc(distance) * np.sinc(distance / 3)
+        kernel = (taps / taps.sum()).astype(np.float32)[None]
+        padded = cv2.filter2D(padded, -1, kernel, anchor=(2, 0))
+    return np.asarray(padded, np.float32)[:, pad + whole : pad + whole + picture.shape[1]]
+
+
+class _Race:
+    """Keeps, candidate by candidate in rising order, the least cost and its two neighbours.
+
+    So the memory does not grow with the number of candidates.
+    """
+
+    def __init__(self, shape: tuple[int, ...], step_px: float) -> None:
+        self._step_px = step_px
+        self._best_px = np.zeros(shape, np.float32)
+        self._cost = np.full(shape, np.inf, np.float32)
+        self._before = np.full(shape, np.inf, np.float32)
+        self._after = np.full(shape, np.inf, np.float32)
+        self._previous = self._before
+        self._new = np.zeros(shape, bool)
+        # The same race run from each view's own pixels.
+        self._from_left = _Winner(shape)
+        self._from_right = _Winner(shape)
+
+    def enter(self, candidate_px: float, cost: Plane) -> None:
+        np.copyto(self._after, cost, where=self._new)
+        self._new = cost < self._cost
+        np.copyto(self._best_px, np.float32(candidate_px), where=self._new)
+        np.copyto(self._cost, cost, where=self._new)
+        np.copyto(self._before, self._previous, where=self._new)
+        np.copyto(self._after, np.float32(np.inf), where=self._new)
+        self._previous = cost
+        half = round(0.5 * candidate_px)
+        self._from_left.enter(candidate_px, _moved(cost, -half))
+        self._from_right.enter(candidate_px, _moved(cost, half))
+
+    def result(self) -> Match:
+        inner = np.isfinite(self._before) & np.isfinite(self._after)
+        before = np.where(inner, self._before, self._cost)
+        after = np.where(inner, self._after, self._cost)
+        curvature = before + after - 2 * self._cost
+        slope = before - after
+        offset = np.divide(
+            slope, 2 * curvature, out=np.zeros_like(slope), where=curvature > _ROUNDING
+        ).clip(-0.5, 0.5)
+        half = np.rint(0.5 * self._best_px).astype(np.intp)
+        inconsistency = np.maximum(
+            np.abs(_read(self._from_left.best_px, half) - self._best_px),
+            np.abs(_read(self._from_right.best_px, -half) - self._best_px),
+        )
+        curvature[curvature < _ROUNDING] = 0.0
+        return Match(
+            disparity_px=self._best_px + np.float32(self._step_px) * offset,
+            curvature=curvature / np.float32(self._step_px**2),
+            cost=self._cost,
+            inconsistency_px=inconsistency,
+        )
+
+
+class _Winner:
+    """The candidate of least cost so far."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.best_px = np.zeros(shape, np.float32)
+        self._cost = np.full(shape, np.inf, np.float32)
+
+    def enter(self, candidate_px: float, cost: Plane) -> None:
+        better = cost < self._cost
+        np.copyto(self.best_px, np.float32(candidate_px), where=better)
+        np.copyto(self._cost, cost, where=better)
+
+
+def _moved(plane: Plane, shift_px: int) -> Plane:
+    """The plane read at x + shift_px, a whole number of pixels, its border repeated outwards."""
+    columns = np.clip(np.arange(plane.shape[1]) + shift_px, 0, plane.shape[1] - 1)
+    return plane[:, columns]
+
+
+def _read(plane: Plane, shift_px: npt.NDArray[np.intp]) -> Plane:
+    """The plane read at x + shift_px, element by element, its border repeated outwards."""
+    columns = np.clip(np.arange(plane.shape[1]) + shift_px, 0, plane.shape[1] - 1)
+    return np.take_along_axis(plane, columns, axis=1)

@@ -1,0 +1,1 @@
+"""The simulator of dual-pixel pairs and the trainer."""
