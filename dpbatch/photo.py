@@ -1,0 +1,204 @@
+"""One photo's way through the house: load, restore, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dpbatch import __version__
+from dpbatch.engine.stages import Progress, Saved
+from dpbatch.errors import SettingsError, UnreadableError
+from dpbatch.journal import FileStamp, stamp
+from dpbatch.settings import RawSettings, RestoreSettings, Settings, described, fingerprint
+
+# The steps run in processes of their own: each imports only what it needs, torch only the second.
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
+    from ldp.types import BlurMap, ViewPair
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One input: a raw file, or the two files of a pair that somebody already split.
+
+    paths: one file, or left and right.
+    stem: the file's name without its suffix and, of a pair, without its side.
+    folder: where it lies below the folder that was given, with /; "" for that folder itself.
+    root: the name of the folder that was given.
+    """
+
+    kind: Literal["raw", "pair"]
+    paths: tuple[Path, ...]
+    stem: str
+    folder: str = ""
+    root: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo and the files that it becomes, the main one first."""
+
+    photo: Photo
+    outputs: tuple[Path, ...]
+
+    @property
+    def target(self) -> Path:
+        """The main output; the photo is complete once it is there, so it is written last."""
+        return self.outputs[0]
+
+    def __str__(self) -> str:
+        return " + ".join(shown(path) for path in self.photo.paths)
+
+
+def shown(path: Path) -> str:
+    """A path for people: relative where it is below the working folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+@dataclass(frozen=True)
+class LoadedPhoto:
+    """A photo's views in the sensor's orientation, and what else its files say."""
+
+    views: ViewPair
+    metadata: PhotoMetadata
+    inputs: tuple[FileStamp, ...]
+
+
+@dataclass(frozen=True)
+class RestoredPhoto:
+    """sharp: (H, W, 3) uint16, sRGB-encoded, in the sensor's orientation.
+
+    orientation: the EXIF orientation that turns it upright. blur_map: None where no layer needs it.
+    """
+
+    sharp: npt.NDArray[np.uint16]
+    blur_map: BlurMap | None
+    orientation: int
+    metadata: PhotoMetadata
+    inputs: tuple[FileStamp, ...]
+
+
+def load(photo: Photo, settings: RawSettings) -> LoadedPhoto:
+    """Reads and develops a photo. Raises PhotoError; NotDualPixelError for an ordinary raw."""
+    from dpbatch.output.metadata import read_metadata
+
+    try:
+        inputs = tuple(stamp(path) for path in photo.paths)
+    except OSError as error:
+        raise UnreadableError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return LoadedPhoto(_load_views(photo, settings), read_metadata(photo.paths[0]), inputs)
+
+
+def _load_views(photo: Photo, settings: RawSettings) -> ViewPair:
+    if photo.kind == "pair":
+        from dpbatch.raw.pairs import read_pair_views
+
+        left, right = reversed(photo.paths) if settings.swap else photo.paths
+        return read_pair_views(left, right)
+    from dpbatch.raw.develop import develop
+    from dpbatch.raw.reader import open_dual
+
+    with open_dual(photo.paths[0]) as dual:
+        return develop(dual, settings)
+
+
+class Restorer:
+    """The blur map's estimator and the network, ready for one photo after the other."""
+
+    def __init__(self, settings: RestoreSettings, keep_blur_map: bool) -> None:
+        """Loads the weights.
+
+        Raises ldp.errors.WeightsError where there are none that fit, SettingsError where this
+        machine has no such device.
+        """
+        from ldp.blur.disparity import DisparityEstimator
+        from ldp.deblur import Deblurrer
+
+        self._estimator = DisparityEstimator()
+        try:
+            self._deblurrer = Deblurrer.load(settings.model, settings.device, settings.tile)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        self._keep_blur_map = keep_blur_map
+
+    def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
+        """Estimates where the photo is blurred and takes the blur away."""
+        views = loaded.views
+        blur_map = self._estimator.estimate(views)
+        deblurred = self._deblurrer.restore(views, blur_map, progress)
+        return RestoredPhoto(
+            deblurred.sharp,
+            blur_map if self._keep_blur_map else None,
+            views.orientation,
+            loaded.metadata,
+            loaded.inputs,
+        )
+
+
+def save(job: Job, restored: RestoredPhoto, settings: Settings, weights_sha256: str) -> Saved:
+    """Turns the photo upright, once, and writes it with its layers. Raises OutputError."""
+    from dpbatch.output.color import apply_orientation
+    from dpbatch.output.images import write_picture
+    from dpbatch.output.layers import write_layers
+
+    model = Path(settings.restore.model).stem
+    note = note_of(job.photo, settings, model=model, weights_sha256=weights_sha256)
+    if restored.blur_map is not None:
+        stem, which = job.target.with_suffix(""), settings.output.layers
+        size = restored.sharp.shape[0], restored.sharp.shape[1]
+        write_layers(stem, restored.blur_map, restored.orientation, size, which, note)
+    upright = apply_orientation(restored.sharp, restored.orientation)
+    warnings = write_picture(job.target, upright, settings.output, restored.metadata, note)
+    return Saved(restored.inputs, job.outputs, warnings)
+
+
+def note_of(
+    photo: Photo, settings: Settings, model: str = "", weights_sha256: str = ""
+) -> ProcessingNote:
+    """What is noted in a photo's results about how they were made."""
+    from dpbatch.output.metadata import ProcessingNote
+
+    return ProcessingNote(
+        version=__version__,
+        source=" + ".join(path.name for path in photo.paths),
+        model=model,
+        weights_sha256=weights_sha256,
+        settings=described(settings),
+    )
+
+
+@dataclass(frozen=True)
+class PhotoStages:
+    """The steps above as an engine runs them."""
+
+    settings: Settings
+    weights_sha256: str
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What follows a photo's name in its outputs, the main one first."""
+        output = self.settings.output
+        return (f".{output.format}", *(f".{layer}.tif" for layer in output.layers))
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal results."""
+        return fingerprint(self.settings, self.weights_sha256)
+
+    def load(self, job: Job) -> LoadedPhoto:
+        """See `load`."""
+        return load(job.photo, self.settings.raw)
+
+    def restorer(self) -> Callable[[LoadedPhoto, Progress], RestoredPhoto]:
+        """See `Restorer`."""
+        return Restorer(self.settings.restore, keep_blur_map=bool(self.settings.output.layers))
+
+    def save(self, job: Job, restored: RestoredPhoto) -> Saved:
+        """See `save`."""
+        return save(job, restored, self.settings, self.weights_sha256)

@@ -1,0 +1,80 @@
+"""`dpbatch split`: a dual-pixel raw's two views as files, for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dpbatch.engine.stages import Progress, Saved
+from dpbatch.photo import Job, LoadedPhoto, load, note_of
+from dpbatch.settings import Settings, fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ldp.types import Picture
+
+
+@dataclass(frozen=True)
+class SplitStages:
+    """Writes NAME_L.tif and NAME_R.tif. Runs in the same engine as restoring does, with nothing
+    done in the middle, and so has its skipping, resuming and survival of crashes."""
+
+    settings: Settings
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The right view is the last one written."""
+        return ("_R.tif", "_L.tif")
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal results."""
+        return fingerprint(self.settings, "split")
+
+    def load(self, job: Job) -> LoadedPhoto:
+        """The views as 16 bits."""
+        loaded = load(job.photo, self.settings.raw)
+        views = loaded.views
+        left, right = to_16_bit(views.left), to_16_bit(views.right)
+        return replace(loaded, views=replace(views, left=left, right=right))
+
+    def restorer(self) -> Callable[[LoadedPhoto, Progress], LoadedPhoto]:
+        """Hands on what it is given."""
+        return _as_it_is
+
+    def save(self, job: Job, loaded: LoadedPhoto) -> Saved:
+        """Writes both views as the sensor lies, with the tag that turns them upright: the views
+        differ along the sensor's rows, and a program that reads them back relies on that."""
+        from dpbatch.output.images import write_picture
+
+        note = note_of(job.photo, self.settings)
+        views, output = loaded.views, self.settings.output
+        warnings: tuple[str, ...] = ()
+        right_target, left_target = job.outputs
+        for target, view in ((left_target, views.left), (right_target, views.right)):
+            pixels, metadata = to_16_bit(view), loaded.metadata
+            warnings = write_picture(
+                target, pixels, output, metadata, note, orientation=views.orientation
+            )
+        return Saved(loaded.inputs, job.outputs, warnings)
+
+
+def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:
+    """A view as uint16, 65535 is white; what lies outside [0, 1] is clipped."""
+    import numpy as np
+
+    if view.dtype == np.uint16:
+        return view  # type: ignore[return-value]
+    if view.dtype == np.uint8:
+        return view.astype(np.uint16) * np.uint16(257)
+    levels = np.empty(view.shape, np.uint16)
+    for row in range(len(view)):  # a whole float copy of a 45 MP view is half a gigabyte
+        np.rint(np.clip(view[row], 0, 1) * np.float32(65535), out=levels[row], casting="unsafe")
+    return levels
+
+
+def _as_it_is(loaded: LoadedPhoto, progress: Progress) -> LoadedPhoto:
+    return loaded

@@ -1,0 +1,133 @@
+"""Stages without photos for the engine's tests. A module of its own: child processes import it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpbatch.engine.stages import Progress, Saved
+from dpbatch.errors import DamagedError, DiskFullError, NotDualPixelError
+from dpbatch.journal import FileStamp, stamp
+from dpbatch.output.atomic import atomic_file
+from dpbatch.photo import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A job: a size in bytes, and what is to go wrong, as "load:crash"."""
+
+    name: str
+    trouble: str = ""
+    size: int = 100
+    folder: Path = Path()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ToyStages:
+    """Bytes of one value; restoring adds one, saving writes them. setup: trouble in building."""
+
+    setup: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def load(self, job: Toy) -> Pixels:
+        import numpy as np  # here: most of the child processes never need it
+
+        self._meet(job, "load")
+        return np.full(job.size, 7, np.uint8)
+
+    def restorer(self) -> Callable[[tuple[Pixels], Progress], Pixels]:
+        make_trouble(self.setup)
+        return self._restore
+
+    def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
+        time.sleep(self.seconds.get("restore", 0))
+        progress(1, 2)
+        if loaded.size == 666:  # the restorer is not told whose pixels these are
+            os._exit(9)
+        loaded += 1  # what arrives may be changed in place
+        progress(2, 2)
+        return loaded
+
+    def save(self, job: Toy, restored: Pixels) -> Saved:
+        self._meet(job, "save")
+        target = job.folder / job.name
+        temporary = target.with_name(f".{job.name}.part")
+        temporary.write_bytes(restored.tobytes())
+        temporary.replace(target)
+        return Saved((stamp(target),), (target,))
+
+    def _meet(self, job: Toy, stage: str) -> None:
+        time.sleep(self.seconds.get(stage, 0))
+        where, _, trouble = job.trouble.partition(":")
+        if where == stage:
+            make_trouble(trouble)
+
+
+def make_trouble(kind: str) -> None:
+    match kind:
+        case "exit":
+            os._exit(3)
+        case "abort":
+            os.abort()
+        case "bug":
+            raise ZeroDivisionError("nobody foresaw this")
+        case "damaged":
+            raise DamagedError("half of it is missing")
+        case "ordinary":
+            raise NotDualPixelError("1 raw frame, expected 2")
+        case "full":
+            raise DiskFullError("no space left")
+
+
+@dataclass(frozen=True)
+class CopyStages:
+    """Over real jobs: the first file's bytes, turned round, become the output.
+
+    A file whose content is the name of a trouble meets it, as "load:exit". warnings: said when
+    saving.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = "first"
+    endings: tuple[str, ...] = (".tif",)
+    warnings: tuple[str, ...] = ()
+
+    def load(self, job: Job) -> tuple[bytes, tuple[FileStamp, ...]]:
+        time.sleep(self.seconds.get("load", 0))
+        content = job.photo.paths[0].read_bytes()
+        stage, _, trouble = content.decode().partition(":")
+        if stage == "load":
+            make_trouble(trouble)
+        return content, tuple(stamp(path) for path in job.photo.paths)
+
+    def restorer(self) -> Callable[[Any, Progress], Any]:
+        return self._restore
+
+    def _restore(self, loaded: Any, progress: Progress) -> Any:
+        time.sleep(self.seconds.get("restore", 0))
+        return loaded
+
+    def save(self, job: Job, restored: tuple[bytes, tuple[FileStamp, ...]]) -> Saved:
+        content, inputs = restored
+        stage, _, trouble = content.decode().partition(":")
+        if stage == "save":
+            make_trouble(trouble)
+        for output in reversed(job.outputs):
+            with atomic_file(output) as temporary:
+                temporary.write_bytes(content[:1])
+                time.sleep(self.seconds.get("save", 0))
+                temporary.write_bytes(content[::-1])
+        return Saved(inputs, job.outputs, self.warnings)
