@@ -2,6 +2,7 @@
 
 LdpError
     WeightsError     a weights file is missing, foreign, damaged, or does not fit its network
+    ClipUnavailableError   open_clip or a CLIP's weights are not there, or do not fit
 """
 
 
@@ -11,3 +12,7 @@ class LdpError(Exception):
 
 class WeightsError(LdpError):
     """A weights file is missing, foreign, damaged, or does not fit its network."""
+
+
+class ClipUnavailableError(LdpError):
+    """open_clip is not installed, or a CLIP's weights cannot be had or do not fit."""

@@ -32,6 +32,8 @@ class ViewPair:
                 f"left is {self.left.shape} {self.left.dtype}, right {self.right.shape} "
                 f"{self.right.dtype}: two views of one photo have the same size and type"
             )
+        if self.left.dtype not in (np.uint8, np.uint16, np.float32):
+            raise ValueError(f"a view is uint8, uint16 or float32, found {self.left.dtype}")
         if self.left.ndim != 3 or self.left.shape[2] != 3:
             raise ValueError(f"a view is (H, W, 3) RGB, found {self.left.shape}")
 
@@ -45,8 +47,8 @@ class ViewPair:
 class BlurMap:
     """Where a photo is out of focus, and to which side.
 
-    Each plane is (h, w) float32 and covers the whole view; it may be coarser than the view (a map of
-    a 45 MP photo has fewer values than pixels).
+    Each plane is (h, w) float32 and covers the whole view; it may be coarser than the view (a map
+    of a 45 MP photo has fewer values than pixels).
 
     amount: in [0, 1], 0 sharp.
     disparity_px: x_left - x_right of the same detail in pixels of the full-size view, near of the
@@ -71,5 +73,6 @@ class Deblurred:
 def as_float(picture: Picture) -> npt.NDArray[np.float32]:
     """A picture, or a part of one, as float32 with white at 1; float32 comes back as it is."""
     if picture.dtype == np.float32:
-        return picture  # type: ignore[return-value]
-    return picture.astype(np.float32) / np.float32(np.iinfo(picture.dtype).max)
+        return np.asarray(picture, np.float32)
+    white = np.float32(255 if picture.dtype == np.uint8 else 65535)
+    return picture.astype(np.float32) / white

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dpbatch.output.color import decode_srgb
 from dpbatch.raw.cr2_writer import CameraTags, write_dpraw_cr2
 from dpbatch.raw.develop import develop
 from dpbatch.raw.reader import open_dual
 from dpbatch.settings import RawSettings
+from ldp.srgb import decode_srgb
 from tests.scenes import BLACK, WB_RGGB, WHITE, write_test_dpraw
 
 HEIGHT, WIDTH = 256, 384

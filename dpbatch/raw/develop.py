@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dpbatch.output.color import encode_srgb
 from dpbatch.raw.shading import match_views, measure_shading
 from dpbatch.raw.splitter import split
 from dpbatch.settings import RawSettings
+from ldp.srgb import encode_srgb
 from ldp.types import ViewPair
 
 if TYPE_CHECKING:

@@ -1,0 +1,92 @@
+"""The LDP network: two views and a blur map in, one sharp picture out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldp.attention import BlurPriorAttention, map_logit
+from ldp.nafnet import NAFNet
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of a network; it is stored with the weights.
+
+    shuffle: the views enter as blocks of shuffle x shuffle pixels (1: as they are). 2 quarters the
+        work of every layer for a little fine detail, which is what a CPU needs.
+    attention_kernel: side q of the blur-prior attention's neighbourhood.
+    crop_px: side of the training crops, which ldp.tlc gives to the global statistics at inference.
+    """
+
+    width: int = 32
+    encoder: tuple[int, ...] = (2, 2, 2, 2)
+    middle: int = 2
+    decoder: tuple[int, ...] = (2, 2, 2, 2)
+    shuffle: int = 1
+    attention_kernel: int = 5
+    crop_px: int = 256
+
+    @property
+    def stride(self) -> int:
+        """Both sides of a network's input are multiples of it."""
+        return self.shuffle << len(self.encoder)
+
+    @property
+    def pooled_map_side(self) -> None:
+        """The network reads the blur map pixel by pixel."""
+
+
+SIZES: dict[str, NetworkConfig] = {
+    "tiny": NetworkConfig(encoder=(2, 2, 2), middle=1, decoder=(2, 2, 2), shuffle=2, crop_px=160),
+    "small": NetworkConfig(),
+    "large": NetworkConfig(encoder=(4, 4, 8, 8), middle=4, decoder=(8, 8, 4, 4)),
+}
+
+
+class LDPNet(nn.Module):
+    """NAFNet with blur-prior attention at its first layer; it predicts what the mean view lacks."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        planes = config.shuffle**2
+        # The map enters the first convolution too: attention weights say where to look, and the
+        # plain channel how much to sharpen.
+        self.intro = nn.Conv2d(7 * planes, config.width, 3, padding=1)
+        self.attention = BlurPriorAttention(config.width, config.attention_kernel)
+        self.naf = NAFNet(config.width, config.encoder, config.middle, config.decoder)
+        self.ending = nn.Conv2d(config.width, 3 * planes, 3, padding=1)
+
+    def forward(self, views: Tensor, amount: Tensor) -> Tensor:
+        """The sharp picture, (B, 3, H, W), not clipped.
+
+        views: (B, 6, H, W) left RGB then right RGB, sRGB-encoded, white at 1. amount: (B, 1, H, W)
+        blur map in [0, 1]. H and W are multiples of config.stride.
+        """
+        shuffle = self.config.shuffle
+        logits = map_logit(amount)
+        mean = (views[:, :3] + views[:, 3:]) / 2
+        x = torch.cat([views, amount.to(views.dtype)], 1)
+        if shuffle > 1:
+            x = F.pixel_unshuffle(x, shuffle)
+            logits = F.avg_pool2d(logits, shuffle)
+        x = self.intro(x)
+        x = self.attention(x, logits.to(x.dtype))
+        x = self.ending(self.naf(x) + x)
+        if shuffle > 1:
+            x = F.pixel_shuffle(x, shuffle)
+        return mean + x
+
+    def use_local_statistics(self, crop_px: int | None) -> None:
+        """Gives every pooling a window of crop_px input pixels; None makes it global again."""
+        shuffled_px = None if crop_px is None else crop_px // self.config.shuffle
+        self.naf.use_local_statistics(shuffled_px)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """The number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())

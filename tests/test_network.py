@@ -1,0 +1,60 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ldp.nafnet import NAFBlock
+from ldp.network import SIZES, LDPNet, NetworkConfig, parameter_count
+
+MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
+
+
+def shaken(network):
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "tolerance"), [("tiny", 1.46, 0.01), ("small", 7.6, 0.03)]
+)
+def test_the_sizes_have_as_many_parameters_as_they_say(size, millions, tolerance):
+    with torch.device("meta"):
+        count = parameter_count(LDPNet(SIZES[size]))
+    assert count == pytest.approx(millions * 1e6, rel=tolerance)
+
+
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_without_its_last_layer_the_network_gives_the_mean_view(shuffle):
+    network = shaken(LDPNet(replace(MICRO, shuffle=shuffle)))
+    for parameter in network.ending.parameters():
+        torch.nn.init.zeros_(parameter)
+    side = 3 * network.config.stride
+    views, amount = torch.randn(2, 6, side, side), torch.rand(2, 1, side, side)
+    torch.testing.assert_close(network(views, amount), (views[:, :3] + views[:, 3:]) / 2)
+
+
+def test_the_map_decides_what_is_restored():
+    network = shaken(LDPNet(MICRO))
+    views = torch.rand(1, 6, 32, 32)
+    sharp, blurred = torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    assert (network(views, sharp) - network(views, blurred)).abs().max() > 1e-3
+
+
+def test_windows_span_the_crop_at_every_level():
+    network = LDPNet(MICRO)
+    network.use_local_statistics(64)
+    blocks = (*network.naf.encoders, network.naf.middle_blks, *network.naf.decoders)
+    windows = [m.window for part in blocks for m in part.modules() if isinstance(m, NAFBlock)]
+    assert windows == [32, 16, 8, 16, 32]
+    network.use_local_statistics(None)
+    assert {m.window for m in network.modules() if isinstance(m, NAFBlock)} == {None}
+
+
+def test_local_statistics_do_not_change_a_picture_of_the_crops_size():
+    network = shaken(LDPNet(MICRO))
+    views, amount = torch.rand(1, 6, 64, 64), torch.rand(1, 1, 64, 64)
+    whole = network(views, amount)
+    network.use_local_statistics(64)
+    torch.testing.assert_close(network(views, amount), whole)
