@@ -1,0 +1,78 @@
+"""The terms of the training loss, each a function of its own, and their total.
+
+Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024, Eq. 11
+to 14. restored, sharp: (B, 3, H, W), views: (B, 6, H, W) left RGB then right RGB, amount:
+(B, 1, H, W) blur map in [0, 1]; all sRGB-encoded with white at 1. Every term is a mean, so that
+weights do not depend on the size of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEAST_BLUR_ERROR = 1e-4
+"""Guards Eq. 12, which divides by 0 where the views' mean is already right: below this mean squared
+error over RGB (2.55 of 255 levels) the denominator is this. At or above it, Eq. 12 is exact."""
+
+BlurAwareMap = Callable[[Tensor], Tensor]
+"""Pictures (B, 3, H, W) in [0, 1] to their unnormalised blur map (B, h, w), with gradients to the
+pictures: ldp.blur.clip_dense.ClipEstimator.blur_aware_map."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """charbonnier_eps as in charbonnier(); the weights of the two other terms, 0 to leave one out.
+
+    The paper's second stage has 1e-4, 0.1 and 0.2.
+    """
+
+    charbonnier_eps: float
+    blur_aware: float
+    blur_weighting: float
+
+
+def charbonnier(restored: Tensor, sharp: Tensor, eps: float = 1e-4) -> Tensor:
+    """Mean of sqrt(d^2 + eps^2) (Eq. 11; Charbonnier et al. 1994)."""
+    return torch.sqrt((restored - sharp) ** 2 + eps * eps).mean()
+
+
+def blur_weighting(restored: Tensor, sharp: Tensor, views: Tensor, amount: Tensor) -> Tensor:
+    """The squared error as a share of the views' mean's, weighted with the blur map (Eq. 12).
+
+    The squared distances are taken over the three colours of a pixel; see LEAST_BLUR_ERROR.
+    """
+    blurred = (views[:, :3] + views[:, 3:]) / 2
+    error = (restored - sharp).square().mean(1, keepdim=True)
+    error_before = (blurred - sharp).square().mean(1, keepdim=True)
+    return (error / error_before.clamp_min(LEAST_BLUR_ERROR) * amount).mean()
+
+
+def blur_aware(restored: Tensor, blur_aware_map: BlurAwareMap) -> Tensor:
+    """How blurred CLIP finds the restored picture (Eq. 13): the mean of its unnormalised map.
+
+    CLIP sees the picture clipped to [0, 1], as the pictures that it knows are.
+    """
+    return blur_aware_map(restored.clamp(0, 1)).mean()
+
+
+def total(
+    restored: Tensor,
+    sharp: Tensor,
+    views: Tensor,
+    amount: Tensor,
+    weights: LossWeights,
+    blur_aware_map: BlurAwareMap | None = None,
+) -> Tensor:
+    """The weighted sum (Eq. 14). Raises ValueError if the blur-aware term has no CLIP to ask."""
+    loss = charbonnier(restored, sharp, weights.charbonnier_eps)
+    if weights.blur_weighting:
+        loss = loss + weights.blur_weighting * blur_weighting(restored, sharp, views, amount)
+    if weights.blur_aware:
+        if blur_aware_map is None:
+            raise ValueError("the blur-aware loss has a weight, but no CLIP was given")
+        loss = loss + weights.blur_aware * blur_aware(restored, blur_aware_map)
+    return loss

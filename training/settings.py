@@ -1,0 +1,120 @@
+"""What a training recipe says: one stage, or several one after the other, in a TOML file.
+
+Keys at the top of the file hold for every stage; each `[[stage]]` table changes some of them.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ldp.blur.clip_model import OPENAI, VIT_B_32
+from ldp.network import SIZES
+from training.losses import LossWeights
+
+BLUR_MAPS = ("disparity", "clip")
+# A run has one network, one set of blur maps and one set of patches.
+_SAME_IN_ALL_STAGES = ("size", "blur", "clip_network", "clip_weights", "patch_px", "drop_patches")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training stage.
+
+    batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
+    beta2, weight_decay: AdamW's; without decay it is Adam.
+    radius_px: largest circle of confusion of rendered pairs.
+    blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
+    blur-aware loss, see ldp.blur.clip_model.load_clip.
+    patch_px, drop_patches: DPDD's patches, see training.dpdd.
+    """
+
+    size: str = "tiny"
+    steps: int = 10_000
+    batch: int = 8
+    accumulate: int = 1
+    crop_px: int = 128
+    learning_rate: float = 8e-4
+    final_learning_rate: float = 1e-6
+    warm_up_steps: int = 200
+    beta2: float = 0.9
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.999
+    gradient_limit: float = 0.5
+    charbonnier_eps: float = 1e-3
+    blur_aware_weight: float = 0.0
+    blur_weighting_weight: float = 0.0
+    radius_px: float = 12.0
+    blur: str = "disparity"
+    clip_network: str = VIT_B_32
+    clip_weights: str = OPENAI
+    patch_px: int = 512
+    drop_patches: int = 8
+    workers: int = 1
+    threads: int = 1
+    save_every: int = 500
+    seed: int = 1
+    bf16: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
+        if self.blur not in BLUR_MAPS:
+            raise ValueError(f"blur {self.blur!r}: expected one of {', '.join(BLUR_MAPS)}")
+        stride = SIZES[self.size].stride
+        if self.crop_px < stride or self.crop_px % stride:
+            raise ValueError(f"crop_px {self.crop_px}: {self.size} needs a multiple of {stride}")
+        for name in ("steps", "batch", "accumulate", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch}: expected a multiple of accumulate")
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """The weights of the loss's terms."""
+        return LossWeights(self.charbonnier_eps, self.blur_aware_weight, self.blur_weighting_weight)
+
+
+def learning_rate(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a cosine to the final rate."""
+    if step < settings.warm_up_steps:
+        return settings.learning_rate * (step + 1) / settings.warm_up_steps
+    done = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
+    span = settings.learning_rate - settings.final_learning_rate
+    return settings.final_learning_rate + span * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def read_settings(path: Path) -> list[TrainSettings]:
+    """The stages of a TOML file. Raises ValueError: unknown keys, wrong types, wrong values."""
+    try:
+        shared = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not TOML: {error}") from error
+    tables = shared.pop("stage", [{}])
+    if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
+        raise ValueError(f"{path}: stage is {tables!r}, expected [[stage]] tables")
+    try:
+        stages = [_stage({**shared, **table}) for table in tables]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for name in _SAME_IN_ALL_STAGES:
+        if len({getattr(stage, name) for stage in stages}) > 1:
+            raise ValueError(f"{path}: {name} differs between stages, expected one for the run")
+    return stages
+
+
+def _stage(values: dict[str, Any]) -> TrainSettings:
+    defaults = asdict(TrainSettings())
+    unknown = sorted(values.keys() - defaults)
+    if unknown:
+        raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(defaults))}")
+    for key, value in values.items():
+        expected = type(defaults[key])
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise ValueError(f"{key} is {value!r}, expected {expected.__name__}")
+    return TrainSettings(**values)
