@@ -17,8 +17,15 @@ import click
 
 from dpbatch import __version__
 from dpbatch.errors import AbortError, PhotoError, SettingsError
-from dpbatch.settings import DEMOSAICS, FORMATS, LAYERS, Settings
-from ldp.errors import LdpError
+from dpbatch.settings import (
+    BLUR_ESTIMATORS,
+    DEMOSAICS,
+    FORMATS,
+    LAYERS,
+    Settings,
+    settle_blur,
+)
+from ldp.errors import ClipUnavailableError, LdpError
 
 _PATH = click.Path(path_type=Path)
 _Command = Callable[..., None]
@@ -91,6 +98,12 @@ _batch_options = _all(
     "--layers", metavar="NAMES", help=f"Maps to write beside the picture: {','.join(LAYERS)}."
 )
 @click.option("--model", metavar="NAME|FILE", help="Network: a shipped one or a .safetensors file.")
+@click.option(
+    "--blur",
+    type=click.Choice(BLUR_ESTIMATORS),
+    help="Blur map; auto (default): what the network was trained with.",
+)
+@click.option("--clip-weights", metavar="TAG|FILE", help="For the CLIP maps; default openai.")
 @click.option("--device", metavar="DEVICE", help="auto (default), cpu, cuda, cuda:N.")
 @click.option("--tile", type=click.IntRange(0), metavar="PX", help="Tile side, 0 chooses.")
 def run(**given: Any) -> None:
@@ -101,12 +114,22 @@ def run(**given: Any) -> None:
     What an earlier run has done is skipped, what failed is tried again.
     """
     settings = _settings(given)
-    from ldp.weights import resolve, sha256
+    from ldp.weights import read_header, resolve, sha256
 
     weights = resolve(settings.restore.model)  # before anything else: it may not be there
+    trained_with = read_header(weights).blur_map
+    if settings.restore.blur not in ("auto", trained_with):
+        click.echo(
+            f"dpbatch: warning: {settings.restore.model} was trained with the blur map "
+            f"{trained_with!r}, and --blur {settings.restore.blur} gives it another one",
+            err=True,
+        )
+    settings = settle_blur(settings, trained_with)
 
-    from dpbatch.photo import PhotoStages
+    from dpbatch.photo import PhotoStages, require_clip
 
+    if not given["dry_run"]:
+        require_clip(settings.restore)
     _run_batch(given, settings, PhotoStages(settings, sha256(weights)))
 
 
@@ -165,6 +188,60 @@ def presets(name: str | None) -> None:
         click.echo(f"{shipped_name:<10} {summary}")
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the networks and the CLIP weights, or do something with them."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from dpbatch.models import clip_files, shipped_networks
+
+    for network in shipped_networks():
+        click.echo(network.to_line())
+    try:
+        for clip in clip_files():
+            click.echo(clip.to_line())
+    except ClipUnavailableError as error:
+        click.echo(str(error), err=True)
+
+
+@models.command("describe")
+@click.argument("model", metavar="NAME|FILE", required=False)
+@click.option("--size", metavar="SIZE", help="One of tiny, small, large, released: no weights.")
+def models_describe(model: str | None, size: str | None) -> None:
+    """Print a network's parameters and multiply-adds, and what its file says."""
+    from dpbatch.models import cost_of_size, describe
+
+    if (model is None) == (size is None):
+        raise SettingsError("models describe: give a network's name or file, or --size")
+    click.echo(describe(model) if model else f"{size}: {cost_of_size(str(size))}")
+
+
+@models.command("convert")
+@click.argument("checkpoint", type=_PATH)
+@click.option("-o", "--out", required=True, type=_PATH, help="The .safetensors file to write.")
+@click.option("--crop-px", type=click.IntRange(16), help="Side of its training crops.")
+def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
+    """Turn the CHECKPOINT that LDP's authors released (model.pth) into a file for --model."""
+    from ldp.conversion import convert
+
+    unused = convert(checkpoint, out, crop_px).unused
+    if unused:
+        click.echo(f"{checkpoint}: stored, but not used by the network: {', '.join(unused)}")
+    click.echo(f"{out}: written; use it with --model {out}")
+
+
+@models.command("fetch")
+@click.argument("blur", type=click.Choice(["clip", "clip-patch"]))
+def models_fetch(blur: str) -> None:
+    """Fetch the CLIP weights of a blur map into open_clip's cache and verify them."""
+    from dpbatch.models import fetch_clip
+
+    clip, digest = fetch_clip(blur)
+    click.echo(clip.to_line())
+    click.echo(f"sha256 {digest}")
+
+
 @main.command()
 @click.option(
     "-o", "--out", required=True, type=_PATH, help="Folder for the shoot and the results."
@@ -175,6 +252,47 @@ def demo(out: Path, model: str) -> None:
     from dpbatch.demo import run_demo
 
     sys.exit(run_demo(out, model))
+
+
+@main.command()
+@click.argument("picture", type=_PATH)
+@click.argument("depth", type=_PATH)
+@click.option("-o", "--out", required=True, type=_PATH, metavar="FILE.CR2")
+@click.option("--near-m", type=float, metavar="M", help="Depth of the map's black, in metres.")
+@click.option("--far-m", type=float, metavar="M", help="Depth of the map's white, in metres.")
+@click.option("--depth-scale", type=float, metavar="M", help="Metres a grey step; 0 is unknown.")
+@click.option("--focal-length-mm", type=float, default=50.0, show_default=True)
+@click.option("--f-number", type=float, default=1.8, show_default=True)
+@click.option("--focus-m", type=float, default=1.5, show_default=True)
+@click.option(
+    "--pixel-pitch-um", type=float, help="Default: the picture fills a sensor 36 mm wide."
+)
+@click.option("--iso", type=click.IntRange(50, 102_400), default=100, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.CR2 where it exists.")
+def simulate(picture: Path, depth: Path, out: Path, **given: Any) -> None:
+    """Make a Dual Pixel RAW of a sharp PICTURE (sRGB) and its DEPTH (a grey map), both 8 or 16 bit.
+
+    A thin lens puts out of focus what lies away from the focus distance. The map's grey values are
+    metres by --near-m and --far-m, straight between black and white, or by --depth-scale.
+    """
+    from dpbatch.simulate import DepthScale, Lens, photograph_scene
+
+    if out.suffix.lower() != ".cr2":
+        raise SettingsError(f"--out {out}: expected a name that ends in .CR2")
+    if out.exists() and not given["overwrite"]:
+        raise SettingsError(f"--out {out}: exists; replace it with --overwrite")
+    scale = DepthScale(given["near_m"], given["far_m"], given["depth_scale"])
+    lens = Lens(
+        given["focal_length_mm"], given["f_number"], given["focus_m"], given["pixel_pitch_um"]
+    )
+    pair = photograph_scene(out, picture, depth, scale, lens, given["iso"], given["seed"])
+    height, width = pair.coc_px.shape
+    click.echo(
+        f"{out}: {width}x{height}, circle of confusion {pair.coc_px.min():+.1f} to "
+        f"{pair.coc_px.max():+.1f} px in radius, disparity {pair.disparity_px.min():+.1f} to "
+        f"{pair.disparity_px.max():+.1f} px, near positive"
+    )
 
 
 @main.command()
@@ -194,6 +312,9 @@ def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
     click.echo(result.to_text(int(width) * int(height) / 1e6, model))
 
 
+_RESTORE_FLAGS = ("model", "device", "tile", "blur", "clip_weights")
+
+
 def _settings(given: dict[str, Any]) -> Settings:
     """The defaults, then the preset, then the flags that were given."""
     from dpbatch.presets import load, merge
@@ -201,7 +322,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     layers, bit_depth = given.get("layers"), given.get("bit_depth")
     flags = {
         "raw": {"swap": given["swap"], "demosaic": given["demosaic"]},
-        "restore": {name: given.get(name) for name in ("model", "device", "tile")},
+        "restore": {name: given.get(name) for name in _RESTORE_FLAGS},
         "output": {
             "template": given["template"],
             "format": given.get("format_"),

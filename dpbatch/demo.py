@@ -20,10 +20,16 @@ from dpbatch.photo import PhotoStages
 from dpbatch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
 from dpbatch.raw.develop import develop
 from dpbatch.raw.reader import open_dual
-from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Settings
+from dpbatch.settings import (
+    OutputSettings,
+    RawSettings,
+    RestoreSettings,
+    Settings,
+    settle_blur,
+)
 from dpbatch.simulate import Sensor, photograph, photograph_ordinary
 from ldp.srgb import encode_srgb
-from ldp.weights import resolve, sha256
+from ldp.weights import read_header, resolve, sha256
 
 Picture = npt.NDArray[np.float32]
 
@@ -48,6 +54,7 @@ def run_demo(out: Path, model: str) -> int:
     settings = Settings(
         restore=RestoreSettings(model=model), output=OutputSettings(layers=("blur", "disparity"))
     )
+    settings = settle_blur(settings, read_header(weights).blur_map)
     stages = PhotoStages(settings, sha256(weights))
     reporter = Reporter(sys.stdout)
     code = run(RunOptions((shoot,), sharp, overwrite=True), settings, stages, reporter)

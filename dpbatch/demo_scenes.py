@@ -5,7 +5,6 @@ Every scene is built in the sensor's own orientation, since the views differ alo
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,11 @@ import numpy.typing as npt
 
 from dpbatch.errors import AbortError
 from dpbatch.raw.cr2_layout import CameraTags
+from dpbatch.simulate import EOS_5D_MARK_IV_KERNEL, filled, sliced
 from ldp.srgb import decode_srgb
-from training.optics import KernelShape
 from training.render import RenderedPair, Surface, render
 
 Picture = npt.NDArray[np.float32]
-
-# As far as measurements on a 5D Mark IV go: a bright rim and a strong ramp.
-EOS_5D_MARK_IV_KERNEL = KernelShape(ramp=1.2, rim=0.8, rim_order=6, softness_px=0.45)
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,9 @@ def _motorcycle() -> DemoScene:
     """Middlebury's motorcycle with its measured depth; focus lies on the front of the engine."""
     photo, _, stereo_disparity = _shipped("stereo_motorcycle")
     colour = _linear(photo)
-    nearness = _filled(stereo_disparity[: colour.shape[0], : colour.shape[1]].astype(np.float32))
+    nearness = filled(stereo_disparity[: colour.shape[0], : colour.shape[1]].astype(np.float32))
     coc = np.clip((nearness - np.float32(41.0)) * np.float32(0.32), -6.5, 5.0)
-    surfaces = _sliced(colour, coc, edges=(-3.5, -1.0, 1.5))
+    surfaces = sliced(colour, coc, edges=(-3.5, -1.0, 1.5))
     pair = render(surfaces, EOS_5D_MARK_IV_KERNEL)
     return DemoScene("IMG_0001", "motorcycle, measured depth", pair, CameraTags())
 
@@ -122,43 +118,3 @@ def _linear(photo: npt.NDArray[np.uint8]) -> Picture:
     """Linear light of an 8-bit sRGB photograph, cut to a size that a raw file can have."""
     height, width = photo.shape[0] // 2 * 2, photo.shape[1] // 4 * 4
     return decode_srgb(np.ascontiguousarray(photo[:height, :width], np.float32) / np.float32(255))
-
-
-def _filled(values: Picture) -> Picture:
-    """NaN and infinity replaced by the smoothed values around them."""
-    found = np.where(np.isfinite(values), values, 0).astype(np.float32)
-    known = np.isfinite(values).astype(np.float32)
-    height, width = values.shape
-    for step in (1, 4, 16, 64):
-        # Each round reaches four times as far as the last, on a picture that much smaller.
-        coarse = (max(1, width // step), max(1, height // step))
-        light, share = (
-            cv2.resize(
-                cv2.GaussianBlur(
-                    cv2.resize(plane, coarse, interpolation=cv2.INTER_AREA), (0, 0), 2.0
-                ),
-                (width, height),
-                interpolation=cv2.INTER_LINEAR,
-            )
-            for plane in (found * known, known)
-        )
-        grown = (known == 0) & (share > 1e-3)
-        found[grown] = light[grown] / share[grown]
-        known[grown] = 1
-    return np.asarray(cv2.medianBlur(found, 5), np.float32)
-
-
-def _sliced(colour: Picture, coc_px: Picture, edges: tuple[float, ...]) -> list[Surface]:
-    """One surface for each range of depth, from far to near; behind a nearer surface's edge the
-    farther one is continued, as it is in the world."""
-    surfaces = []
-    limits = (-np.inf, *edges, np.inf)
-    for low, high in itertools.pairwise(limits):
-        hidden = cv2.dilate((coc_px >= high).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        planes = [*np.moveaxis(colour, 2, 0), coc_px]
-        if hidden.any():
-            planes = [_filled(np.where(hidden, np.nan, plane)) for plane in planes]
-        alpha = cv2.GaussianBlur((coc_px >= low).astype(np.float32), (0, 0), 0.6)
-        coverage = np.asarray(alpha, np.float32)
-        surfaces.append(Surface(np.dstack(planes[:3]), coverage, np.maximum(planes[3], low)))
-    return surfaces

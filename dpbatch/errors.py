@@ -1,4 +1,5 @@
-"""The whole tree of exceptions. A message names the file, what was found, what was expected, what to do.
+"""The whole tree of exceptions. A message names the file, what was found, what was expected, and
+what to do.
 
 DpbatchError
     SettingsError              wrong usage or settings                          exit code 2
@@ -8,6 +9,7 @@ DpbatchError
         UnreadableError        missing, empty, no permission, not a known format
         DamagedError           a known format whose content is broken or inconsistent
         PairMismatchError      two files that should be a left/right pair do not fit each other
+        RestoreError           the network could not restore it (unusable pixels, memory)
         OutputError            the result could not be written
             DiskFullError      no space left where the result goes
         WorkerCrashError       the process that worked on the photo died
@@ -58,6 +60,12 @@ class PairMismatchError(PhotoError):
     """Two files that should be a left/right pair do not fit each other."""
 
     code = "pair-mismatch"
+
+
+class RestoreError(PhotoError):
+    """The network could not restore the photo: unusable pixels, or too little memory."""
+
+    code = "restore"
 
 
 class OutputError(PhotoError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dpbatch import __version__
 from dpbatch.engine.stages import Progress, Saved
-from dpbatch.errors import SettingsError, UnreadableError
+from dpbatch.errors import RestoreError, SettingsError, UnreadableError
 from dpbatch.journal import FileStamp, stamp
 from dpbatch.settings import RawSettings, RestoreSettings, Settings, described, fingerprint
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
+    from ldp.blur import BlurEstimator
     from ldp.types import BlurMap, ViewPair
 
 
@@ -114,14 +115,15 @@ class Restorer:
     def __init__(self, settings: RestoreSettings, keep_blur_map: bool) -> None:
         """Loads the weights.
 
-        Raises ldp.errors.WeightsError where there are none that fit, SettingsError where this
-        machine has no such device.
+        settings.blur is the name of an estimator (settle_blur); auto counts as disparity.
+
+        Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
+        SettingsError where this machine has no such device.
         """
-        from ldp.blur.disparity import DisparityEstimator
         from ldp.deblur import Deblurrer
 
-        self._estimator = DisparityEstimator()
         try:
+            self._estimator = _estimator(settings)
             self._deblurrer = Deblurrer.load(settings.model, settings.device, settings.tile)
         except ValueError as error:
             raise SettingsError(str(error)) from error
@@ -129,9 +131,14 @@ class Restorer:
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Estimates where the photo is blurred and takes the blur away."""
+        from ldp.errors import LdpError
+
         views = loaded.views
-        blur_map = self._estimator.estimate(views)
-        deblurred = self._deblurrer.restore(views, blur_map, progress)
+        try:
+            blur_map = self._estimator.estimate(views)
+            deblurred = self._deblurrer.restore(views, blur_map, progress)
+        except LdpError as error:
+            raise RestoreError(str(error)) from error
         return RestoredPhoto(
             deblurred.sharp,
             blur_map if self._keep_blur_map else None,
@@ -139,6 +146,35 @@ class Restorer:
             loaded.metadata,
             loaded.inputs,
         )
+
+
+def _estimator(settings: RestoreSettings) -> BlurEstimator:
+    """Raises ClipUnavailableError, ValueError for a device that is not there."""
+    if settings.blur == "clip":
+        from ldp.blur.clip_dense import ClipEstimator
+        from ldp.deblur import choose_device
+
+        return ClipEstimator.load(choose_device(settings.device), settings.clip_weights)
+    if settings.blur == "clip-patch":
+        from ldp.blur.clip_patch import ClipPatchEstimator
+        from ldp.deblur import choose_device
+
+        return ClipPatchEstimator.load(choose_device(settings.device), settings.clip_weights)
+    from ldp.blur.disparity import DisparityEstimator
+
+    return DisparityEstimator()
+
+
+def require_clip(settings: RestoreSettings) -> None:
+    """Sees to it, before the first photo, that the weights of a CLIP map are on this machine.
+
+    Raises ldp.errors.ClipUnavailableError.
+    """
+    if settings.blur in ("clip", "clip-patch"):
+        from ldp.blur.clip_model import VIT_B_16, VIT_B_32, clip_weights_file
+
+        name = VIT_B_32 if settings.blur == "clip" else VIT_B_16
+        clip_weights_file(name, settings.clip_weights)
 
 
 def save(job: Job, restored: RestoredPhoto, settings: Settings, weights_sha256: str) -> Saved:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from dpbatch.errors import SettingsError
 
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
-BLUR_ESTIMATORS = ("disparity",)
+BLUR_ESTIMATORS = ("auto", "disparity", "clip", "clip-patch")
 FORMATS = ("tif", "png")
 BIT_DEPTHS = (16, 8)
 LAYERS = ("blur", "disparity")
@@ -46,8 +46,11 @@ class RestoreSettings:
     """auto, cpu, cuda, cuda:N."""
     tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
     """Tile side in px; 0 lets the program choose."""
-    blur: str = "disparity"
-    """The blur map's estimator."""
+    blur: str = "auto"
+    """The blur map's estimator: disparity, clip (LDP's paper), clip-patch (LDP's released code);
+    auto takes the one that the network was trained with."""
+    clip_weights: str = "openai"
+    """Of the CLIP maps: one of open_clip's tags or a file."""
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
@@ -97,6 +100,21 @@ class Settings:
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+
+
+def settle_blur(settings: Settings, trained_with: str) -> Settings:
+    """The settings with the estimator's name in the place of auto.
+
+    trained_with: the estimator that the network's weights file names. Raises SettingsError for one
+    that is not known, and where a layer is wanted that the estimator cannot give.
+    """
+    blur = trained_with if settings.restore.blur == "auto" else settings.restore.blur
+    if blur != "disparity" and "disparity" in settings.output.layers:
+        raise SettingsError(
+            f"layers disparity: the blur map {blur!r} knows no signed disparity; leave the layer "
+            "out, or take --blur disparity"
+        )
+    return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
 def fingerprint(settings: Settings, weights_sha256: str) -> str:

@@ -167,7 +167,7 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
     assert ran.exit_code == 0, ran.output
     settings = Settings(
         RawSettings(swap=False, demosaic="ppg"),
-        RestoreSettings(model=str(weights), device="cuda:1", tile=512),
+        RestoreSettings(model=str(weights), device="cuda:1", tile=512, blur="disparity"),
         OutputSettings("png", 8, "{stem}", ("disparity", "blur")),
     )
     options = RunOptions(

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from dpbatch.errors import NotDualPixelError, SettingsError, UnreadableError
+from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
 from dpbatch.photo import Job, Photo, PhotoStages, load
 from dpbatch.raw.cr2_writer import CameraTags
 from dpbatch.raw.pairs import read_pair_views
 from dpbatch.settings import RawSettings, Settings
 from dpbatch.split import SplitStages, to_16_bit
+from ldp.errors import LdpError
 from ldp.types import BlurMap, Deblurred, ViewPair, as_float
 from tests.scenes import write_test_dpraw
 
@@ -154,3 +155,16 @@ def test_an_impossible_device_is_a_wrong_setting() -> None:
     settings = Settings(restore=replace(Settings().restore, device="cuda:7"))
     with pytest.raises(SettingsError, match="0 CUDA devices"):
         PhotoStages(settings, "hash").restorer()
+
+
+def test_what_the_network_refuses_fails_this_photo_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Deblurred:
+        raise LdpError("the tile at row 0 has NaN")
+
+    source = tmp_path / "a.CR2"
+    write_test_dpraw(source, 96, 128)
+    monkeypatch.setattr(MeanOfViews, "restore", refuse)
+    with pytest.raises(RestoreError, match="row 0 has NaN"):
+        restore(PhotoStages(Settings(), "0" * 64), raw(source), tmp_path / "out")

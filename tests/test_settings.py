@@ -86,7 +86,7 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: RestoreSettings(device="cuda:x"),
         lambda: RestoreSettings(tile=-1),
         lambda: RestoreSettings(model=""),
-        lambda: RestoreSettings(blur="clip"),
+        lambda: RestoreSettings(blur="clop"),
         lambda: OutputSettings(format="jpg"),
         lambda: OutputSettings(layers=("blur", "blur")),
         lambda: OutputSettings(template="{name}"),

@@ -1,0 +1,206 @@
+"""The LDP paper's blur map: dense CLIP features of a dual-pixel pair against eight prompts.
+
+Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024, Eq. 4
+to 6. What the paper leaves open is said where it is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldp.blur.clip_model import OPENAI, VIT_B_32, Clip, load_clip
+from ldp.tiling import Span, blend_weights, spans
+from ldp.types import BlurMap, Picture, Plane, ViewPair, as_float
+
+BLUR_AWARE = (
+    "A blurry image.",
+    "An obscured image.",
+    "An out of focus image.",
+    "An image lacking sharpness.",
+)
+DP_AWARE = (
+    "A symmetrical image.",
+    "A horizontally symmetrical image.",
+    "A left-right symmetrical image.",
+    "A symmetrical image at the pixel level.",
+)
+# The DPDD photos that the paper reads, which are the camera's scaled down four times.
+PAPER_PIXELS = 1680 * 1120
+# The largest window, in patches: a DPDD photo, 35 x 53 of them, is read in one piece.
+WINDOW_CELLS = 56
+OVERLAP_CELLS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ClipEstimator:
+    """Blur where CLIP finds a patch blurry, and where it finds the two views not to be mirrored.
+
+    clip: the network. blur_text, dp_text: features of the blur-aware and the dual-pixel-aware
+    prompts, (prompts, features) of length 1; a group with no prompts is left out.
+
+    The amounts are stretched over each photo's own range, unlike those of DisparityEstimator: the
+    soft values differ by some hundredths only, around a level that depends on the prompts and the
+    scene, and no fixed scale is published for them. So a photo that is sharp all over is not told
+    from one that is blurred all over.
+    """
+
+    clip: Clip
+    blur_text: Tensor
+    dp_text: Tensor
+    read_pixels: int = PAPER_PIXELS
+    """A larger photo is reduced to about this many pixels before CLIP sees it; the map has a value
+    for each patch of it. More than the paper's makes a finer map, which reads the photo in windows,
+    and blur looks as much larger to CLIP."""
+    least_contrast: float = 0.002
+    """Range of the soft values below which the amounts are not stretched any further: a photo of
+    one evenness is not blown up to a map of rounding errors."""
+
+    @classmethod
+    def load(
+        cls,
+        device: torch.device,
+        weights: str = OPENAI,
+        blur_aware: bool = True,
+        dp_aware: bool = True,
+    ) -> ClipEstimator:
+        """With OpenAI's ViT-B/32, the paper's, and all prompts or a group of them.
+
+        weights: see load_clip. Raises ClipUnavailableError, ValueError if no group is left.
+        """
+        return cls.of(load_clip(VIT_B_32, weights, device), blur_aware, dp_aware)
+
+    @classmethod
+    def of(cls, clip: Clip, blur_aware: bool = True, dp_aware: bool = True) -> ClipEstimator:
+        """With a CLIP that is loaded already."""
+        if not (blur_aware or dp_aware):
+            raise ValueError(
+                "neither blur-aware nor dual-pixel-aware prompts: expected one at least"
+            )
+        both = clip.text_features(BLUR_AWARE + DP_AWARE)
+        blur_text, dp_text = both[: len(BLUR_AWARE)], both[len(BLUR_AWARE) :]
+        return cls(clip, blur_text if blur_aware else both[:0], dp_text if dp_aware else both[:0])
+
+    def estimate(self, views: ViewPair) -> BlurMap:
+        """The blur map of the views, one value a patch of what was read; it knows no sign."""
+        soft = self.soft_map(views)
+        lowest, highest = float(soft.min()), float(soft.max())
+        amount = (soft - np.float32(lowest)) / np.float32(
+            max(highest - lowest, self.least_contrast)
+        )
+        return BlurMap(amount=amount)
+
+    def soft_map(self, views: ViewPair) -> Plane:
+        """The unnormalised map M, the mean of the groups' prompts: (h, w), each 0.27 to 0.73."""
+        cells = self._cells(views.size)
+        left, right = (
+            _resized(view, cells, self.clip.patch_px) for view in (views.left, views.right)
+        )
+
+        def read(rows: Span, columns: Span) -> Plane:
+            side = self.clip.patch_px
+            where = (
+                slice(rows.start * side, rows.stop * side),
+                slice(columns.start * side, columns.stop * side),
+            )
+            pair = (_tensor(view[where], self.clip.device) for view in (left, right))
+            with torch.inference_mode():
+                return np.asarray(self.soft_values(*pair)[0].cpu().numpy(), np.float32)
+
+        return in_windows(cells, read)
+
+    def soft_values(self, left: Tensor, right: Tensor) -> Tensor:
+        """M of whole batches in one piece, (n, h, w) float32, with gradients to the views.
+
+        left, right: (n, 3, h * patch_px, w * patch_px) RGB, sRGB-encoded, in [0, 1]. torch.logit()
+        of the result is the paper's sigma^-1(M), which its blur-prior attention takes.
+        """
+        values = []
+        if len(self.blur_text):
+            values.append(self._blur_aware(0.5 * (left + right)))
+        if len(self.dp_text):
+            values.append(self._dp_aware(left, right))
+        return torch.cat(values, -1).mean(-1)
+
+    def blur_aware_map(self, pictures: Tensor) -> Tensor:
+        """M of single pictures by the blur-aware prompts (Eq. 4), (n, h, w) float32.
+
+        pictures: (n, 3, H, W) RGB, sRGB-encoded, in [0, 1]; sides that are no multiples of patch_px
+        are resized to the next ones. Gradients reach the pictures (the blur-aware loss, Eq. 13).
+        """
+        side = self.clip.patch_px
+        size = [-(-pixels // side) * side for pixels in pictures.shape[-2:]]
+        if size != list(pictures.shape[-2:]):
+            pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True)
+        return self._blur_aware(pictures).mean(-1)
+
+    def _blur_aware(self, pictures: Tensor) -> Tensor:
+        """Eq. 4, (n, h, w, prompts)."""
+        features = F.normalize(self.clip.dense_features(pictures), dim=-1)
+        return torch.sigmoid(features @ self.blur_text.T)
+
+    def _dp_aware(self, left: Tensor, right: Tensor) -> Tensor:
+        """Eq. 5 and 6, (n, h, w, prompts).
+
+        The features of mirrored positions are averaged as they are, before their length is made 1.
+        """
+        features = self.clip.dense_features(torch.cat([left, right.flip(-1)], -1))
+        mirrored = 0.5 * (features + features.flip(2))[:, :, : features.shape[2] // 2]
+        return 1 - torch.sigmoid(F.normalize(mirrored, dim=-1) @ self.dp_text.T)
+
+    def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches for a photo of (height, width), rounded up."""
+        scale = min(1.0, (self.read_pixels / (size[0] * size[1])) ** 0.5) / self.clip.patch_px
+        # The tolerance keeps a side that comes out as a whole number of patches.
+        height, width = (max(1, int(np.ceil(side * scale - 1e-6))) for side in size)
+        return height, width
+
+
+def in_windows(
+    cells: tuple[int, int],
+    read: Callable[[Span, Span], Plane],
+    window: int = WINDOW_CELLS,
+    overlap: int = OVERLAP_CELLS,
+) -> Plane:
+    """A map of (rows, columns) put together from overlapping windows of about equal size.
+
+    read(rows, columns) gives the window's part of the map. CLIP sees a patch amid its window, so
+    two windows differ a little where they overlap; a raised cosine leads from one to the other.
+    """
+    rows, columns = (_windows(count, window, overlap) for count in cells)
+    blended = np.zeros(cells, np.float32)
+    for row in rows:
+        for column in columns:
+            weights = blend_weights(row)[:, None] * blend_weights(column)
+            part = read(row, column) * weights
+            blended[row.start : row.stop, column.start : column.stop] += part
+    return blended
+
+
+def _windows(count: int, window: int, overlap: int) -> list[Span]:
+    if count <= window:
+        return [Span(0, count, 0, 0)]
+    pieces = -(-(count - overlap) // (window - overlap))
+    return spans(count, -(-(count + (pieces - 1) * overlap) // pieces), overlap, align=1)
+
+
+def _resized(view: Picture, cells: tuple[int, int], patch_px: int) -> Picture:
+    """The view with patch_px pixels to a cell, in its own type: a float copy would be large."""
+    height, width = cells[0] * patch_px, cells[1] * patch_px
+    if view.shape[:2] == (height, width):
+        return view
+    shrinks = height * width < view.shape[0] * view.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    resized: Picture = cv2.resize(view, (width, height), interpolation=method)  # type: ignore[assignment]
+    return resized
+
+
+def _tensor(view: Picture, device: torch.device) -> Tensor:
+    """(1, 3, H, W), clipped to [0, 1] as the pictures that CLIP was trained on are."""
+    return torch.from_numpy(as_float(view)).to(device).permute(2, 0, 1)[None].clamp(0, 1)
