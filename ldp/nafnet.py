@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,10 +105,15 @@ class NAFNet(nn.Module):
         """Both sides of the input must be multiples of it."""
         return 1 << len(self.encoders)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, width, H, W), H and W multiples of `stride` -> the same shape."""
+    def forward(self, x: Tensor, enter: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
+        """x: (B, width, H, W), H and W multiples of `stride` -> the same shape.
+
+        enter(level, features) may change what enters the encoder's level, 0 at full resolution.
+        """
         skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
+        for level, (encoder, down) in enumerate(zip(self.encoders, self.downs, strict=True)):
+            if enter:
+                x = enter(level, x)
             x = encoder(x)
             skips.append(x)
             x = down(x)

@@ -19,6 +19,8 @@ class NetworkConfig:
     shuffle: the views enter as blocks of shuffle x shuffle pixels (1: as they are). 2 quarters the
         work of every layer for a little fine detail, which is what a CPU needs.
     attention_kernel: side q of the blur-prior attention's neighbourhood.
+    attention_below: further encoder levels, 1 and more, that begin with such an attention; the
+        paper has it at the first layer only.
     crop_px: side of the training crops, which ldp.tlc gives to the global statistics at inference.
     """
 
@@ -28,6 +30,7 @@ class NetworkConfig:
     decoder: tuple[int, ...] = (2, 2, 2, 2)
     shuffle: int = 1
     attention_kernel: int = 5
+    attention_below: tuple[int, ...] = ()
     crop_px: int = 256
 
     @property
@@ -57,7 +60,18 @@ class LDPNet(nn.Module):
         # The map enters the first convolution too: attention weights say where to look, and the
         # plain channel how much to sharpen.
         self.intro = nn.Conv2d(7 * planes, config.width, 3, padding=1)
+        if not set(config.attention_below) <= set(range(1, len(config.encoder))):
+            raise ValueError(
+                f"attention below at levels {config.attention_below}, expected some of 1 to "
+                f"{len(config.encoder) - 1}"
+            )
         self.attention = BlurPriorAttention(config.width, config.attention_kernel)
+        self.attention_below = nn.ModuleDict(
+            {
+                str(level): BlurPriorAttention(config.width << level, config.attention_kernel)
+                for level in config.attention_below
+            }
+        )
         self.naf = NAFNet(config.width, config.encoder, config.middle, config.decoder)
         self.ending = nn.Conv2d(config.width, 3 * planes, 3, padding=1)
 
@@ -76,7 +90,15 @@ class LDPNet(nn.Module):
             logits = F.avg_pool2d(logits, shuffle)
         x = self.intro(x)
         x = self.attention(x, logits.to(x.dtype))
-        x = self.ending(self.naf(x) + x)
+
+        def attend(level: int, features: Tensor) -> Tensor:
+            if str(level) not in self.attention_below:
+                return features
+            coarse = F.avg_pool2d(logits, 1 << level).to(features.dtype)
+            attended: Tensor = self.attention_below[str(level)](features, coarse)
+            return attended
+
+        x = self.ending(self.naf(x, attend if self.attention_below else None) + x)
         if shuffle > 1:
             x = F.pixel_shuffle(x, shuffle)
         return mean + x

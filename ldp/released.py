@@ -18,6 +18,7 @@ What was not known, and is taken as in the networks that it descends from (NAFNe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -131,11 +132,11 @@ class ReleasedNAFNet(NAFNet):
         self.intro = nn.Conv2d(config.width, config.width, 3, padding=1)
         self.ending = nn.Conv2d(config.width, config.width, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, width, H, W) -> the same shape."""
+    def forward(self, x: Tensor, enter: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
+        """x: (B, width, H, W) -> the same shape; enter as in NAFNet."""
         height, width = x.shape[-2:]
         grown = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
-        features: Tensor = self.ending(super().forward(self.intro(grown)))
+        features: Tensor = self.ending(super().forward(self.intro(grown), enter))
         return features[..., :height, :width]
 
 
