@@ -30,6 +30,7 @@ from dpbatch.settings import (
 from dpbatch.simulate import Sensor, photograph, photograph_ordinary
 from ldp.srgb import encode_srgb
 from ldp.weights import read_header, resolve, sha256
+from training.metrics import psnr_db
 
 Picture = npt.NDArray[np.float32]
 
@@ -104,7 +105,8 @@ def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple
     after = tifffile.imread(sharp / f"{scene.name}.tif").astype(np.float32) / np.float32(65535)
     sheet = np.hstack([before, after, truth])
     cv2.imwrite(str(compare / f"{scene.name}.png"), (sheet[..., ::-1] * 255 + 0.5).astype(np.uint8))
-    return _psnr_db(before, truth), _psnr_db(after, truth)
+    exact = [picture.astype(np.float64) for picture in (before, after, truth)]
+    return psnr_db(exact[0], exact[2]), psnr_db(exact[1], exact[2])
 
 
 def _truth(scene: DemoScene) -> Picture:
@@ -119,7 +121,3 @@ def _composite(path: Path) -> Picture:
         views = develop(dual, RawSettings())
     mean = np.clip((views.left + views.right) / 2, 0, 1)
     return np.asarray(apply_orientation(mean, views.orientation), np.float32)
-
-
-def _psnr_db(picture: Picture, truth: Picture) -> float:
-    return float(10 * np.log10(1 / np.mean((picture - truth) ** 2, dtype=np.float64)))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
-    from ldp.blur import BlurEstimator
     from ldp.types import BlurMap, ViewPair
 
 
@@ -120,10 +119,11 @@ class Restorer:
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
         """
+        from ldp.blur import load_estimator
         from ldp.deblur import Deblurrer
 
         try:
-            self._estimator = _estimator(settings)
+            self._estimator = load_estimator(settings.blur, settings.device, settings.clip_weights)
             self._deblurrer = Deblurrer.load(settings.model, settings.device, settings.tile)
         except ValueError as error:
             raise SettingsError(str(error)) from error
@@ -146,23 +146,6 @@ class Restorer:
             loaded.metadata,
             loaded.inputs,
         )
-
-
-def _estimator(settings: RestoreSettings) -> BlurEstimator:
-    """Raises ClipUnavailableError, ValueError for a device that is not there."""
-    if settings.blur == "clip":
-        from ldp.blur.clip_dense import ClipEstimator
-        from ldp.deblur import choose_device
-
-        return ClipEstimator.load(choose_device(settings.device), settings.clip_weights)
-    if settings.blur == "clip-patch":
-        from ldp.blur.clip_patch import ClipPatchEstimator
-        from ldp.deblur import choose_device
-
-        return ClipPatchEstimator.load(choose_device(settings.device), settings.clip_weights)
-    from ldp.blur.disparity import DisparityEstimator
-
-    return DisparityEstimator()
 
 
 def require_clip(settings: RestoreSettings) -> None:

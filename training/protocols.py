@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ldp.blur import BlurEstimator
+from ldp.blur import load_estimator
 from ldp.types import ViewPair
 from training.metrics import Distance, Picture, mae, psnr_db, relative_mse, ssim
 
@@ -99,25 +99,9 @@ def load_restorer(model: str, device: str = "auto", tile: int = 0) -> Restore:
     from ldp.weights import read_header, resolve
 
     deblurrer = Deblurrer.load(model, device, tile)
-    estimator = _estimator(read_header(resolve(model)).blur_map, device)
+    estimator = load_estimator(read_header(resolve(model)).blur_map, device)
 
     def restore(views: ViewPair) -> npt.NDArray[np.uint16]:
         return deblurrer.restore(views, estimator.estimate(views)).sharp
 
     return restore
-
-
-def _estimator(blur_map: str, device: str) -> BlurEstimator:
-    from ldp.deblur import choose_device
-
-    if blur_map == "clip":
-        from ldp.blur.clip_dense import ClipEstimator
-
-        return ClipEstimator.load(choose_device(device))
-    if blur_map == "clip-patch":
-        from ldp.blur.clip_patch import ClipPatchEstimator
-
-        return ClipPatchEstimator.load(choose_device(device))
-    from ldp.blur.disparity import DisparityEstimator
-
-    return DisparityEstimator()
