@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldp.errors import LdpError
+from ldp.errors import NEEDS_SOFT_MAP, LdpError
 from ldp.tiling import RowBlender, Span, pool_map, read_map_window, read_window, spans
 from ldp.tlc import CELLS
-from ldp.types import BlurMap, Deblurred, Plane, ViewPair
+from ldp.types import BlurMap, Deblurred, MapPlane, Plane, ViewPair
 from ldp.weights import load_network, resolve, sha256
+
+if TYPE_CHECKING:
+    from ldp.network import LDPNet
+    from ldp.released import LDPReleased
 
 Progress = Callable[[int, int], None]
 
@@ -40,6 +44,10 @@ class NetworkFacts(Protocol):
         """Side of the training crops; local windows are made of cells of it."""
 
     @property
+    def map_planes(self) -> tuple[MapPlane, ...]:
+        """The planes of the blur map that the network is given, in this order."""
+
+    @property
     def pooled_map_side(self) -> int | None:
         """Where every tile wants the whole photo's map, pooled to a square: that square's side."""
 
@@ -51,8 +59,8 @@ class Network(Protocol):
     def config(self) -> NetworkFacts:
         """The configuration."""
 
-    def __call__(self, views: Tensor, amount: Tensor) -> Tensor:
-        """views: (1, 6, H, W). amount: (1, 1, H, W), or the pooled map. -> (1, 3, H, W)."""
+    def __call__(self, views: Tensor, blur: Tensor) -> Tensor:
+        """views: (1, 6, H, W). blur: (1, planes, H, W), or the pooled map. -> (1, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +91,29 @@ class Deblurrer:
         """
         path = resolve(model)
         where = choose_device(device)
-        network = load_network(path)
+        return cls.of(load_network(path), path.stem, sha256(path), where, tile)
+
+    @classmethod
+    def of(
+        cls,
+        network: LDPNet | LDPReleased,
+        name: str,
+        weights_sha256: str,
+        device: torch.device,
+        tile: int = 0,
+    ) -> Deblurrer:
+        """A network in memory, which is moved to the device and given local statistics."""
         network.use_local_statistics(network.config.crop_px)
-        network = network.to(where).to(memory_format=torch.channels_last)
+        network = network.to(device).to(memory_format=torch.channels_last)
         align = grid_px(network)
         return cls(
             network=network,
-            name=path.stem,
-            weights_sha256=sha256(path),
-            device=where,
-            tile_px=_tile_px(tile or AUTO_TILE_PX[where.type], align),
+            name=name,
+            weights_sha256=weights_sha256,
+            device=device,
+            tile_px=_tile_px(tile or AUTO_TILE_PX[device.type], align),
             halo_px=_rounded(max(HALO_PX, network.config.crop_px // 2), align),
-            precision=choose_precision(where),
+            precision=choose_precision(device),
         )
 
     def restore(
@@ -105,8 +124,9 @@ class Deblurrer:
         progress(done, total) is called after every tile. Where a GPU's memory does not hold a tile,
         the photo starts again with tiles of half the side, so done may fall back and total grow.
 
-        Raises LdpError where even small tiles do not fit, and where the result is not finite: a NaN
-        or an infinity in a view is refused, since no pixel value stands for it.
+        Raises LdpError where the network reads a plane that the map has not, where even small tiles
+        do not fit, and where the result is not finite: a NaN or an infinity in a view is refused,
+        since no pixel value stands for it.
         """
         align = grid_px(self.network)
         tile = self.tile_px
@@ -130,14 +150,15 @@ class Deblurrer:
         align = grid_px(self.network)
         overlap = _rounded(OVERLAP_PX, align)
         rows, columns = (spans(side, tile, overlap, align) for side in views.size)
+        planes = _planes_read(self.network, blur_map)
         side = self.network.config.pooled_map_side
-        pooled = pool_map(blur_map.amount, views.size, side) if side else None
+        pooled = [pool_map(plane, views.size, side) for plane in planes] if side else None
         sharp = np.empty((height, width, 3), np.uint16)
         blender = RowBlender(width)
         done, finished = 0, 0
         for row in rows:
             for column in columns:
-                restored = self._restore_tile(views, blur_map, pooled, row, column)
+                restored = self._restore_tile(views, planes, pooled, row, column)
                 blender.add(row, column, restored)
                 done += 1
                 if progress:
@@ -149,7 +170,12 @@ class Deblurrer:
         return sharp
 
     def _restore_tile(
-        self, views: ViewPair, blur_map: BlurMap, pooled: Plane | None, row: Span, column: Span
+        self,
+        views: ViewPair,
+        planes: list[Plane],
+        pooled: list[Plane] | None,
+        row: Span,
+        column: Span,
     ) -> npt.NDArray[np.float32]:
         align, halo = grid_px(self.network), self.halo_px
         # The far side grows to the next multiple of the network's grid, which is cut off again.
@@ -157,17 +183,15 @@ class Deblurrer:
         width = _rounded(column.length, align) + 2 * halo
         window = (row.start - halo, column.start - halo, height, width)
         both = np.concatenate([read_window(view, *window) for view in (views.left, views.right)])
-        amount = pooled
-        if amount is None:
-            amount = read_map_window(blur_map.amount, views.size, *window)
+        maps = pooled or [read_map_window(plane, views.size, *window) for plane in planes]
         inputs = torch.from_numpy(both)[None].to(self.device, memory_format=torch.channels_last)
-        plane = torch.from_numpy(amount)[None, None].to(self.device)
+        blur = torch.from_numpy(np.stack(maps))[None].to(self.device)
         narrow = self.precision != torch.float32
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, self.precision, enabled=narrow),
         ):
-            restored = self.network(inputs, plane)[0]
+            restored = self.network(inputs, blur)[0]
         inner = restored[:, halo : halo + row.length, halo : halo + column.length]
         result = np.asarray(inner.permute(1, 2, 0).float().cpu().numpy(), np.float32)
         if not np.isfinite(result).all():
@@ -217,6 +241,14 @@ def choose_precision(device: torch.device) -> torch.dtype:
         # Private in PyTorch 2.11 to 2.15, so it may go; without an answer float32 is the safe one.
         fast = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _planes_read(network: Network, blur_map: BlurMap) -> list[Plane]:
+    """The planes of a blur map that the network is given. Raises LdpError where one is missing."""
+    planes = [getattr(blur_map, name) for name in network.config.map_planes]
+    if any(plane is None for plane in planes):
+        raise LdpError(NEEDS_SOFT_MAP)
+    return planes
 
 
 def _tile_px(wanted: int, align: int) -> int:

@@ -5,6 +5,9 @@ LdpError
     ClipUnavailableError   open_clip or a CLIP's weights are not there, or do not fit
 """
 
+NEEDS_SOFT_MAP = "this network reads CLIP's unnormalised map; use --blur clip"
+"""Where another estimator's blur map is to be given to it."""
+
 
 class LdpError(Exception):
     """Base of everything that ldp raises on purpose."""

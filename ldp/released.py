@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ldp.nafnet import NAFNet
 from ldp.tlc import CELLS, local_mean
+from ldp.types import MapPlane
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class ReleasedConfig:
     def stride(self) -> int:
         """The network works on multiples of it; other sizes are padded and cut off again."""
         return 1 << len(self.encoder)
+
+    @property
+    def map_planes(self) -> tuple[MapPlane, ...]:
+        """The planes of the blur map that the network is given."""
+        return ("amount",)
 
     @property
     def pooled_map_side(self) -> int:

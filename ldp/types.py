@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Picture = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
+MapPlane = Literal["amount", "soft"]
+"""A plane of BlurMap that a network may read."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class BlurMap:
         focus plane positive; None where the estimator knows no sign. An estimator may even it over
         the frame, so that one depth reads alike everywhere (DisparityEstimator does).
     confidence: in [0, 1], how far the value stands on measured texture rather than on filling.
+    soft: in (0, 1), the map M of LDP's paper as its equations give it, without the stretching that
+        makes an amount of it; None where the estimator has no such values.
     """
 
     amount: Plane
     disparity_px: Plane | None = None
     confidence: Plane | None = None
+    soft: Plane | None = None
 
 
 @dataclass(frozen=True)

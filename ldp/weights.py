@@ -46,6 +46,11 @@ class Header:
         """The estimator whose maps the network was trained with: disparity, clip, clip-patch."""
         return self.notes.get("blur_map", "disparity")
 
+    @property
+    def needs_soft_map(self) -> bool:
+        """Whether the network reads the unnormalised map, which only `clip` has."""
+        return _fields(self.config_json).get("prior") == "soft"
+
 
 def shipped_names() -> list[str]:
     """The names of the networks that come with the package."""
@@ -93,6 +98,10 @@ def read_header(path: Path) -> Header:
             f"{path}: the header says format {notes.get('format')!r}, expected {FORMAT!r} or "
             f"{RELEASED_FORMAT!r}; this is not a network that dpbatch wrote"
         )
+    try:
+        _fields(notes["config"])
+    except ValueError as error:
+        raise _unusable(path, error) from error
     return Header(notes.pop("format"), notes.pop("config"), notes)
 
 
@@ -140,9 +149,7 @@ def load_network(path: Path) -> LDPNet | LDPReleased:
         with torch.device("meta"):
             network = _build(header)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path}: the network's configuration cannot be used: {error}"
-        ) from error
+        raise _unusable(path, error) from error
     check_tensors(path, network.state_dict(), tensors)
     network.load_state_dict(tensors, assign=True)
     return network.eval()
@@ -156,6 +163,10 @@ def _build(header: Header) -> LDPNet | LDPReleased:
     if header.format == RELEASED_FORMAT:
         return LDPReleased(ReleasedConfig(**fields))
     return LDPNet(NetworkConfig(**fields))
+
+
+def _unusable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path}: the network's configuration cannot be used: {error}")
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -45,6 +45,7 @@ def test_it_agrees_with_the_naive_re_statement(clip: Clip) -> None:
     np.testing.assert_allclose(found.amount, expected, atol=1e-3 / (high - low) + 1e-5)
     assert {0, 1} < set(found.amount.ravel().tolist())
     assert found.disparity_px is None
+    assert found.soft is None
 
 
 def test_thresholds_and_prompts_are_the_release_s() -> None:

@@ -12,12 +12,14 @@ import tifffile
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
+from dpbatch import cli
 from dpbatch.cli import main
 from dpbatch.errors import SettingsError
 from dpbatch.photo import Job, Photo, PhotoStages
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings, fingerprint, settle_blur
 from ldp.blur import clip_model
 from ldp.network import LDPNet, NetworkConfig
+from ldp.types import MapPlane
 from ldp.weights import save_network
 from tests import clip_reference as naive
 from tests.scenes import write_test_dpraw
@@ -32,10 +34,11 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     clip_model._load.cache_clear()
 
 
-def network_file(folder: Path, blur_map: str | None = None) -> Path:
+def network_file(folder: Path, blur_map: str | None = None, prior: MapPlane = "amount") -> Path:
     """A network of next to nothing that was trained with a map; None: the file does not say."""
     path = folder / f"{blur_map}.safetensors"
     config = NetworkConfig(width=8, encoder=(1,), middle=1, decoder=(1,), shuffle=2, crop_px=64)
+    config = replace(config, prior=prior)
     save_network(LDPNet(config), path, {"blur_map": blur_map} if blur_map else None)
     return path
 
@@ -59,7 +62,7 @@ def test_without_weights_nothing_is_begun(shoot: Path, blur: str, by_network: bo
     model = network_file(shoot.parent, blur if by_network else None)
     ran = run(shoot, "--model", model, *([] if by_network else ["--blur", blur]))
     assert ran.exit_code == 3
-    assert "pretrained='openai'" in ran.output
+    assert f"  dpbatch models fetch {blur}\n" in ran.output
     assert "--blur disparity" in ran.output
     assert not (shoot.parent / "out").exists()
 
@@ -86,6 +89,23 @@ def test_a_mismatch_of_map_and_network_is_told_and_only_that(shoot: Path) -> Non
         assert "warning: " not in run(shoot, "--model", plain, "--dry-run", *flags).output
 
 
+def test_weights_that_the_fetch_command_does_not_fetch_are_told_by_open_clip_s(shoot: Path) -> None:
+    ran = run(shoot, "--blur", "clip", "--clip-weights", "metaclip_400m")
+    assert ran.exit_code == 3
+    assert "pretrained='metaclip_400m'" in ran.output
+    assert "models fetch" not in ran.output
+
+
+@pytest.mark.parametrize("blur", ["disparity", "clip-patch"])
+def test_a_network_of_the_soft_map_with_another_one_is_refused_first(
+    shoot: Path, blur: str
+) -> None:
+    ran = run(shoot, "--model", network_file(shoot.parent, "clip", "soft"), "--blur", blur)
+    assert ran.exit_code == 2
+    assert "this network reads CLIP's unnormalised map; use --blur clip" in ran.output
+    assert not (shoot.parent / "out").exists()
+
+
 def test_a_network_of_an_unknown_map_is_refused(shoot: Path) -> None:
     ran = run(shoot, "--model", network_file(shoot.parent, "sonar"))
     assert ran.exit_code == 2
@@ -107,9 +127,37 @@ def test_auto_is_what_the_network_was_trained_with() -> None:
     assert fingerprint(by_auto, "x") != fingerprint(settle_blur(auto, "disparity"), "x")
 
 
-@pytest.mark.parametrize("blur", ["clip", "clip-patch"])
+def test_other_clip_weights_redo_a_photo_and_the_same_ones_elsewhere_do_not(
+    shoot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+    monkeypatch.setattr(
+        cli, "_run_batch", lambda given, settings, stages: keys.append(stages.fingerprint)
+    )
+    first, second = (shoot.parent / f"{name}.pt" for name in ("first", "second"))
+
+    def key(weights: object, blur: str = "clip") -> str:
+        ran = run(shoot, "--dry-run", "--blur", blur, "--clip-weights", weights)
+        assert ran.exit_code == 0, ran.output
+        return keys[-1]
+
+    first.write_bytes(b"some weights")
+    second.write_bytes(b"some weights")
+    before = key(first)
+    assert key(second) == before
+    assert key("openai") != before
+    assert key(first, "clip-patch") != before
+    of_disparity = key(first, "disparity")
+    first.write_bytes(b"other weights")
+    assert key(first) != before
+    assert key(first, "disparity") == of_disparity
+
+
+@pytest.mark.parametrize(
+    ("blur", "prior"), [("clip", "amount"), ("clip", "soft"), ("clip-patch", "amount")]
+)
 def test_a_photo_is_restored_with_a_clip_map(
-    shoot: Path, tmp_path: Path, blur: str, monkeypatch: pytest.MonkeyPatch
+    shoot: Path, tmp_path: Path, blur: str, prior: MapPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = naive.tiny_clip()
     clip_file = tmp_path / "clip.safetensors"
@@ -117,7 +165,10 @@ def test_a_photo_is_restored_with_a_clip_map(
     monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained: network)
     settings = Settings(
         restore=RestoreSettings(
-            model=str(network_file(tmp_path)), device="cpu", blur=blur, clip_weights=str(clip_file)
+            model=str(network_file(tmp_path, blur, prior)),
+            device="cpu",
+            blur=blur,
+            clip_weights=str(clip_file),
         ),
         output=OutputSettings(layers=("blur",)),
     )

@@ -74,10 +74,28 @@ def test_a_coarse_map_reaches_the_network_at_the_views_size():
     np.testing.assert_allclose(sharp, np.repeat(expected[..., None], 3, 2), atol=1)
 
 
-def local_network():
+def test_a_network_is_given_the_planes_that_it_reads():
+    amount, soft = np.random.default_rng(0).random((2, 13, 21), np.float32)
+    stub = Stub(lambda views, blur: blur[:, [0, 1, 1]])
+    stub.config = replace(MICRO, prior="soft")
+    sharp = deblurrer(stub).restore(random_views(130, 168), BlurMap(amount, soft=soft)).sharp
+    for channel, plane in enumerate((amount, soft, soft)):
+        expected = cv2.resize(plane, (168, 130), interpolation=cv2.INTER_LINEAR) * 65535
+        np.testing.assert_allclose(sharp[..., channel], expected, atol=1)
+
+
+def test_a_map_without_the_plane_that_the_network_reads_is_refused():
+    stub = Stub(mean_view)
+    stub.config = replace(MICRO, prior="soft")
+    message = "this network reads CLIP's unnormalised map; use --blur clip"
+    with pytest.raises(LdpError, match=message):
+        deblurrer(stub).restore(random_views(30, 40), flat_map())
+
+
+def local_network(config=MICRO):
     """MICRO with random weights, whose channel attention is the same everywhere."""
     torch.manual_seed(0)
-    network = LDPNet(MICRO)
+    network = LDPNet(config)
     for name, parameter in network.named_parameters():
         if ".sca." in name:
             nn.init.constant_(parameter, 1.0 if name.endswith("bias") else 0.0)
@@ -87,11 +105,13 @@ def local_network():
 
 
 @pytest.mark.parametrize("size", [(200, 150), (97, 213)])
-def test_tiled_equals_whole_for_local_operations(size):
-    network, views = local_network(), random_views(*size)
-    plane = np.random.default_rng(1).random((25, 31), np.float32)
-    tiled = deblurrer(network, 64, 64).restore(views, BlurMap(plane)).sharp
-    whole = deblurrer(network, 256, 64).restore(views, BlurMap(plane)).sharp
+@pytest.mark.parametrize("prior", ["amount", "soft"])
+def test_tiled_equals_whole_for_local_operations(size, prior):
+    network, views = local_network(replace(MICRO, prior=prior)), random_views(*size)
+    rng = np.random.default_rng(1)
+    blur_map = BlurMap(rng.random((25, 31), np.float32), soft=rng.random((9, 12), np.float32))
+    tiled = deblurrer(network, 64, 64).restore(views, blur_map).sharp
+    whole = deblurrer(network, 256, 64).restore(views, blur_map).sharp
     assert whole.std() > 1000
     np.testing.assert_allclose(tiled / 65535, whole / 65535, atol=1e-4)
 

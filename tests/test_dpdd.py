@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldp.types import BlurMap
+from ldp.types import BlurMap, ViewPair
 from tests.made_dpdd import made_scene, write_dpdd
 from training.dpdd import (
     DpddCrops,
@@ -31,7 +31,8 @@ class LeftToRight:
     def estimate(self, views):
         self.asked += 1
         height, width = views.size
-        return BlurMap(np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1)))
+        amount = np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1))
+        return BlurMap(amount, soft=np.float32(0.5) + np.float32(0.01) * amount)
 
 
 @pytest.fixture
@@ -39,11 +40,13 @@ def folder(tmp_path):
     return write_dpdd(tmp_path / "dpdd")
 
 
-def prepared(folder, tmp_path, estimator=None, estimator_id="a", patch_px=64, drop=8):
+def prepared(
+    folder, tmp_path, estimator=None, estimator_id="a", patch_px=64, drop=8, planes=("amount",)
+):
     estimator = estimator or LeftToRight()
     cache = tmp_path / "cache"
     return [
-        prepare(scene, cache, estimator, estimator_id, patch_px, drop)
+        prepare(scene, cache, estimator, estimator_id, patch_px, drop, planes)
         for scene in find_scenes(folder)
     ]
 
@@ -185,6 +188,28 @@ def test_preparing_is_done_once_and_again_after_a_change(folder, tmp_path):
     assert not np.load(again[0].pixels)[..., :3].any()
     assert again[1:] == first[1:]
     assert not list((tmp_path / "cache").glob("*.tmp"))
+
+
+def test_the_soft_plane_is_kept_where_it_is_read_and_goes_along_with_the_amount(folder, tmp_path):
+    estimator = LeftToRight()
+    one = prepared(folder, tmp_path, estimator)
+    two = prepared(folder, tmp_path, estimator, planes=("amount", "soft"))
+    assert estimator.asked == 6
+    assert np.load(one[0].blur).shape == (1, 96, 128)
+    # A network without the soft plane reads the same amounts; no digit of the other one is lost.
+    amount, soft = np.load(two[0].blur)
+    np.testing.assert_array_equal(amount, np.load(one[0].blur)[0])
+    np.testing.assert_array_equal(
+        soft, estimator.estimate(ViewPair(*np.zeros((2, 96, 128, 3), np.uint8))).soft
+    )
+    crops = DpddCrops(two, patch_px=64, crop_px=32, seed=(1,))
+    mirrored = set()
+    for position in range(20):
+        _, blur, _ = crops[position]
+        assert blur.shape == (2, 32, 32)
+        torch.testing.assert_close(blur[1], 0.5 + 0.01 * blur[0], rtol=0, atol=1e-6)
+        mirrored.add(bool(blur[1, 0, 0] > blur[1, 0, -1]))
+    assert mirrored == {False, True}
 
 
 def test_an_interrupted_estimate_is_made_again(folder, tmp_path):

@@ -96,14 +96,14 @@ def test_the_total_is_the_weighted_sum():
         return pictures.mean(1)[:, ::4, ::4]
 
     restored = restored * 1.4 - 0.2
-    found = total(restored, sharp, views, amount, STAGE_TWO, map_of).item()
+    found = total(restored, sharp, views, amount, STAGE_TWO, map_of).loss.item()
     expected = (
         charbonnier(restored, sharp, 1e-4)
         + 0.1 * map_of(restored.clamp(0, 1)).mean()
         + 0.2 * blur_weighting(restored, sharp, views, amount)
     )
     assert found == pytest.approx(expected.item(), rel=1e-6)
-    alone = total(restored, sharp, views, amount, LossWeights(1e-4, 0, 0)).item()
+    alone = total(restored, sharp, views, amount, LossWeights(1e-4, 0, 0)).loss.item()
     assert alone == charbonnier(restored, sharp, 1e-4).item()
 
 
@@ -127,7 +127,7 @@ def test_every_term_of_stage_two_has_a_gradient_of_its_own(clip, term):
     def gradient(weights, sharp):
         restored, _, views, amount = example()
         restored.requires_grad_()
-        total(restored, sharp, views, amount, weights, clip.blur_aware_map).backward()
+        total(restored, sharp, views, amount, weights, clip.blur_aware_map).loss.backward()
         return restored.grad
 
     sharp = example()[1]

@@ -74,6 +74,47 @@ def test_attention_at_a_deeper_level_looks_at_the_map_there():
     torch.testing.assert_close(plain.eval()(views, amount), without)
 
 
+def changes(network, plane):
+    """Whether the result changes with a plane of the blur map."""
+    views, blur = torch.rand(1, 6, 32, 32), torch.rand(1, 2, 32, 32)
+    other = blur.clone()
+    other[:, plane] = 1 - other[:, plane]
+    return not torch.equal(network(views, blur), network(views, other))
+
+
+def test_a_network_with_the_soft_prior_gives_its_attention_the_soft_plane_alone():
+    amount, soft = 0, 1
+    network = shaken(LDPNet(replace(MICRO, prior="soft", map_channel=False)))
+    assert changes(network, soft)
+    assert not changes(network, amount)
+    network = shaken(LDPNet(replace(MICRO, prior="soft")))
+    assert changes(network, soft)
+    assert changes(network, amount)
+    network = shaken(LDPNet(replace(MICRO, prior="soft", attention=False)))
+    assert not changes(network, soft)
+
+
+def test_the_soft_prior_needs_no_other_weights_and_is_not_the_default():
+    plain, soft = shaken(LDPNet(MICRO)), LDPNet(replace(MICRO, prior="soft")).eval()
+    assert MICRO.map_planes == ("amount",)
+    assert soft.config.map_planes == ("amount", "soft")
+    soft.load_state_dict(plain.state_dict())
+    views, amount = torch.rand(1, 6, 32, 32), torch.rand(1, 1, 32, 32)
+    assert torch.equal(soft(views, amount.repeat(1, 2, 1, 1)), plain(views, amount))
+
+
+@pytest.mark.parametrize(("prior", "planes"), [("amount", 2), ("soft", 1)])
+def test_a_map_of_other_planes_than_the_network_reads_is_refused(prior, planes):
+    network = LDPNet(replace(MICRO, prior=prior))
+    with pytest.raises(ValueError, match=f"has {planes} planes, expected {3 - planes}: amount"):
+        network(torch.rand(1, 6, 32, 32), torch.rand(1, planes, 32, 32))
+
+
+def test_an_unknown_prior_is_refused():
+    with pytest.raises(ValueError, match="prior 'hard': expected one of amount, soft"):
+        LDPNet(replace(MICRO, prior="hard"))
+
+
 @pytest.mark.parametrize("level", [0, 2])
 def test_attention_at_a_level_that_is_not_there_is_refused(level):
     with pytest.raises(ValueError, match="expected some of 1 to 1"):

@@ -2,8 +2,10 @@
 
 Scenes are found in the set's own layout or in the common repack, read once into files that crops
 can be cut from without decoding (as much space as the pixels take: 34 MB a scene), and cut by the
-set's patch rules. Blur maps are made of whole photos, as when a photo is restored, and cut along: a
-patch by itself shows neither how far the views may differ nor where in the frame it lies.
+set's patch rules. Blur maps are made of whole photos, as when a photo is restored, and each crop
+reads its own part of the file: a patch by itself shows neither how far the views may differ nor
+where in the frame it lies, and gets another map. A map is one small file a photo; patches overlap
+so much that a file for each would hold it six times.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ldp.tiling import read_map_window
-from ldp.types import BlurMap, ViewPair
+from ldp.types import BlurMap, MapPlane, Plane, ViewPair
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -32,7 +34,7 @@ SOBEL_KERNELS = (3, 7, 11, 15)
 # The sharp photo of a scene was taken right before or after the blurred one.
 _LARGEST_CAPTURE_STEP = 3
 _CAPTURE_NUMBERS = 10_000
-_CACHE_VERSION = "1"
+_CACHE_VERSION = "2"
 
 
 class BlurEstimator(Protocol):
@@ -55,12 +57,13 @@ class Scene:
 class PreparedScene:
     """A scene ready to be cut.
 
-    pixels: .npy, (H, W, 9) uint16: left RGB, right RGB, sharp RGB, sRGB-encoded. amount: .npy,
-    (h, w) float16 blur map of the whole photo. patches: (top, left) of each patch that is kept.
+    pixels: .npy, (H, W, 9) uint16: left RGB, right RGB, sharp RGB, sRGB-encoded. blur: .npy,
+    (planes, h, w) float32, planes of the whole photo's blur map. patches: (top, left) of each patch
+    that is kept.
     """
 
     pixels: Path
-    amount: Path
+    blur: Path
     patches: tuple[tuple[int, int], ...]
 
 
@@ -160,12 +163,14 @@ def prepare(
     estimator_id: str,
     patch_px: int,
     drop: int,
+    planes: tuple[MapPlane, ...] = ("amount",),
 ) -> PreparedScene:
     """Reads a scene, chooses its patches and estimates its blur map.
 
     All of it is kept in `cache` under names that change with the source files (their size and time
     of change) and with the settings that it depends on, so it is made once. estimator_id: text that
-    differs between estimators which give different maps.
+    differs between estimators which give different maps. planes: those of the map that are kept;
+    the estimator must give them.
 
     Raises ValueError for a scene that cannot be used.
     """
@@ -179,20 +184,22 @@ def prepare(
         except ValueError as error:
             raise ValueError(f"{scene.left}: {error}") from error
 
-    def estimated() -> npt.NDArray[np.float16]:
+    def estimated() -> Plane:
         stored = np.load(pixels, mmap_mode="r")
         left, right = (np.ascontiguousarray(stored[..., first : first + 3]) for first in (0, 3))
-        return estimator.estimate(ViewPair(left, right)).amount.astype(np.float16)
+        blur_map = estimator.estimate(ViewPair(left, right))
+        # Not as float16: soft values differ by some hundredths, of which that would leave tens.
+        return np.stack([getattr(blur_map, plane) for plane in planes]).astype(np.float32)
 
     pixels = _cached(cache, name, "pixels", files, lambda: read_scene(scene))
     patches = _cached(cache, name, "patches", [*files, f"{patch_px} {drop}"], chosen)
-    amount = _cached(cache, name, "blur", [*files, estimator_id], estimated)
+    blur = _cached(cache, name, "blur", [*files, estimator_id, *planes], estimated)
     places = tuple((int(top), int(left)) for top, left in np.load(patches))
-    return PreparedScene(pixels, amount, places)
+    return PreparedScene(pixels, blur, places)
 
 
 class DpddCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Random crops of patches: views (6, S, S), blur map (1, S, S), sharp (3, S, S).
+    """Random crops of patches: views (6, S, S), blur map (planes, S, S), sharp (3, S, S).
 
     It is as long as training lasts: position n is a crop of the n-th patch of an endless row of
     shuffled rounds through all patches. What is drawn at a position follows from the seed and the
@@ -228,16 +235,17 @@ class DpddCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         top, left = (start + int(rng.integers(self.patch_px - side + 1)) for start in place)
         pixels = np.load(scene.pixels, mmap_mode="r")
         crop = pixels[top : top + side, left : left + side].astype(np.float32) / np.float32(65535)
-        plane = np.load(scene.amount, mmap_mode="r")
-        amount = read_map_window(plane, pixels.shape[:2], top, left, side, side)
+        window = (top, left, side, side)
+        planes = np.load(scene.blur, mmap_mode="r")
+        blur = np.stack([read_map_window(plane, pixels.shape[:2], *window) for plane in planes])
         if rng.random() < 0.5:
-            crop, amount = crop[::-1], amount[::-1]
+            crop, blur = crop[::-1], blur[:, ::-1]
         if rng.random() < 0.5:
             # In a mirror the left photodiode's view is the right one's.
             crop = crop[:, ::-1, [3, 4, 5, 0, 1, 2, 6, 7, 8]]
-            amount = amount[:, ::-1]
+            blur = blur[..., ::-1]
         channels = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
-        return channels[:6], torch.from_numpy(np.ascontiguousarray(amount[None])), channels[6:]
+        return channels[:6], torch.from_numpy(np.ascontiguousarray(blur)), channels[6:]
 
 
 def _equally_many(folders: list[Path]) -> list[list[Path]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +60,15 @@ def blur_aware(restored: Tensor, blur_aware_map: BlurAwareMap) -> Tensor:
     return blur_aware_map(restored.clamp(0, 1)).mean()
 
 
+class Terms(NamedTuple):
+    """The loss and the terms in it, unweighted scalars; None for one that is left out."""
+
+    loss: Tensor
+    charbonnier: Tensor
+    blur_weighting: Tensor | None = None
+    blur_aware: Tensor | None = None
+
+
 def total(
     restored: Tensor,
     sharp: Tensor,
@@ -66,13 +76,19 @@ def total(
     amount: Tensor,
     weights: LossWeights,
     blur_aware_map: BlurAwareMap | None = None,
-) -> Tensor:
-    """The weighted sum (Eq. 14). Raises ValueError if the blur-aware term has no CLIP to ask."""
-    loss = charbonnier(restored, sharp, weights.charbonnier_eps)
+) -> Terms:
+    """The weighted sum (Eq. 14) with its terms.
+
+    Raises ValueError if the blur-aware term has no CLIP to ask.
+    """
+    first = loss = charbonnier(restored, sharp, weights.charbonnier_eps)
+    weighting = aware = None
     if weights.blur_weighting:
-        loss = loss + weights.blur_weighting * blur_weighting(restored, sharp, views, amount)
+        weighting = blur_weighting(restored, sharp, views, amount)
+        loss = loss + weights.blur_weighting * weighting
     if weights.blur_aware:
         if blur_aware_map is None:
             raise ValueError("the blur-aware loss has a weight, but no CLIP was given")
-        loss = loss + weights.blur_aware * blur_aware(restored, blur_aware_map)
-    return loss
+        aware = blur_aware(restored, blur_aware_map)
+        loss = loss + weights.blur_aware * aware
+    return Terms(loss, first, weighting, aware)

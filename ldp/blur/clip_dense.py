@@ -88,13 +88,14 @@ class ClipEstimator:
         return cls(clip, blur_text if blur_aware else both[:0], dp_text if dp_aware else both[:0])
 
     def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of the views, one value a patch of what was read; it knows no sign."""
+        """The blur map of the views, one value a patch of what was read, with its soft plane; it
+        knows no sign."""
         soft = self.soft_map(views)
         lowest, highest = float(soft.min()), float(soft.max())
         amount = (soft - np.float32(lowest)) / np.float32(
             max(highest - lowest, self.least_contrast)
         )
-        return BlurMap(amount=amount)
+        return BlurMap(amount=amount, soft=soft)
 
     def soft_map(self, views: ViewPair) -> Plane:
         """The unnormalised map M, the mean of the groups' prompts: (h, w), each 0.27 to 0.73."""
@@ -191,14 +192,20 @@ def _windows(count: int, window: int, overlap: int) -> list[Span]:
 
 
 def _resized(view: Picture, cells: tuple[int, int], patch_px: int) -> Picture:
-    """The view with patch_px pixels to a cell, in its own type: a float copy would be large."""
+    """The view with patch_px pixels to a cell, as integers: a float copy of 45 MP is 0.5 GiB."""
     height, width = cells[0] * patch_px, cells[1] * patch_px
     if view.shape[:2] == (height, width):
         return view
     shrinks = height * width < view.shape[0] * view.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     resized: Picture = cv2.resize(view, (width, height), interpolation=method)  # type: ignore[assignment]
-    return resized
+    if resized.dtype != np.float32:
+        return resized
+    levels = np.empty(resized.shape, np.uint16)
+    for first in range(0, height, patch_px):  # in bands, for a copy less
+        band = slice(first, first + patch_px)
+        levels[band] = as_float(resized[band]).clip(0, 1) * np.float32(65535) + np.float32(0.5)
+    return levels
 
 
 def _tensor(view: Picture, device: torch.device) -> Tensor:

@@ -83,7 +83,8 @@ class ClipPatchEstimator:
         return cls(clip, prompt, clip.text_features((prompt.text,))[0])
 
     def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of the views, one value a patch of what was read; it knows no sign."""
+        """The blur map of the views, one value a patch of what was read; it knows no sign, and has
+        no soft plane: thresholds stand in the release for what the paper makes of a cosine."""
         prompt = self.prompt
         logits = self.logits(views)
         span = np.float32(prompt.sharp_logit - prompt.blurred_logit)
