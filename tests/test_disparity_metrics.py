@@ -8,6 +8,7 @@ import pytest
 from training.disparity_metrics import (
     affine_mae,
     affine_rmse,
+    in_focus_accuracy,
     rank_error,
     share_within,
     spearman,
@@ -66,6 +67,13 @@ def test_the_share_within_counts_pixels_up_to_the_tolerance() -> None:
     estimate = np.array([0.0, 1.0, -1.5, 3.0])
     assert share_within(estimate, truth) == 0.5
     assert share_within(estimate, truth, tolerance_px=2.0) == 0.75
+
+
+def test_what_is_in_focus_is_told_by_the_size_of_the_disparity() -> None:
+    truth = np.array([0.0, -1.0, 3.0, -4.0])
+    assert in_focus_accuracy(-truth, truth) == 1.0
+    assert in_focus_accuracy(truth * 0.3, truth) == 0.75  # 0.9 is, 1.2 is not
+    assert in_focus_accuracy(truth + 2.5, truth) == 0.5
 
 
 def test_unknown_truth_is_left_out() -> None:

@@ -1,11 +1,14 @@
+import json
+import re
 import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from training.evaluate import evaluate, formatted, main, read_picture, scores
+from training.evaluate import averages, evaluate, formatted, main, read_picture, scores
 from training.metrics import psnr_db
+from training.protocols import PROTOCOLS
 
 
 def write(path, picture, dtype=np.uint16):
@@ -44,15 +47,37 @@ def test_every_scene_is_scored_against_its_truth(folders):
     text = formatted(table)
     assert text.splitlines()[0].split() == ["mean", "restored", "other"]
     assert f"{table['02']['mean'].psnr_db:.2f}" in text
-    assert text.endswith("dB (02)")
+    assert text.splitlines()[-2].startswith("restored ")
+    gains = [
+        table["02"]["restored"].psnr_db - table["02"]["mean"].psnr_db,
+        table["02"]["restored"].fitted_psnr_db - table["02"]["mean"].fitted_psnr_db,
+    ]
+    told = re.findall(r"([+-]\S+) dB \(02\)", text.splitlines()[-2])
+    assert told == [f"{gain:+.2f}" for gain in gains]
+    assert table["02"]["mean"].relative_mse == 1 > table["02"]["other"].relative_mse
+    assert table["02"]["other"].mae == pytest.approx(0.01, abs=1e-4)
+    assert table["02"]["other"].lpips is None
 
 
 def test_rows_that_are_left_out_do_not_count():
     truth = np.random.default_rng(0).random((24, 32, 3))
     spoiled = truth + 0.1
     spoiled[:5] = 0
-    assert scores(spoiled.clip(0, 1), truth, 5) == scores(np.clip(truth + 0.1, 0, 1), truth, 5)
-    assert scores(spoiled, truth, 0).psnr_db < scores(spoiled, truth, 5).psnr_db
+    assert scores(spoiled, truth, spoiled, 5) == scores(truth + 0.1, truth, truth + 0.1, 5)
+    assert scores(spoiled, truth, truth).psnr_db < scores(spoiled, truth, truth, 5).psnr_db
+
+
+def test_the_protocol_says_what_is_compared():
+    truth = np.full((16, 16, 3), 100 / 255)
+    picture = truth + 0.6 / 255
+    eight = scores(picture, truth, picture, protocol=PROTOCOLS["8bit"])
+    assert eight.mae == pytest.approx(1 / 255)  # rounded to a level each
+    sixteen = scores(picture, truth, picture, protocol=PROTOCOLS["restormer"])
+    assert sixteen.mae == pytest.approx(0.6 / 255)
+    beyond = np.full((16, 16, 3), 1.5)
+    white = np.ones((16, 16, 3))
+    assert scores(beyond, white, white, protocol=PROTOCOLS["restormer"]).mae == 0
+    assert scores(beyond, white, white, protocol=PROTOCOLS["dpdnet"]).mae == 0.5
 
 
 def test_colours_are_rgb_of_either_depth(tmp_path):
@@ -79,7 +104,43 @@ def test_what_is_missing_is_named(folders, spoil, message):
         evaluate(*folders)
 
 
-def test_the_command_prints_the_table(folders, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, folders), "--skip-rows", "2"])
+def left_view(views):
+    """A method that gives the left view back."""
+    return views.left.astype(np.uint16) * np.uint16(257)
+
+
+def distance(picture, truth):
+    return float(np.abs(picture - truth).max())
+
+
+def test_networks_restore_the_views_themselves(folders):
+    scenes, _ = folders
+    table = evaluate(scenes, restorers={"left": left_view}, lpips=distance)
+    assert list(table["01"]) == ["mean", "left"]
+    for stem, row in table.items():
+        left, truth = (read_picture(scenes / f"{stem}_{part}.png") for part in ("L", "gt"))
+        assert row["left"].psnr_db == pytest.approx(psnr_db(left, truth), abs=1e-3)
+        assert row["left"].lpips == pytest.approx(distance(left, truth), abs=1e-4)
+    mean = np.mean([row["left"].lpips for row in table.values()])
+    assert averages(table)["left"].lpips == pytest.approx(mean)
+    assert f"{mean:.3f}" in formatted(table).splitlines()[-1]
+
+
+def test_the_command_prints_the_table_and_writes_json(folders, capsys, monkeypatch, tmp_path):
+    figures = tmp_path / "scores.json"
+    options = ["--skip-rows", "2", "--protocol", "8bit", "--json", str(figures)]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, folders), *options])
     main()
-    assert "smallest gain over the mean of the views" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    found = json.loads(figures.read_text())
+    assert (found["protocol"], found["skip_rows"]) == ("8bit", 2)
+    assert list(found["scenes"]) == ["01", "02"]
+    assert f"{found['averages']['mean']['fitted_psnr_db']:.2f}" in printed
+    assert found["averages"]["mean"]["lpips"] is None
+
+
+@pytest.mark.slow
+def test_a_shipped_network_is_scored_by_its_name(folders, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evaluate", str(folders[0]), "--model", "tiny"])
+    main()
+    assert capsys.readouterr().out.split()[:2] == ["mean", "tiny"]

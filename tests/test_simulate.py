@@ -16,6 +16,7 @@ from dpbatch.raw.develop import develop
 from dpbatch.raw.reader import open_dual
 from dpbatch.settings import RawSettings
 from dpbatch.simulate import (
+    EOS_5D_MARK_IV_FIELD,
     DepthScale,
     Lens,
     Sensor,
@@ -26,6 +27,7 @@ from dpbatch.simulate import (
     slice_edges,
 )
 from ldp.srgb import decode_srgb, encode_srgb
+from training.optics import view_disparity_px
 
 COLOURS = ((0.18, 0.18, 0.18), (0.4, 0.1, 0.08), (0.05, 0.2, 0.35), (0.5, 0.45, 0.1))
 
@@ -134,6 +136,45 @@ def test_a_flat_scene_in_focus_stays_as_it_is(tmp_path: Path, scene: tuple[Path,
     np.testing.assert_allclose(pair.left, pair.sharp, atol=1e-3)
     np.testing.assert_allclose(pair.left, pair.right, atol=1e-4)
     assert np.abs(pair.sharp - linear(scene[0])).mean() < 0.02
+
+
+def test_before_correction_each_view_is_dark_at_its_side(tmp_path: Path) -> None:
+    """A grey wall, out of focus: in the file the views differ and light falls off to the corners;
+    developing evens out the one and leaves the other, as it is the lens's."""
+    cv2.imwrite(str(tmp_path / "picture.png"), np.full((128, 256, 3), 180, np.uint8))
+    cv2.imwrite(str(tmp_path / "depth.png"), np.zeros((128, 256), np.uint8))
+    wall = tmp_path / "picture.png", tmp_path / "depth.png"
+    out = tmp_path / "a.CR2"
+    pair = photograph_scene(out, *wall, DepthScale(1.0, 3.0), LENS, iso=100, seed=0)
+    np.testing.assert_allclose(pair.left, pair.right, atol=1e-5)
+    with open_dual(out) as dual:
+        top, left, height, width = dual.pair.active
+        inside = (slice(top, top + height), slice(left, left + width))
+        first = dual.pair.photodiode[inside].astype(np.float32) - 512
+        both = dual.pair.composite[inside].astype(np.float32) - 512
+        views = develop(dual, RawSettings())
+    middle = slice(height // 2 - 16, height // 2 + 16)
+    share = first[middle].reshape(32, 16, -1).sum((0, 2)) / both[middle].reshape(32, 16, -1).sum(
+        (0, 2)
+    )
+    share = share if share[0] > share[-1] else 1 - share
+    assert np.all(np.diff(share) < 0.003)
+    # A quarter stop up and down, and as much on either side.
+    assert share[0] / 0.5 == pytest.approx(2**0.25, rel=0.05)
+    assert share[-1] / 0.5 == pytest.approx(2**-0.25, rel=0.05)
+    corner, centre = both[:16, :16].mean(), both[middle, width // 2 - 16 : width // 2 + 16].mean()
+    assert 0.55 < corner / centre < 0.75
+    light = [decode_srgb(np.float32(view) / 65535) for view in (views.left, views.right)]
+    for place in (np.s_[48:80, 4:20], np.s_[48:80, -20:-4]):
+        one, other = (picture[place].mean() for picture in light)
+        assert one == pytest.approx(other, rel=0.015)
+
+
+def test_the_default_lens_loses_the_disparity_that_was_measured_at_the_side() -> None:
+    found = [view_disparity_px(6.0, EOS_5D_MARK_IV_FIELD.shape_at(x, 0)) for x in (0, 0.6, 1)]
+    assert found[0] / 6 == pytest.approx(0.64, abs=0.02)
+    assert found[1] / found[0] == pytest.approx(1 - 0.35 * 0.6**1.5, abs=0.06)
+    assert found[2] / found[0] == pytest.approx(1 - 0.35, abs=0.02)
 
 
 def test_depth_scales() -> None:

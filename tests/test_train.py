@@ -7,33 +7,30 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
+from dpbatch.output.metadata import PhotoMetadata
+from dpbatch.photo import LoadedPhoto, Restorer
+from dpbatch.settings import RestoreSettings, Settings, settle_blur
 from ldp.deblur import Deblurrer
-from ldp.network import SIZES, LDPNet, NetworkConfig
+from ldp.network import SIZES, LDPNet
 from ldp.types import BlurMap, ViewPair
 from ldp.weights import load_network, read_header
 from tests.made_dpdd import write_dpdd
-from training import data, loop
-from training.data import SceneSettings, draw_crop, draw_scene, stored
-from training.loop import follow, gain_db
-from training.losses import charbonnier
-from training.processes import Processes
+from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights, write_photo
+from training import loop
+from training.loop import follow
 from training.settings import TrainSettings, learning_rate, read_settings
 from training.train import main, run
 
-MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), attention_kernel=3)
-ALONE = Processes(0, 1, torch.device("cpu"))
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @pytest.fixture(autouse=True)
 def _micro(monkeypatch):
     monkeypatch.setitem(SIZES, "micro", MICRO)
-    monkeypatch.setattr(data, "POOL_START", 4)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -41,12 +38,7 @@ def _micro(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    noise = np.random.default_rng(0).random((30, 40, 3)).astype(np.float32)
-    picture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_NEAREST)
-    assert cv2.imwrite(str(folder / "photo.png"), (picture * 255).astype(np.uint8))
-    return folder
+    return write_photo(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -54,63 +46,8 @@ def dpdd(tmp_path):
     return write_dpdd(tmp_path / "dpdd")
 
 
-def micro_settings(**changes):
-    settings = TrainSettings(
-        steps=4, batch=2, crop_px=16, learning_rate=1e-3, warm_up_steps=1, workers=0, save_every=2
-    )
-    return replace(settings, size="micro", patch_px=64, **changes)
-
-
 def train(settings, photos, out):
     run([settings], out, ALONE, photos=photos)
-
-
-def checkpoint(out):
-    return torch.load(out / "checkpoint.pt", weights_only=True)
-
-
-def weights(path):
-    return load_network(path).state_dict()
-
-
-def same(one, other, **tolerance):
-    """Two checkpoints, or parts of them, equal in all tensors and numbers."""
-    if isinstance(one, torch.Tensor):
-        torch.testing.assert_close(one, other, **(tolerance or {"rtol": 0, "atol": 0}))
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            same(one[key], other[key], **tolerance)
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other)
-        for x, y in zip(one, other, strict=True):
-            same(x, y, **tolerance)
-    else:
-        assert one == other
-
-
-def test_on_one_batch_the_loss_falls_by_half():
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    noise = rng.random((24, 24, 3)).astype(np.float32)
-    photo = (cv2.resize(noise, (96, 96), interpolation=cv2.INTER_NEAREST) * 255).astype(np.uint8)
-    crops = []
-    for _ in range(2):
-        scene = draw_scene(rng, [photo], SceneSettings(side_px=48, radius_px=5, in_focus_share=0))
-        crops.append(draw_crop(rng, stored(rng, scene), 24))
-    views, amount, sharp = (torch.stack(parts) for parts in zip(*crops, strict=True))
-    network = LDPNet(replace(MICRO, width=16))
-    optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
-    losses = []
-    for _ in range(50):
-        loss = charbonnier(network(views, amount), sharp)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
-    # Less error than the mean view, on the same pixels.
-    assert gain_db(network(views, amount).detach(), views, sharp) > 3
 
 
 def test_a_run_resumes_where_it_stopped_and_its_weights_restore_photos(photos, tmp_path, capsys):
@@ -183,6 +120,8 @@ def test_the_average_follows_the_network():
         ("steps = 0", "steps 0: expected 1 or more"),
         ("batch = 8\naccumulate = 3", "batch 8: expected a multiple of accumulate"),
         ('blur = "sonar"', "blur 'sonar': expected one of disparity, clip"),
+        ('prior = "hard"', "prior 'hard': expected one of amount, soft"),
+        ('prior = "soft"', "prior 'soft': only blur 'clip' has it, found 'disparity'"),
         ("stage = 3", r"stage is 3, expected \[\[stage\]\] tables"),
         ("[[stage]]\nstepz = 1", "unknown stepz"),
         ('[[stage]]\n[[stage]]\nsize = "small"', "size differs between stages"),
@@ -230,7 +169,8 @@ def test_the_shipped_recipes_say_what_they_are_for():
             blur_aware,
             blur_weighting,
         )
-        assert (stage.size, stage.blur) == ("small", "clip")
+        assert (stage.size, stage.blur, stage.prior) == ("small", "clip", "soft")
+        assert stage.network.map_planes == ("amount", "soft")
         assert (stage.charbonnier_eps, stage.weight_decay) == (1e-4, 0)
         assert (stage.patch_px, stage.drop_patches) == (512, 8)
         assert learning_rate(0, stage) == 2e-4
@@ -391,13 +331,32 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
     assert len(made) == 1  # one CLIP makes the maps and judges in the second stage
     first, second = (out / f"weights{end}.safetensors" for end in ("-stage1", ""))
     ends = [weights(second), weights(first)]
-    assert read_header(second).blur_map == "clip"
+    header = read_header(second)
+    assert header.needs_soft_map
+    # The maps that it learned from have both planes, in their own range.
+    for path in (out / "cache").glob("*-blur-*.npy"):
+        amount, soft = np.load(path)
+        assert amount.min() == 0
+        assert 0.3 < soft.min() < soft.max() < 0.7
+    torch.manual_seed(0)
+    network, views, blur = load_network(second), torch.rand(1, 6, 32, 32), torch.rand(1, 2, 32, 32)
+    other = torch.stack([blur[:, 0], 1 - blur[:, 1]], 1)
+    assert not torch.equal(network(views, blur), network(views, other))
 
+    # `dpbatch run` takes the map that the file asks for.
+    chosen = RestoreSettings(model=str(second), device="cpu", clip_weights=str(clip_file))
+    settled = settle_blur(Settings(restore=chosen), header.blur_map, header.needs_soft_map)
+    assert settled.restore.blur == "clip"
+    with monkeypatch.context() as patch:
+        known = lambda name, **weights: create("tiny-test-clip", **weights)  # noqa: E731
+        patch.setattr(open_clip, "create_model", known)
+        restorer = Restorer(settled.restore, keep_blur_map=True)
     view = np.random.default_rng(0).integers(0, 65536, (40, 50, 3)).astype(np.uint16)
-    amount = np.full((5, 6), 0.5, np.float32)
-    restored = Deblurrer.load(str(second), "cpu").restore(ViewPair(view, view), BlurMap(amount))
+    loaded = LoadedPhoto(ViewPair(view, view), PhotoMetadata(), ())
+    restored = restorer(loaded, lambda done, of: None)
     assert restored.sharp.shape == view.shape
     assert np.corrcoef(restored.sharp.ravel(), view.ravel())[0, 1] > 0.7
+    assert restored.blur_map.soft.shape == (5, 7)
     # Each term takes part: without either of the second stage's the weights come out different.
     for term in ("blur_aware", "blur_weighting"):
         text = re.sub(rf"(?m)^{term}_weight = .*$", f"{term}_weight = 0", recipe.read_text())
@@ -418,10 +377,17 @@ def test_without_clip_s_weights_nothing_is_begun(dpdd, tmp_path, monkeypatch):
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
     clip_model._load.cache_clear()
     # Only the second stage's loss needs it, and yet the first one is not begun.
-    recipe = smoke_recipe(tmp_path / "smoke.toml", blur="disparity")
+    recipe = smoke_recipe(tmp_path / "smoke.toml", blur="disparity", prior="amount")
     with pytest.raises(SystemExit, match=r"(?s)train: .*no connection.*pretrained='openai'"):
         train_by_command(monkeypatch, recipe, dpdd, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_rendered_scenes_go_to_the_given_cache(photos, tmp_path):
+    cache, out = tmp_path / "cache", tmp_path / "run"
+    run([micro_settings(steps=1)], out, ALONE, photos=photos, cache=cache)
+    assert list(cache.glob("scenes-*/*.npy"))
+    assert not (out / "cache").exists()
 
 
 def test_clip_maps_of_rendered_pairs_are_refused(clip_file, photos, tmp_path):
@@ -446,11 +412,9 @@ def run_python(*arguments):
 
 BLOCKED = """
 import sys
-for name in ("rawpy", "ray", "exiv2", "open_clip"):
+for name in ("rawpy", "ray", "exiv2", "open_clip", "tensorboard", "skimage"):
     sys.modules[name] = None
-from training import data
 from training.train import main
-data.POOL_START = 2
 recipe, dpdd, photos, out = sys.argv[1:]
 sys.argv = ["train", recipe, "--dpdd", dpdd, "--out", out + "/dpdd"]
 main()
@@ -463,13 +427,50 @@ def test_training_needs_neither_raw_nor_metadata_nor_ray_nor_clip(dpdd, photos, 
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         'size = "tiny"\nsteps = 1\nbatch = 1\ncrop_px = 16\nworkers = 0\npatch_px = 64\n'
-        "blur_weighting_weight = 0.2\n"
+        "blur_weighting_weight = 0.2\nstart_scenes = 2\nvalidate_pairs = 1\n"
     )
     ran = run_python("-c", BLOCKED, recipe, dpdd, photos, tmp_path)
     assert ran.returncode == 0, ran.stderr
     for source in ("dpdd", "photos"):
         path = tmp_path / source / "weights.safetensors"
         assert load_network(path).config.crop_px == 16
+        # Without TensorBoard the figures are there all the same.
+        assert "loss" in (path.parent / "metrics.jsonl").read_text()
+        assert not (path.parent / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_half_precision_is_for_hardware_that_has_it(dpdd, tmp_path, monkeypatch, fast):
+    precision = torch.bfloat16 if fast else torch.float32
+    monkeypatch.setattr(loop, "choose_precision", lambda device: precision)
+    for bf16 in (True, False):
+        run([micro_settings(steps=2, bf16=bf16)], tmp_path / str(bf16), ALONE, dpdd=dpdd)
+    narrow, wide = (checkpoint(tmp_path / name)["network"] for name in ("True", "False"))
+    equal = all(torch.equal(narrow[name], wide[name]) for name in wide)
+    assert equal == (not fast)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_one_validates(dpdd, tmp_path):
+    (dpdd / "val_l").symlink_to(dpdd / "train_l")
+    (dpdd / "val_r").symlink_to(dpdd / "train_r")
+    (dpdd / "val_c").symlink_to(dpdd / "train_c")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        'size = "tiny"\nsteps = 22\nbatch = 2\ncrop_px = 16\nworkers = 0\npatch_px = 64\n'
+        "validate_scenes = 1\n"
+    )
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = (recipe, "--dpdd", dpdd, "--validate", dpdd, "--out", tmp_path / "run")
+    ran = run_python(*torchrun, "-m", "training.train", *arguments, "--stop-after", "0")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("stopped after 0 minutes") == 1
+    assert checkpoint(tmp_path / "run")["step"] == 20
+    ran = run_python(*torchrun, "-m", "training.train", *arguments)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("steps 20 to 22") == 1
+    assert ran.stdout.count("validation: real") == 1
+    assert checkpoint(tmp_path / "run")["best"]["step"] == 22
 
 
 @pytest.mark.slow

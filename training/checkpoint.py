@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,17 @@ from training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
+BEST = "weights-best.safetensors"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score so far, where it was reached (stage from 0), and what it is the score of."""
+
+    score_db: float
+    judged_on: str
+    stage: int
+    step: int
 
 
 @dataclass
@@ -23,7 +34,7 @@ class TrainState:
     step, so no generator's state is part of it.
 
     average: the moving average of the network's weights. stage: counted from 0. step: steps done in
-    this stage.
+    this stage. best: None before the first validation.
     """
 
     network: LDPNet
@@ -31,15 +42,33 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     stage: int = 0
     step: int = 0
+    best: Best | None = None
 
 
-def save(out: Path, state: TrainState, settings: TrainSettings, stages: int) -> None:
+def save(
+    out: Path,
+    state: TrainState,
+    settings: TrainSettings,
+    stages: int,
+    score_db: float | None = None,
+    judged_on: str = "",
+) -> None:
     """Writes the checkpoint and the averaged weights into the run's folder.
 
-    Where a stage ends and another follows, its weights stay as weights-stageN.safetensors too.
+    score_db, judged_on: the score of these weights, if they have one. If it is the best one,
+    state.best becomes it, and the weights stay as weights-best.safetensors. Where a stage ends and
+    another follows, its weights stay as weights-stageN.safetensors too.
+
+    Raises FloatingPointError, before anything is written, where a weight is not finite.
     """
+    check_finite(state, out)
     notes = {"steps": str(state.step), "stage": str(state.stage + 1), "blur_map": settings.blur}
     names = [WEIGHTS]
+    if score_db is not None:
+        notes["score"] = f"{score_db:.3f} dB, {judged_on}"
+        if state.best is None or score_db > state.best.score_db:
+            state.best = Best(score_db, judged_on, state.stage, state.step)
+            names.append(BEST)
     if state.step == settings.steps and state.stage + 1 < stages:
         names.append(f"weights-stage{state.stage + 1}.safetensors")
     for name in names:
@@ -50,9 +79,22 @@ def save(out: Path, state: TrainState, settings: TrainSettings, stages: int) -> 
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "best": asdict(state.best) if state.best else None,
     }
     # Last: what a run goes on from has all its weights files.
     _whole(out / CHECKPOINT, lambda path: torch.save(values, path))
+
+
+def check_finite(state: TrainState, out: Path) -> None:
+    """Raises FloatingPointError where a weight is not finite, or would not be so in a weights file,
+    which holds halves."""
+    tensors = [x.half() for x in state.average.state_dict().values()]
+    tensors += state.network.state_dict().values()
+    if not torch.stack([x.isfinite().all() for x in tensors]).all():
+        raise FloatingPointError(
+            f"a weight is not finite at step {state.step}; {out} holds the last checkpoint, "
+            "lower the learning rate to go on from it"
+        )
 
 
 def read(out: Path) -> dict[str, Any] | None:

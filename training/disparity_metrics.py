@@ -74,6 +74,12 @@ def share_within(estimate: Values, truth: Values, tolerance_px: float = 1.0) -> 
     return float(np.mean(np.abs(estimate_flat - truth_flat) <= tolerance_px))
 
 
+def in_focus_accuracy(estimate: Values, truth: Values, limit_px: float = 1.0) -> float:
+    """Share of pixels, in [0, 1], on which both agree whether |disparity| is at most `limit_px`."""
+    estimate_flat, truth_flat = _paired(estimate, truth)
+    return float(np.mean((np.abs(estimate_flat) <= limit_px) == (np.abs(truth_flat) <= limit_px)))
+
+
 def _paired(
     estimate: Values, truth: Values
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -27,11 +27,11 @@ import numpy as np
 from ldp.errors import LdpError
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import ViewPair
-from training.data import read_photos
 from training.metrics import Picture, psnr_db, ssim
 from training.optics import Array, KernelShape, view_kernels
 from training.protocols import Restore, load_restorer
 from training.render import RenderedPair, Surface, render
+from training.scenes import read_photos
 
 NOISES = ("none", "ISO 3200")
 SEED = 20_240_617

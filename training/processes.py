@@ -33,6 +33,14 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def any(self, is_so: bool) -> bool:
+        """Whether it is so in any of the processes; all must ask at the same place."""
+        if self.count == 1:
+            return is_so
+        flag = torch.tensor(float(is_so), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        return bool(flag.item())
+
 
 @contextmanager
 def joined() -> Iterator[Processes]:

@@ -7,32 +7,76 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ldp.blur.clip_model import OPENAI, VIT_B_32
-from ldp.network import SIZES
+from ldp.network import PRIORS, SIZES, NetworkConfig
+from ldp.types import MapPlane
 from training.losses import LossWeights
 
 BLUR_MAPS = ("disparity", "clip")
+KERNELS = ("mixed", "fixed")
 # A run has one network, one set of blur maps and one set of patches.
-_SAME_IN_ALL_STAGES = ("size", "blur", "clip_network", "clip_weights", "patch_px", "drop_patches")
+_SAME_IN_ALL_STAGES = (
+    "size",
+    "map_channel",
+    "attention",
+    "prior",
+    "blur",
+    "clip_network",
+    "clip_weights",
+    "patch_px",
+    "drop_patches",
+    "validate_pairs",
+    "validate_scenes",
+)
+
+_AT_LEAST_1 = (
+    "steps",
+    "batch",
+    "accumulate",
+    "save_every",
+    "report_every",
+    "validate_every",
+    "start_scenes",
+    "pool_scenes",
+    "scene_every",
+)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """One training stage.
 
+    map_channel, attention, prior: how the network reads the blur map, see
+    ldp.network.NetworkConfig.
+    kernels: "mixed", the family that spans the real cameras, or "fixed", its plainest member.
+    noise: whether rendered pairs have any.
     batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
     beta2, weight_decay: AdamW's; without decay it is Adam.
-    radius_px: largest circle of confusion of rendered pairs.
+    radius_px: largest circle of confusion of rendered pairs. mosaic_share: of those with noise, how
+    many have it as a demosaic leaves it.
+    start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
+    rendered scenes, of which there are start_scenes and one more every scene_every steps.
     blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
     blur-aware loss, see ldp.blur.clip_model.load_clip.
     patch_px, drop_patches: DPDD's patches, see training.dpdd.
+    save_every, report_every, validate_every: steps between two checkpoints, two lines of figures
+    and two validations, after each of which comes a checkpoint too.
+    validate_pairs, validate_scenes: rendered pairs, and at most so many of the given real scenes,
+    that it is validated on; 0 for none.
+    bf16: where the hardware has such products, see ldp.deblur.choose_precision.
+    compile: by torch.compile, which costs a minute first.
     """
 
     size: str = "tiny"
+    map_channel: bool = True
+    attention: bool = True
+    prior: MapPlane = "amount"
+    kernels: str = "mixed"
+    noise: bool = True
     steps: int = 10_000
     batch: int = 8
     accumulate: int = 1
@@ -48,6 +92,10 @@ class TrainSettings:
     blur_aware_weight: float = 0.0
     blur_weighting_weight: float = 0.0
     radius_px: float = 12.0
+    mosaic_share: float = 0.0
+    start_scenes: int = 128
+    pool_scenes: int = 1000
+    scene_every: int = 4
     blur: str = "disparity"
     clip_network: str = VIT_B_32
     clip_weights: str = OPENAI
@@ -56,6 +104,10 @@ class TrainSettings:
     workers: int = 1
     threads: int = 1
     save_every: int = 500
+    report_every: int = 100
+    validate_every: int = 1000
+    validate_pairs: int = 16
+    validate_scenes: int = 16
     seed: int = 1
     bf16: bool = True
     compile: bool = False
@@ -65,14 +117,34 @@ class TrainSettings:
             raise ValueError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
         if self.blur not in BLUR_MAPS:
             raise ValueError(f"blur {self.blur!r}: expected one of {', '.join(BLUR_MAPS)}")
+        if self.kernels not in KERNELS:
+            raise ValueError(f"kernels {self.kernels!r}: expected one of {', '.join(KERNELS)}")
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior {self.prior!r}: expected one of {', '.join(PRIORS)}")
+        if self.prior == "soft" and self.blur != "clip":
+            raise ValueError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
         stride = SIZES[self.size].stride
         if self.crop_px < stride or self.crop_px % stride:
             raise ValueError(f"crop_px {self.crop_px}: {self.size} needs a multiple of {stride}")
-        for name in ("steps", "batch", "accumulate", "save_every"):
+        for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+        for name in ("validate_pairs", "validate_scenes", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch}: expected a multiple of accumulate")
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The network that is trained."""
+        return replace(
+            SIZES[self.size],
+            crop_px=self.crop_px,
+            map_channel=self.map_channel,
+            attention=self.attention,
+            prior=self.prior,
+        )
 
     @property
     def loss_weights(self) -> LossWeights:

@@ -3,17 +3,23 @@
     python -m training.train configs/train-tiny.toml --photos ./photos --out ./runs/tiny
     python -m training.train configs/ldp-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/ldp
 
-Resumes by itself from RUN/checkpoint.pt. Writes RUN/weights.safetensors (the moving average of the
-weights) every `save_every` steps. On several GPUs: torchrun --nproc-per-node 4 -m training.train,
-then the same.
+Resumes by itself from RUN/checkpoint.pt, exactly where it was. Writes into RUN:
+    weights.safetensors          the moving average of the weights, every `save_every` steps
+    weights-best.safetensors     the same where validation found it best: on the scenes of
+                                 --validate by exposure-fitted PSNR, else on rendered pairs by PSNR
+    metrics.jsonl, tensorboard/  figures; the second where TensorBoard is installed
+    samples/                     mean view, restored, true, blur map, side by side
+On several GPUs: torchrun --nproc-per-node 4 -m training.train, then the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +30,7 @@ from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file, load_clip
 from ldp.blur.disparity import DisparityEstimator
 from ldp.errors import LdpError
-from training.data import SceneSettings, SyntheticCrops
+from training.data import Place, crop_settings, synthetic_batches, validation_pairs
 from training.dpdd import (
     BlurEstimator,
     DpddCrops,
@@ -34,13 +40,21 @@ from training.dpdd import (
     identity,
     prepare,
 )
-from training.loop import Batch, Feed, train
+from training.loop import Batch, Feed, Run, train
 from training.processes import Processes, joined
+from training.scenes import Photo, read_photos
 from training.settings import TrainSettings, read_settings
+from training.validation import RealScene, ValidationSet, read_real_scenes
 
-# Keeps apart the seeds of processes and stages; rendered pairs are seeded anew at every resumption.
-_SEED_STEP = 1_000_003
 _TELL_EVERY = 10
+
+
+@dataclass(frozen=True)
+class RealValidation:
+    """A folder of real scenes, and how many rows at the top of each are not scored."""
+
+    folder: Path
+    skip_rows: int = 0
 
 
 def run(
@@ -49,8 +63,14 @@ def run(
     processes: Processes,
     photos: Path | None = None,
     dpdd: Path | None = None,
-) -> None:
-    """Trains all stages; photos: a folder of sharp photographs, dpdd: the data set, one of the two.
+    validation: RealValidation | None = None,
+    stop_at: float = math.inf,
+    cache: Path | None = None,
+) -> bool:
+    """Trains all stages; whether it came to the end before the time.monotonic() to stop at.
+
+    photos: a folder of sharp photographs, dpdd: the data set, one of the two. cache: folder for
+    what is prepared from them, out/cache by default.
 
     Raises what training.loop.train does, ValueError for unusable data or settings, and
     ClipUnavailableError, before the first step, where a stage needs a CLIP that is not there.
@@ -65,27 +85,56 @@ def run(
         if dpdd is not None and stage.crop_px > stage.patch_px:
             raise ValueError(f"crop_px {stage.crop_px}: expected at most patch_px")
     clip = _clip(stages, processes.device)
+    pictures: list[Photo] = []
     if dpdd is not None:
-        feed = _dpdd_feed(stages[0], dpdd, out / "cache", clip, processes)
+        feed = _dpdd_feed(stages[0], dpdd, cache or out / "cache", clip, processes)
     elif photos is None:
         raise ValueError("nothing to train on: give photographs or DPDD")
     elif stages[0].blur != "disparity":
         raise ValueError(f"blur {stages[0].blur!r}: rendered pairs come with disparity maps only")
     else:
-        feed = partial(rendered_batches, photos)
-    train(stages, feed, out, processes, clip.blur_aware_map if clip else None)
+        pictures = read_photos(photos)
+        feed = partial(rendered_batches, pictures, cache or out / "cache")
+    judged = None
+    if processes.first:
+        judged = _validation_set(stages[0], pictures, validation, clip)
+    aware = clip.blur_aware_map if clip else None
+    return train(Run(stages, feed, out, processes, aware, judged, stop_at))
+
+
+def _validation_set(
+    settings: TrainSettings,
+    photos: list[Photo],
+    validation: RealValidation | None,
+    clip: ClipEstimator | None,
+) -> ValidationSet | None:
+    """What the run is validated on, None for nothing."""
+    rendered = []
+    if photos:
+        rendered = validation_pairs(photos, crop_settings(settings), settings.validate_pairs)
+    real: tuple[RealScene, ...] = ()
+    if validation and settings.validate_scenes:
+        estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
+        real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
+    if not rendered and not real:
+        return None
+    return ValidationSet(tuple(rendered), real, validation.skip_rows if validation else 0)
 
 
 def rendered_batches(
-    photos: Path, settings: TrainSettings, stage: int, step: int, processes: Processes
-) -> DataLoader[Batch]:
-    """Endless batches rendered from a folder of photographs."""
-    scenes = SceneSettings(side_px=2 * settings.crop_px, radius_px=settings.radius_px)
-    seed = settings.seed + step + _SEED_STEP * (stage * processes.count + processes.rank)
-    crops = SyntheticCrops(photos, settings.crop_px, seed, scenes)
-    part = settings.batch // (settings.accumulate * processes.count)
-    pinned = processes.device.type == "cuda"
-    return DataLoader(crops, part, num_workers=settings.workers, pin_memory=pinned)
+    photos: Sequence[Photo],
+    cache: Path,
+    settings: TrainSettings,
+    stage: int,
+    step: int,
+    processes: Processes,
+) -> Iterator[Batch]:
+    """The batches rendered from photographs from a step on; they depend on nothing else than the
+    photographs and the settings."""
+    place = Place(stage, step, settings.steps, settings.accumulate, processes.rank, processes.count)
+    return synthetic_batches(
+        photos, crop_settings(settings), place, cache, settings.workers, processes.device
+    )
 
 
 def dpdd_batches(
@@ -150,12 +199,11 @@ def _prepare(
         weights = identity(clip_weights_file(settings.clip_network, settings.clip_weights))
         estimator = clip
         estimator_id = f"{settings.clip_network} {weights} {clip.read_pixels} {clip.least_contrast}"
+    cut = (settings.patch_px, settings.drop_patches, settings.network.map_planes)
     prepared = []
     started = time.monotonic()
     for scene in scenes:
-        prepared.append(
-            prepare(scene, cache, estimator, estimator_id, settings.patch_px, settings.drop_patches)
-        )
+        prepared.append(prepare(scene, cache, estimator, estimator_id, *cut))
         if tells and (len(prepared) % _TELL_EVERY == 0 or len(prepared) == len(scenes)):
             seconds = time.monotonic() - started
             print(f"{len(prepared)} of {len(scenes)} scenes prepared, {seconds:.0f} s", flush=True)
@@ -164,6 +212,7 @@ def _prepare(
 
 def main() -> None:
     """Command line."""
+    started = time.monotonic()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -172,10 +221,34 @@ def main() -> None:
     source.add_argument("--photos", type=Path, help="folder of sharp photographs")
     source.add_argument("--dpdd", type=Path, help="folder of the DPDD data set")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="for what is prepared, RUN/cache by default"
+    )
+    parser.add_argument(
+        "--validate",
+        type=Path,
+        metavar="DIR",
+        help="real scenes to validate on: NAME_L.png, NAME_R.png, NAME_gt.png, or DPDD with val",
+    )
+    parser.add_argument("--skip-rows", type=int, default=0, help="rows of these not scored")
+    parser.add_argument(
+        "--stop-after",
+        type=float,
+        metavar="MINUTES",
+        help="save and stop then; the same command goes on",
+    )
     args = parser.parse_args()
+    stop_at = math.inf if args.stop_after is None else started + 60 * args.stop_after
+    validation = RealValidation(args.validate, args.skip_rows) if args.validate else None
     try:
         with joined() as processes:
-            run(read_settings(args.config), args.out, processes, args.photos, args.dpdd)
+            stages = read_settings(args.config)
+            source_folders = (args.photos, args.dpdd)
+            ended = run(
+                stages, args.out, processes, *source_folders, validation, stop_at, args.cache
+            )
+            if not ended and processes.first:
+                print(f"stopped after {args.stop_after:g} minutes; run it again to go on")
     except (ValueError, FloatingPointError, OSError, LdpError) as error:
         sys.exit(f"train: {error}")
 

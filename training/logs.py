@@ -1,0 +1,186 @@
+"""What a training says of itself: lines on the screen, figures in files, sample pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.losses import Terms
+
+METRICS = "metrics.jsonl"
+SAMPLES = "samples"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class TrainFigures:
+    """Averages over the steps since the report before, of the first process's part of the batches.
+
+    loss, and its terms unweighted, None for those that the stage leaves out. gain_db: PSNR over
+    the mean view's. gradient_norm: before it was limited.
+    """
+
+    loss: float
+    charbonnier: float
+    blur_weighting: float | None
+    blur_aware: float | None
+    gain_db: float
+    gradient_norm: float
+    learning_rate: float
+    seconds_per_step: float
+    crops_per_second: float
+
+    def line(self, step: int, steps: int) -> str:
+        """The progress line, with the time that the rest of the stage will take."""
+        left = duration((steps - step) * self.seconds_per_step)
+        return (
+            f"step {step}/{steps}  loss {self.loss:.4f}  gain {self.gain_db:+.2f} dB  "
+            f"{self.seconds_per_step:.3f} s/step  {self.crops_per_second:.1f} crops/s  {left} left"
+        )
+
+
+class Meter:
+    """Sums since the last report. They stay on the device: to read them is to wait for it."""
+
+    def __init__(self, device: torch.device, step: int, batch: int) -> None:
+        self._sums = torch.zeros(6, device=device)
+        self._batch = batch
+        self._since_step = step
+        self._since = time.monotonic()
+
+    def add_pass(self, terms: Terms, gain_db: Tensor, passes: int) -> None:
+        """One of a step's passes."""
+        none = torch.zeros_like(terms.loss)
+        parts = [terms.loss, terms.charbonnier, terms.blur_weighting, terms.blur_aware, gain_db]
+        values = torch.stack([none if part is None else part.detach() for part in parts])
+        self._sums[:5] += values / passes
+
+    def add_norm(self, norm: Tensor) -> None:
+        """A step's norm of the gradient."""
+        self._sums[5] += norm
+
+    def check(self, step: int, out: Path) -> None:
+        """Raises FloatingPointError if anything was not finite."""
+        sums = self._sums.tolist()
+        if not all(map(math.isfinite, sums)):
+            raise FloatingPointError(
+                f"the loss is {sums[0]} and its gradient {sums[5]} by step {step}; {out} holds the "
+                "last checkpoint, lower the learning rate to go on from it"
+            )
+
+    def pause(self, seconds: float) -> None:
+        """Does not count what was no training."""
+        self._since += seconds
+
+    def taken(self, step: int, rate: float, weighting: bool, aware: bool) -> TrainFigures:
+        """The averages up to this step; those of the next steps begin.
+
+        weighting, aware: whether the loss has these terms.
+        """
+        count, now = max(1, step - self._since_step), time.monotonic()
+        loss, first, second, third, gain, norm = (s / count for s in self._sums.tolist())
+        seconds = max(1e-9, (now - self._since) / count)
+        self._since_step, self._since = step, now
+        self._sums.zero_()
+        return TrainFigures(
+            loss,
+            first,
+            second if weighting else None,
+            third if aware else None,
+            gain,
+            norm,
+            rate,
+            seconds,
+            self._batch / seconds,
+        )
+
+
+class RunLog:
+    """The figures of a run: RUN/metrics.jsonl, and TensorBoard's files where it is installed.
+
+    A line is an object with `kind` ("train", "validation"), `stage` from 1, `step` in that stage,
+    `total_step` over all stages, and figures by name.
+    """
+
+    def __init__(self, out: Path, total_step: int) -> None:
+        """total_step: where the run goes on; what was logged after it is dropped."""
+        self._out = out
+        kept = _lines_up_to(out / METRICS, total_step)
+        unfinished = out / f"{METRICS}.tmp"
+        unfinished.write_text("".join(kept), encoding="utf-8")
+        unfinished.replace(out / METRICS)
+        self._writer = _summary_writer(out / TENSORBOARD, total_step)
+
+    def figures(
+        self, kind: str, stage: int, step: int, total_step: int, values: Mapping[str, float | None]
+    ) -> None:
+        """Adds a line; values that are None are left out."""
+        known = {name: value for name, value in values.items() if value is not None}
+        place = {"kind": kind, "stage": stage + 1, "step": step, "total_step": total_step}
+        with (self._out / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**place, **known}) + "\n")
+        if self._writer:
+            for name, value in known.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, total_step)
+            self._writer.flush()
+
+    def train(self, stage: int, step: int, total_step: int, figures: TrainFigures) -> None:
+        """Adds the line of a report."""
+        self.figures("train", stage, step, total_step, asdict(figures))
+
+    def picture(self, name: str, total_step: int, picture: npt.NDArray[np.uint8]) -> None:
+        """Writes (H, W, 3) sRGB to RUN/samples. Raises OSError where it cannot be written."""
+        path = self._out / SAMPLES / f"{total_step:08d}-{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        if not cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1])):
+            raise OSError(f"{path}: cannot be written")
+        if self._writer:
+            self._writer.add_image(f"samples/{name}", picture, total_step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Ends TensorBoard's file."""
+        if self._writer:
+            self._writer.close()
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _lines_up_to(path: Path, total_step: int) -> list[str]:
+    """The whole lines of a log up to a step; a killed run leaves later ones, and half of one."""
+    if not path.is_file():
+        return []
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["total_step"] <= total_step:
+                kept.append(line)
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return kept
+
+
+def _summary_writer(folder: Path, total_step: int) -> Any:
+    """TensorBoard's writer, or None where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    # What a killed run logged after its last checkpoint is not shown.
+    return SummaryWriter(str(folder), purge_step=total_step + 1)
