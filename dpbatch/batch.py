@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import signal
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypedDict
 
+from dpbatch.book import Book
+from dpbatch.engine.attempts import Limits
+from dpbatch.engine.cluster import ClusterOptions, Needs
 from dpbatch.engine.local import LocalEngine
-from dpbatch.engine.stages import Outcome, Stages, Status, outcome_of
-from dpbatch.errors import AbortError, DiskFullError, NotDualPixelError, PhotoError
-from dpbatch.folder import jobs_of, scan
-from dpbatch.journal import FOLDER, FileStamp, Journal, Record, locked, stamp
-from dpbatch.output.atomic import remove_stale_temporaries
-from dpbatch.photo import Job, Photo, shown
+from dpbatch.engine.stages import Engine, Outcome, Stages, Status
+from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
+from dpbatch.journal import Journal
+from dpbatch.photo import Job
+from dpbatch.places import Places, places_of
+from dpbatch.plan import Plan, make_plan, show, why_not
 from dpbatch.progress import Reporter
-from dpbatch.raw.container import probe
-from dpbatch.resume import why_skip
 from dpbatch.settings import Settings
+from dpbatch.space import Space
+from dpbatch.storage.urls import url_of
+
+_LINES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class RunOptions:
 
     max_errors: the run stops once so many photos have failed; 0 never stops.
     loaders: processes that read ahead.
+    step_limit_s: a process that takes longer for a photo's step is stopped; 0 never stops one.
+    wait_for_space_s: the longest pause on a full disk; 0 ends the run at once.
+    cluster: where Ray is the engine; None for the local one.
     """
 
     inputs: tuple[Path, ...]
@@ -41,17 +52,20 @@ class RunOptions:
     retry_failed: bool = False
     max_errors: int = 0
     loaders: int = 1
+    step_limit_s: float = Limits.step_s
+    wait_for_space_s: float = 600.0
+    cluster: ClusterOptions | None = None
     dry_run: bool = False
 
 
-@dataclass(frozen=True)
-class Plan:
-    """jobs: photos to be considered. ended: inputs whose outcome is known without opening them
-    wholly, each with its name. suspect: jobs that the probe found something wrong with."""
+class _Common(TypedDict):
+    """What every engine is told."""
 
-    jobs: tuple[Job, ...]
-    ended: tuple[tuple[str, Outcome], ...]
-    suspect: tuple[tuple[Job, PhotoError], ...]
+    loaders: int
+    should_stop: Callable[[], bool]
+    limits: Limits
+    on_retry: Callable[[Any, str], None]
+    log: Path
 
 
 class BatchStages(Stages, Protocol):
@@ -72,122 +86,61 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
     Raises SettingsError before any work where names collide or something given does not exist,
     AbortError where there is nothing to do or the output folder cannot be written.
     """
-    plan = make_plan(options, settings, stages.endings)
+    if options.cluster is not None:
+        options = replace(options, out=Path(os.path.abspath(options.out)))  # noqa: PTH100
+    places = places_of(options.inputs, options.out)
+    plan = make_plan(options, settings, stages.endings, places)
     if options.dry_run:
-        with Journal(options.out) as journal:
-            return _show(plan, options, stages.fingerprint, journal, reporter)
-    with locked(options.out), Journal(options.out) as journal, _Stop() as stop:
+        with places.journal() as journal:
+            return show(plan, options, stages.fingerprint, places, journal, reporter)
+    with places.begun() as journal, _Stop() as stop:
         folders = {job.target.parent for job in plan.jobs}
         try:
-            _clean(folders)
-            batch = _Batch(options, stages, journal, reporter, stop)
+            places.clean(folders)
+            batch = _Batch(options, places, places.stages(stages), journal, reporter, stop)
+            batch.model = settings.restore.model
             return batch.run(plan)
         finally:
-            _clean(folders)  # after a process that was stopped or crashed while writing
-
-
-def make_plan(options: RunOptions, settings: Settings, endings: tuple[str, ...]) -> Plan:
-    """What is there, and what would become of it. Raises SettingsError, AbortError."""
-    found = scan(
-        options.inputs,
-        recursive=options.recursive,
-        include=options.include,
-        exclude=options.exclude,
-        pairs=options.pairs,
-        out=options.out,
-    )
-    if not found.photos and not found.others:
-        given = ", ".join(str(path) for path in options.inputs)
-        raise AbortError(f"{given}: no raw files (.cr2, .cr3) and no left/right pairs found")
-    ended = []
-    for other in found.others:
-        status = Status.FAILED if other.failed else Status.SKIPPED
-        ended.append((shown(other.path), Outcome(status, "scan", other.code, other.message)))
-    photos: list[Photo] = []
-    problems: dict[Photo, PhotoError] = {}
-    for photo in found.photos:
-        try:
-            _check(photo)
-        except NotDualPixelError as error:
-            ended.append((shown(photo.paths[0]), outcome_of(error, "scan")))
-            continue
-        except PhotoError as error:
-            problems[photo] = error  # loading it will say so again, and the journal with it
-        photos.append(photo)
-    jobs = jobs_of(photos, options.out, settings, endings)
-    suspect = [(job, problems[job.photo]) for job in jobs if job.photo in problems]
-    return Plan(jobs, tuple(ended), tuple(suspect))
-
-
-def _check(photo: Photo) -> None:
-    if photo.kind == "raw" and not probe(photo.paths[0]).is_dual_pixel:
-        raise NotDualPixelError(
-            f"{photo.paths[0].name}: 1 raw frame, expected 2; "
-            "switch on Dual Pixel RAW in the camera"
-        )
-
-
-def _show(plan: Plan, options: RunOptions, key: str, journal: Journal, reporter: Reporter) -> int:
-    """The dry run."""
-    reporter.begin(len(plan.ended) + len(plan.jobs))
-    for name, outcome in plan.ended:
-        reporter.ended(name, outcome)
-    problems = dict(plan.suspect)
-    for job in plan.jobs:
-        skip = _skip(job, journal, key, options)
-        if skip is None and job in problems:
-            skip = outcome_of(problems[job], "scan")
-        if skip is None:
-            reporter.would_run(job)
-        else:
-            reporter.ended(str(job), skip)
-    return reporter.close(interrupted=False, aborted="")
-
-
-def _skip(job: Job, journal: Journal, key: str, options: RunOptions) -> Outcome | None:
-    return why_skip(
-        job,
-        journal.past(_below(options.out, job.target)),
-        key,
-        out=options.out,
-        overwrite=options.overwrite,
-        retry_failed=options.retry_failed,
-    )
+            places.clean(folders)  # after a process that was stopped or crashed while writing
 
 
 @dataclass
 class _Batch:
     options: RunOptions
+    places: Places
     stages: BatchStages
     journal: Journal
     reporter: Reporter
     stop: _Stop
     unfinished: set[str] = field(default_factory=set)
+    skipped: Counter[str] = field(default_factory=Counter)
+    largest_bytes: int = 0
+    model: str = ""
     too_many_failed: str = ""
     told_of_interrupt: bool = False
 
+    def __post_init__(self) -> None:
+        options, journal = self.options, self.journal
+        self.book = Book(options.out, self.places, journal, self.stages.fingerprint)
+        self.space = Space(options.wait_for_space_s, self.stop.is_requested, self._tell_pause)
+        journal.on_full = self._wait_for_a_line
+
     def run(self, plan: Plan) -> int:
         reporter, stop = self.reporter, self.stop
-        reporter.begin(len(plan.ended) + len(plan.jobs))
+        inputs = len(plan.ended) + len(plan.jobs)
+        reporter.begin(inputs)
+        self.book.run_started(inputs)
         for name, outcome in plan.ended:
             self._ended(name, outcome)
+            if outcome.status is Status.FAILED:
+                self.book.no_photo(name, outcome)
         waiting = list(self._to_do(plan.jobs))
+        self.book.run_planned(len(waiting), self.skipped)
         reporter.work(len(waiting))
         self.unfinished = {str(job) for job in waiting}
-        engine = LocalEngine(
-            self.stages,
-            loaders=self.options.loaders,
-            should_stop=self._should_stop,
-            on_progress=reporter.progress,
-            log=self.options.out / FOLDER / "processes.log",
-        )
+        engine = self._engine(waiting)
         try:
-            for job, outcome in engine.run(self._begun(waiting)):
-                self.unfinished.remove(str(job))
-                try:
-                    self.journal.append(self._record(job, outcome))
-                finally:
-                    self._ended(str(job), outcome, job)
+            self._work(engine, waiting)
         except AbortError as error:
             stop.request(str(error))
         for name in sorted(self.unfinished):
@@ -195,49 +148,101 @@ class _Batch:
             reporter.ended(name, Outcome(Status.SKIPPED, "run", "not-reached", message))
         aborted = stop.reason or (self.too_many_failed if self.unfinished else "")
         interrupted = stop.interrupted and bool(self.unfinished)
-        return reporter.close(interrupted=interrupted, aborted=aborted)
+        code = reporter.close(interrupted=interrupted, aborted=aborted)
+        self.book.run_ended(code, aborted or ("interrupted" if interrupted else ""))
+        return code
+
+    def _engine(self, jobs: list[Job]) -> Engine:
+        options, reporter = self.options, self.reporter
+        common = _Common(
+            loaders=options.loaders,
+            should_stop=self._should_stop,
+            limits=Limits(step_s=options.step_limit_s),
+            on_retry=self._retried,
+            log=self.places.log,
+        )
+        if options.cluster is None:
+            return LocalEngine(self.stages, on_progress=reporter.progress, **common)
+        from dpbatch.engine.ray import RayEngine
+
+        photo = jobs[0].photo.paths if jobs else ()
+        return RayEngine(
+            self.stages,
+            options.cluster,
+            needs=Needs((*options.inputs, *photo), options.out, self.model),
+            clean=partial(self.places.clean, {job.target.parent for job in jobs}),
+            on_use=reporter.use,
+            on_note=partial(reporter.note, always=True),
+            **common,
+        )
+
+    def _work(self, engine: Engine, jobs: list[Job]) -> None:
+        """Lets the engine do the jobs; those that met a full disk come again at the end."""
+        while jobs and not self._should_stop():
+            again = []
+            for job, outcome in engine.run(self._begun(jobs)):
+                if outcome.code != DiskFullError.code:
+                    self._finish(job, outcome)
+                elif self._wait_for_room(job, outcome):
+                    self.book.runs_again(job, outcome.code, outcome.message)
+                    again.append(job)
+                elif not self.stop.interrupted:
+                    self._finish(job, outcome)
+            jobs = again
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        self.unfinished.remove(str(job))
+        if outcome.status is Status.DONE:
+            self.space.finished()
+        try:
+            self.largest_bytes = max(self.largest_bytes, self.book.ended(job, outcome))
+        finally:
+            self._ended(str(job), outcome, job)
+
+    def _wait_for_room(self, job: Job, outcome: Outcome) -> bool:
+        """Stands still until there is room for the photo, and some for its neighbours."""
+        need_bytes = 2 * self.largest_bytes
+        if not need_bytes:  # 16-bit results are not known to be larger than that
+            need_bytes = 4 * sum(self.places.stamp(path, False).size for path in job.photo.paths)
+        is_fetched = outcome.stage == "load" or url_of(job.target) is not None
+        folder = Path(tempfile.gettempdir()) if is_fetched else job.target.parent
+        return self.space.wait(str(job), folder, need_bytes)
+
+    def _wait_for_a_line(self) -> bool:
+        return self.space.wait("the journal", self.places.log.parent, _LINES_BYTES)
+
+    def _tell_pause(self, text: str, is_paused: bool) -> None:
+        self.reporter.note(text, always=True)
+        if is_paused:
+            self.book.run_paused(text)
+        else:
+            self.book.run_resumed()
+
+    def _retried(self, job: Job, reason: str) -> None:
+        self.reporter.note(f"{reason}; it will run again, alone, once the others have ended")
+        self.book.runs_again(job, WorkerCrashError.code, reason)
 
     def _to_do(self, jobs: Iterable[Job]) -> Iterator[Job]:
         for job in jobs:
             if self._should_stop():
                 yield job  # the engine will not begin it
                 continue
-            skip = _skip(job, self.journal, self.stages.fingerprint, self.options)
+            skip = why_not(job, self.journal, self.stages.fingerprint, self.options, self.places)
             if skip is None:
                 yield job
             else:
                 self._ended(str(job), skip, job)
 
     def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
-        """The jobs as the engine takes them, each noted first: a file that then lies at its target
-        without a `done` was written by a run that was killed, and may be written again."""
+        """The jobs as the engine takes them, each noted first."""
         for job in jobs:
-            self.journal.append(self._record(job, None))
+            self.book.begun(job)
             yield job
-
-    def _record(self, job: Job, outcome: Outcome | None) -> Record:
-        target, source = _below(self.options.out, job.target), str(job.photo.paths[0])
-        if outcome is None:
-            return Record("started", target, source, self.stages.fingerprint)
-        saved, seconds = outcome.saved, outcome.seconds
-        return Record(
-            outcome.status.value,
-            target,
-            source,
-            self.stages.fingerprint,
-            inputs=saved.inputs if saved else (),
-            outputs=tuple(_stamps(self.options.out, saved.outputs)) if saved else (),
-            stage=outcome.stage,
-            code=outcome.code,
-            message=outcome.message,
-            detail=outcome.detail,
-            load_s=round(seconds.load, 3),
-            restore_s=round(seconds.restore, 3),
-            save_s=round(seconds.save, 3),
-        )
 
     def _ended(self, name: str, outcome: Outcome, job: Job | None = None) -> None:
         self.reporter.ended(name, outcome, job)
+        if outcome.stage == "scan" and outcome.status is Status.SKIPPED:
+            self.skipped[outcome.code] += 1
         failures = self.reporter.count(Status.FAILED)
         if outcome.code == DiskFullError.code:
             self.stop.request(outcome.message)
@@ -282,19 +287,3 @@ class _Stop:
 
     def is_requested(self) -> bool:
         return self.interrupted or bool(self.reason)
-
-
-def _clean(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        remove_stale_temporaries(folder)
-
-
-def _below(out: Path, target: Path) -> str:
-    return target.relative_to(out).as_posix()
-
-
-def _stamps(out: Path, outputs: Iterable[Path]) -> Iterator[FileStamp]:
-    for path in outputs:
-        with contextlib.suppress(OSError):  # taken away already: the next run makes it again
-            now = stamp(path, content=False)
-            yield FileStamp(_below(out, path), now.size, now.mtime_ns)

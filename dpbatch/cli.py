@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from dpbatch import __version__
+from dpbatch.engine.cluster import ENGINES, ClusterOptions, choose, found_from_anywhere
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
@@ -25,9 +26,19 @@ from dpbatch.settings import (
     Settings,
     settle_blur,
 )
+from dpbatch.storage.urls import place
 from ldp.errors import ClipUnavailableError, LdpError
 
+
+class _Place(click.Path):
+    """A path or a URL."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return place(value) if isinstance(value, str) else value
+
+
 _PATH = click.Path(path_type=Path)
+_PLACE = _Place()
 _Command = Callable[..., None]
 
 
@@ -62,8 +73,8 @@ _scan_options = _all(
     click.option("--exclude", multiple=True, metavar="GLOB", help="No files that match."),
 )
 _batch_options = _all(
-    click.argument("inputs", nargs=-1, required=True, type=_PATH),
-    click.option("-o", "--out", required=True, type=_PATH, help="Folder for the results."),
+    click.argument("inputs", nargs=-1, required=True, type=_PLACE),
+    click.option("-o", "--out", required=True, type=_PLACE, help="Folder or URL for the results."),
     _scan_options,
     click.option(
         "--template",
@@ -81,9 +92,20 @@ _batch_options = _all(
     click.option(
         "--jobs",
         type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Processes that read photos ahead; each holds one photo in memory.",
+        help="Photos read ahead at a time, each in a process of its own; default 1, with Ray what "
+        "keeps the actors busy.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(0),
+        metavar="MINUTES",
+        help="Stop a process that takes longer for one step of a photo; default 60, 0 never.",
+    ),
+    click.option(
+        "--wait-for-space",
+        type=click.FloatRange(0),
+        metavar="MINUTES",
+        help="How long to pause on a full disk; default 10, 0 stops the run at once.",
     ),
     click.option("--json-log", is_flag=True, help="A JSON line for each input on stdout."),
     click.option("--quiet", is_flag=True, help="Only the closing table."),
@@ -106,8 +128,19 @@ _batch_options = _all(
 @click.option("--clip-weights", metavar="TAG|FILE", help="For the CLIP maps; default openai.")
 @click.option("--device", metavar="DEVICE", help="auto (default), cpu, cuda, cuda:N.")
 @click.option("--tile", type=click.IntRange(0), metavar="PX", help="Tile side, 0 chooses.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    help="auto (default) takes Ray for a cluster or several GPUs, else local.",
+)
+@click.option("--address", default="", metavar="ADDRESS", help="Ray: a running cluster, or auto.")
+@click.option(
+    "--gpus-per-actor", type=float, default=1.0, metavar="N", help="Ray: share of a GPU, default 1."
+)
+@click.option("--cpu-actors", type=click.IntRange(0), default=0, metavar="N", help="Ray: no GPUs.")
 def run(**given: Any) -> None:
-    """Deblur every dual-pixel photo in INPUTS, files and folders.
+    """Deblur every dual-pixel photo in INPUTS: files, folders, URLs such as s3://bucket/shoot.
 
     Raw files (CR2, CR3) and pairs that are already split (NAME_L.tif with NAME_R.tif, folders
     inputL and inputR) are found; for each a TIFF with the source's metadata is written below --out.
@@ -117,20 +150,26 @@ def run(**given: Any) -> None:
     from ldp.weights import read_header, resolve, sha256
 
     weights = resolve(settings.restore.model)  # before anything else: it may not be there
-    trained_with = read_header(weights).blur_map
+    header = read_header(weights)
+    trained_with = header.blur_map
     if settings.restore.blur not in ("auto", trained_with):
         click.echo(
             f"dpbatch: warning: {settings.restore.model} was trained with the blur map "
             f"{trained_with!r}, and --blur {settings.restore.blur} gives it another one",
             err=True,
         )
-    settings = settle_blur(settings, trained_with)
+    settings = settle_blur(settings, trained_with, header.needs_soft_map)
 
-    from dpbatch.photo import PhotoStages, require_clip
+    from dpbatch.photo import PhotoStages, clip_id, require_clip
 
+    asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
+    cluster = choose(given["engine"], asked, settings.restore.device, _warn)
+    if cluster is not None:
+        settings = found_from_anywhere(settings)
     if not given["dry_run"]:
         require_clip(settings.restore)
-    _run_batch(given, settings, PhotoStages(settings, sha256(weights)))
+    stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))
+    _run_batch(given, settings, stages, cluster=cluster)
 
 
 @main.command()
@@ -172,6 +211,22 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
     if as_json:
         click.echo(json.dumps(seen, indent=2))
     sys.exit(1 if failed else 0)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=_PLACE)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(folder: Path, as_json: bool) -> None:
+    """Say how far the run is that writes to DIR, or how the latest one ended.
+
+    DIR is the --out of a run. The journal there is read, nothing is written; the run may be going
+    on in another terminal or on another machine.
+    """
+    from dpbatch.status import read_status
+    from dpbatch.status_text import to_text
+
+    seen = read_status(folder)
+    click.echo(json.dumps(seen.to_dict(), indent=2) if as_json else to_text(seen))
 
 
 @main.command()
@@ -338,11 +393,22 @@ def _settings(given: dict[str, Any]) -> Settings:
     return merge(base, set_flags, where="command line")
 
 
-def _run_batch(given: dict[str, Any], settings: Settings, stages: Any, pairs: bool = True) -> None:
+def _warn(text: str) -> None:
+    click.echo(f"dpbatch: {text}", err=True)
+
+
+def _run_batch(
+    given: dict[str, Any],
+    settings: Settings,
+    stages: Any,
+    pairs: bool = True,
+    cluster: ClusterOptions | None = None,
+) -> None:
     from dpbatch.batch import RunOptions
     from dpbatch.batch import run as run_batch
     from dpbatch.progress import Reporter
 
+    times = {"step_limit_s": given["time_limit"], "wait_for_space_s": given["wait_for_space"]}
     options = RunOptions(
         inputs=given["inputs"],
         out=given["out"],
@@ -353,7 +419,9 @@ def _run_batch(given: dict[str, Any], settings: Settings, stages: Any, pairs: bo
         overwrite=given["overwrite"],
         retry_failed=given["retry_failed"],
         max_errors=1 if given["fail_fast"] else given["max_errors"] or 0,
-        loaders=given["jobs"],
+        loaders=given["jobs"] or (1 if cluster is None else 0),
+        **{name: 60 * minutes for name, minutes in times.items() if minutes is not None},
+        cluster=cluster,
         dry_run=given["dry_run"],
     )
     log = sys.stdout if given["json_log"] else None

@@ -109,7 +109,7 @@ def _shipped(name: str) -> Any:
     except ImportError as error:
         raise AbortError(
             "the demo's pictures come with scikit-image, which is not installed; "
-            "run: pip install 'dpbatch[demo]'"
+            "run: pip install scikit-image"
         ) from error
     return getattr(data, name)()
 

@@ -17,7 +17,11 @@ DpbatchError
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""What an OSError's errno is where a disk, or a user's share of it, is full."""
 
 
 class DpbatchError(Exception):

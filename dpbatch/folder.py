@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from dpbatch.errors import SettingsError
+from dpbatch.journal import FileStamp
 from dpbatch.photo import Job, Photo
 from dpbatch.raw.container import RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES, find_pairs
 from dpbatch.settings import Settings
+from dpbatch.storage.urls import url_of
 
 _COLLISIONS_SHOWN = 10
 _SUFFIXES = {*RAW_SUFFIXES, *PAIR_SUFFIXES}
@@ -56,6 +58,7 @@ def scan(
     exclude: Sequence[str] = (),
     pairs: bool = True,
     out: Path | None = None,
+    list_remote: Callable[[Path, bool], Mapping[Path, FileStamp]] | None = None,
 ) -> Inputs:
     """The photos in the given files and folders.
 
@@ -63,12 +66,16 @@ def scan(
     folder reached twice counts once, links are followed; hidden ones and `out` below a given folder
     do not count.
     include, exclude: globs, matched in any case against the file's name and its path below the
-    folder given. Nothing is opened. Raises SettingsError where something given does not exist.
+    folder given. Nothing is opened.
+    list_remote: gives the files in a remote folder; (folder, whether those in its subfolders too).
+    Raises SettingsError where something given does not exist.
     """
     found = _Found()
     hidden_out = os.path.realpath(out) if out is not None else ""
     for path in given:
-        if path.is_dir():
+        if url_of(path) is not None and list_remote is not None:
+            _take(path, list_remote(path, recursive), out, found)
+        elif path.is_dir():
             _walk(path, recursive, hidden_out, found)
         elif path.exists():
             found.files.setdefault(_absolute(path), _absolute(path.parent))
@@ -160,6 +167,23 @@ def _walk(root: Path, recursive: bool, hidden_out: str, found: _Found) -> None:
                     (links if entry.is_symlink() else waiting).append(path)
             elif path.suffix.lower() in _SUFFIXES:
                 found.files.setdefault(path, base)
+
+
+def _take(given: Path, files: Mapping[Path, FileStamp], out: Path | None, found: _Found) -> None:
+    """Adds remote files: what `_walk` would find below `given`, or `given` itself."""
+    if given in files:
+        found.files.setdefault(given, given.parent)
+        return
+    for path in sorted(files):
+        is_result = out is not None and out != given and path.is_relative_to(out)
+        is_hidden = any(part.startswith(".") for part in path.relative_to(given).parts)
+        if is_result or is_hidden or path.suffix.lower() not in _SUFFIXES:
+            continue
+        if files[path].size < 0:
+            message = f"{files[path].path}: a name with empty or dotted parts cannot be a file's"
+            found.others.append(NotAPhoto(path, True, "unreadable", message))
+            continue
+        found.files.setdefault(path, given)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -3,6 +3,7 @@
 Append-only JSON lines in OUT/.dpbatch/journal.jsonl, one an event, each on the disk before the run
 goes on. A last line torn by a crash is ignored. The journal is kept by target: what the newest
 lines say about a target decides whether it must be made, and whether the file there is ours.
+Lines about a run as a whole stand between them, for `dpbatch status`.
 """
 
 from __future__ import annotations
@@ -12,34 +13,53 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Self
 
-from dpbatch.errors import AbortError
+from dpbatch.errors import DISK_FULL, AbortError
+from dpbatch.storage.urls import location
 
 FOLDER = ".dpbatch"
 _READ_BYTES = 1 << 20
+_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
 
 
 @dataclass(frozen=True)
 class FileStamp:
-    """A file as it was at one moment. blake2b is of its content, "" where it was not read."""
+    """A file as it was at one moment. blake2b is of its content, "" where it was not read.
+
+    etag: what an object store gives for the content, "" elsewhere.
+    """
 
     path: str
     size: int
     mtime_ns: int
     blake2b: str = ""
+    etag: str = ""
+
+    def is_as(self, old: FileStamp) -> bool:
+        """Whether nothing says that the file has been changed since."""
+        if self.etag and old.etag:
+            return (self.size, self.etag) == (old.size, old.etag)
+        return (self.size, self.mtime_ns) == (old.size, old.mtime_ns)
+
+
+Stamper = Callable[[Path, bool], FileStamp]
+"""`stamp`, or what does the same for files elsewhere; raises OSError where there is no file."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line. status: started, done, skipped, failed.
+    """One line about a photo. status: started, done, skipped, failed.
 
-    target: the picture's path below the output folder, with /.
+    A `started` with a code and a message tells of a try that failed; the photo runs again.
+
+    target: the picture's path below the output folder, with /; "" for an input that is no photo.
     source: the photo's first file.
     outputs: their paths are below the output folder too.
     """
@@ -57,6 +77,24 @@ class Record:
     load_s: float = 0.0
     restore_s: float = 0.0
     save_s: float = 0.0
+    time: str = ""
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One line about a run. event: run-started, run-planned, run-paused, run-resumed, run-ended.
+
+    run-started tells how many `inputs` there are, run-planned how many photos are `to_do` and how
+    many inputs are skipped, by code; failed ones have lines of their own. A run that was killed has
+    no run-ended.
+    """
+
+    event: str
+    inputs: int = 0
+    to_do: int = 0
+    skipped: tuple[tuple[str, int], ...] = ()
+    exit_code: int = 0
+    message: str = ""
     time: str = ""
 
 
@@ -81,54 +119,75 @@ def stamp(path: Path, content: bool = True) -> FileStamp:
     return FileStamp(str(path), before.st_size, before.st_mtime_ns, digest)
 
 
-def same_content(known: Sequence[FileStamp], paths: Sequence[Path]) -> bool:
+def same_content(
+    known: Sequence[FileStamp], paths: Sequence[Path], stamp_of: Stamper = stamp
+) -> bool:
     """Whether files still have the content of their stamps.
 
     Same size and same modification time count as the same content, as for make and rsync; where
-    only the time differs (a copy, a touched file) the content is read.
+    only the time differs (a copy, a touched file) the content is read, if the file is here.
     """
     if len(known) != len(paths):
         return False
     for old, path in zip(known, paths, strict=True):
         try:
-            now = stamp(path, content=False)
+            now = stamp_of(path, False)
             if now.size != old.size:
                 return False
-            if now.mtime_ns != old.mtime_ns and stamp(path).blake2b != old.blake2b:
+            if now.is_as(old):
+                continue
+            digest = stamp_of(path, True).blake2b
+            if not digest or digest != old.blake2b:
                 return False
         except OSError:
             return False  # unreadable now: loading it will say why
     return True
 
 
-def unchanged(known: Sequence[FileStamp], folder: Path) -> bool:
+def unchanged(known: Sequence[FileStamp], folder: Path, stamp_of: Stamper = stamp) -> bool:
     """Whether the files of a record that still lie below `folder` are as they were written."""
     for old in known:
         try:
-            now = stamp(folder / old.path, content=False)
+            now = stamp_of(folder / old.path, False)
         except FileNotFoundError:
             continue
-        if (now.size, now.mtime_ns) != (old.size, old.mtime_ns):
+        if not now.is_as(old):
             return False
     return True
 
 
+def journal_path(out: Path) -> Path:
+    """The journal of an output folder of this machine."""
+    return out / FOLDER / "journal.jsonl"
+
+
+def _never() -> bool:
+    return False
+
+
 class Journal:
-    """An output folder's journal. Use as a context manager."""
+    """An output folder's journal. Use as a context manager.
+
+    on_full: asked where a line does not fit on the disk; True to try once more.
+    """
 
     def __init__(self, out: Path) -> None:
         """Reads what is there, writes nothing yet. Raises AbortError where it cannot be read."""
-        self._path = out / FOLDER / "journal.jsonl"
+        self.on_full: Callable[[], bool] = _never
+        self._path = journal_path(out)
         self._past: dict[str, Past] = {}
         self._stream: FileIO | None = None
         self._is_torn = False
         try:
-            for record in self._read():
-                self._remember(record)
+            for line in self.history():
+                if isinstance(line, Record):
+                    self._remember(line)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise AbortError(f"{self._path}: the journal cannot be read: {error}") from error
+            raise AbortError(
+                f"{location(self._path)}: the journal cannot be read: {error}"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -141,15 +200,21 @@ class Journal:
         """What is known of a target (its path below the output folder, with /)."""
         return self._past.get(target)
 
-    def append(self, record: Record) -> None:
+    def append(self, line: Record | RunLine) -> None:
         """Writes one line, on the disk when this returns. Raises AbortError where it cannot."""
-        stamped = {**asdict(record), "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        line = json.dumps({name: value for name, value in stamped.items() if value}) + "\n"
-        try:
-            self._write(line.encode())
-        except OSError as error:
-            raise AbortError(f"{self._path}: the journal cannot be written: {error}") from error
-        self._remember(record)
+        stamped = {**asdict(line), "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        text = json.dumps({name: value for name, value in stamped.items() if value}) + "\n"
+        while True:
+            try:
+                self._write(text.encode())
+                break
+            except OSError as error:
+                if error.errno in DISK_FULL and self.on_full():
+                    continue
+                where = location(self._path)
+                raise AbortError(f"{where}: the journal cannot be written: {error}") from error
+        if isinstance(line, Record):
+            self._remember(line)
 
     def _write(self, line: bytes) -> None:
         if self._stream is None:
@@ -169,16 +234,23 @@ class Journal:
         done = record if record.status == "done" else old.done if old is not None else None
         self._past[record.target] = Past(record, done)
 
-    def _read(self) -> Iterator[Record]:
+    def history(self) -> Iterator[Record | RunLine]:
+        """All that was ever written, oldest first, read anew. Raises OSError."""
+        for line in self._lines():
+            self._is_torn = not line.endswith(b"\n")
+            # A line that is none of ours was torn by a crash or comes from a newer release.
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                yield _parsed(json.loads(line))
+
+    def _lines(self) -> Iterator[bytes]:
         with self._path.open("rb") as lines:
-            for line in lines:
-                self._is_torn = not line.endswith(b"\n")
-                # A line that is no record was torn by a crash or comes from a newer release.
-                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-                    yield _record(json.loads(line))
+            yield from lines
 
 
-def _record(values: dict[str, Any]) -> Record:
+def _parsed(values: dict[str, Any]) -> Record | RunLine:
+    if "event" in values:
+        skipped = tuple((str(code), int(count)) for code, count in values.pop("skipped", ()))
+        return RunLine(**values, skipped=skipped)
     for name in ("inputs", "outputs"):
         values[name] = tuple(FileStamp(**item) for item in values.get(name, ()))
     return Record(**values)
@@ -197,31 +269,53 @@ def locked(out: Path) -> Iterator[None]:
     except OSError as error:
         raise AbortError(f"{out}: the output folder cannot be written: {error}") from error
     with stream:
-        try:
-            _lock(stream)
-        except OSError as error:
-            raise AbortError(
-                f"{out}: another dpbatch is writing there; wait for it or give another --out"
-            ) from error
+        for tries_left in reversed(range(_LOCK_TRIES)):
+            try:
+                _lock(stream)
+                break
+            except OSError as error:
+                if not tries_left:
+                    raise AbortError(
+                        f"{out}: another dpbatch is writing there; wait for it or give another "
+                        "--out"
+                    ) from error
+            time.sleep(_LOCK_PAUSE_S)  # a look by `is_locked` holds it for an instant
         yield
+
+
+def is_locked(out: Path) -> bool | None:
+    """Whether a run holds an output folder; None where that cannot be told."""
+    try:
+        with (out / FOLDER / "lock").open("rb") as stream:
+            try:
+                return False if _lock(stream, shared=True) else None
+            except OSError:
+                return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
 
 
 if os.name == "nt":
 
-    def _lock(stream: IO[bytes]) -> None:
+    def _lock(stream: IO[bytes], shared: bool = False) -> bool:
         import msvcrt
 
         stream.seek(0)
         msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        return True
 
 else:
 
-    def _lock(stream: IO[bytes]) -> None:
+    def _lock(stream: IO[bytes], shared: bool = False) -> bool:
+        """Takes the lock, OSError where another has it. False where there are no locks."""
         import fcntl
 
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            # Some network file systems know no locks; there the run goes on without one.
+            return False  # some network file systems know none; the run goes on without one
+        return True

@@ -21,7 +21,8 @@ from ldp.weights import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from ldp.network import LDPNet
+    from ldp.released import LDPReleased
 
 PAPER_SIZE = (1120, 1680)
 """Height and width at which the field counts multiply-adds: a photo of the DPDD data set."""
@@ -45,7 +46,7 @@ class Cost:
         )
 
 
-def cost_of(network: nn.Module) -> Cost:
+def cost_of(network: LDPNet | LDPReleased) -> Cost:
     """Counts with PyTorch's own counter; `network` is on the meta device, so nothing is computed.
 
     One multiply-add counts once, as in the papers of the field (PyTorch counts it as two).
@@ -55,9 +56,10 @@ def cost_of(network: nn.Module) -> Cost:
 
     from ldp.network import parameter_count
 
-    views, amount = (torch.empty(1, planes, *PAPER_SIZE, device="meta") for planes in (6, 1))
+    planes = (6, len(network.config.map_planes))
+    views, blur = (torch.empty(1, count, *PAPER_SIZE, device="meta") for count in planes)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(views, amount)
+        network(views, blur)
     return Cost(parameter_count(network), counter.get_total_flops() // 2)
 
 
@@ -174,10 +176,7 @@ def fetch_clip(blur: str) -> tuple[ClipFile, str]:
 
     Raises ClipUnavailableError where it cannot be had, WeightsError where it is damaged.
     """
-    from ldp.blur.clip_model import clip_weights_file
-
-    name = _clips()[blur]
-    path = clip_weights_file(name)
+    name, path = clip_file(blur)
     found, announced = sha256(path), path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", announced) and found != announced:
         raise WeightsError(
@@ -185,6 +184,20 @@ def fetch_clip(blur: str) -> tuple[ClipFile, str]:
             "fetch it again"
         )
     return ClipFile(name, blur, path), found
+
+
+def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
+    """open_clip's name and the weights file of a blur map's CLIP, fetched if it is not there.
+
+    blur: clip or clip-patch. weights: one of open_clip's tags or a file.
+
+    Raises ClipUnavailableError, which says the command that fetches them.
+    """
+    from ldp.blur.clip_model import OPENAI, clip_weights_file
+
+    name = _clips()[blur]
+    command = f"dpbatch models fetch {blur}" if weights == OPENAI else None
+    return name, clip_weights_file(name, weights, command)
 
 
 def _clips() -> dict[str, str]:

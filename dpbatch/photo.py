@@ -11,7 +11,15 @@ from dpbatch import __version__
 from dpbatch.engine.stages import Progress, Saved
 from dpbatch.errors import RestoreError, SettingsError, UnreadableError
 from dpbatch.journal import FileStamp, stamp
-from dpbatch.settings import RawSettings, RestoreSettings, Settings, described, fingerprint
+from dpbatch.settings import (
+    CLIP_MAPS,
+    RawSettings,
+    RestoreSettings,
+    Settings,
+    described,
+    fingerprint,
+)
+from dpbatch.storage.urls import url_of
 
 # The steps run in processes of their own: each imports only what it needs, torch only the second.
 if TYPE_CHECKING:
@@ -56,9 +64,9 @@ class Job:
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative where it is below the working folder."""
+    """A path for people: relative where it is below the working folder, a remote one's URL."""
     here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    return url_of(path) or str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 @dataclass(frozen=True)
@@ -153,11 +161,24 @@ def require_clip(settings: RestoreSettings) -> None:
 
     Raises ldp.errors.ClipUnavailableError.
     """
-    if settings.blur in ("clip", "clip-patch"):
-        from ldp.blur.clip_model import VIT_B_16, VIT_B_32, clip_weights_file
+    if settings.blur in CLIP_MAPS:
+        from dpbatch.models import clip_file
 
-        name = VIT_B_32 if settings.blur == "clip" else VIT_B_16
-        clip_weights_file(name, settings.clip_weights)
+        clip_file(settings.blur, settings.clip_weights)
+
+
+def clip_id(settings: RestoreSettings) -> str:
+    """What tells the CLIP of a blur map from others, so that another one redoes the photos.
+
+    The SHA-256 of a weights file, which takes about a second, or open_clip's tag; "" where the map
+    needs none.
+    """
+    if settings.blur not in CLIP_MAPS:
+        return ""
+    from ldp.weights import sha256
+
+    path = Path(settings.clip_weights)
+    return sha256(path) if path.is_file() else settings.clip_weights
 
 
 def save(job: Job, restored: RestoredPhoto, settings: Settings, weights_sha256: str) -> Saved:
@@ -198,6 +219,7 @@ class PhotoStages:
 
     settings: Settings
     weights_sha256: str
+    clip_id: str = ""
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -208,7 +230,7 @@ class PhotoStages:
     @property
     def fingerprint(self) -> str:
         """Equal for equal results."""
-        return fingerprint(self.settings, self.weights_sha256)
+        return fingerprint(self.settings, self.weights_sha256, self.clip_id)
 
     def load(self, job: Job) -> LoadedPhoto:
         """See `load`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
@@ -12,10 +13,13 @@ from tqdm import tqdm
 
 from dpbatch.engine.stages import Outcome, Status
 from dpbatch.photo import Job
+from dpbatch.storage.urls import location
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 _LISTED = 20
+_ACTORS_LISTED = 8
+_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _CERTAIN_REASONS = {"already-done": "already done", "not-reached": "the run was stopped before"}
 
 
@@ -30,8 +34,14 @@ class Reporter:
     messages: IO[str]
     log: IO[str] | None = None
     quiet: bool = False
-    _ended: list[tuple[str, Outcome]] = field(default_factory=list)
     _counts: Counter[Status] = field(default_factory=Counter)
+    _codes: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    _told_at_close: dict[tuple[Status, str], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """No more of a code than are listed: a run's memory does not grow with its photos."""
+    _restoring: str = ""
+    _use: str = ""
     _inputs: int = 0
     _planned: int = 0
     _to_do: int = 0
@@ -50,22 +60,38 @@ class Reporter:
         self._start = time.monotonic()
         if photos and self.messages.isatty() and not self.quiet:
             # nrows: a pseudo terminal may claim to have no rows, and tqdm would show nothing.
-            self._bar = tqdm(total=photos, unit="photo", file=self.messages, smoothing=0, nrows=2)
+            self._bar = tqdm(
+                total=photos, file=self.messages, smoothing=0, nrows=2, bar_format=_BAR
+            )
 
     def progress(self, job: Job, done: int, of: int) -> None:
         """Within the photo being restored."""
+        self._restoring = f"{job.photo.stem} {100 * done // max(of, 1)} %"
+        self._tell_pace()
+
+    def use(self, busy: Sequence[float]) -> None:
+        """How busy each copy of the network has been, from 0 to 1."""
+        if len(busy) > _ACTORS_LISTED:
+            mean, least = sum(busy) / len(busy), min(busy)
+            self._use = f"{len(busy)} actors {100 * mean:.0f} % busy, the least {100 * least:.0f} %"
+        elif busy:
+            self._use = f"busy {'/'.join(f'{100 * share:.0f}' for share in busy)} %"
+        self._tell_pace()
+
+    def _tell_pace(self) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{job.photo.stem} {100 * done // max(of, 1)} %")
+            self._bar.set_postfix_str(", ".join(self._pace()))
 
     def ended(self, name: str, outcome: Outcome, job: Job | None = None) -> None:
         """An input has its outcome; once for every input."""
-        self._ended.append((name, outcome))
         self._counts[outcome.status] += 1
+        self._remember(name, outcome)
         is_worked = self._start > 0 and outcome.stage != "run"
         if is_worked:
             self._worked += 1
         if self._bar is not None and is_worked:
             self._bar.update()
+            self._tell_pace()
         is_failed = outcome.status is Status.FAILED
         if is_failed or (is_worked and self._bar is None):
             self.note(self._told(name, outcome))
@@ -74,7 +100,7 @@ class Reporter:
         self._json(
             event="photo",
             input=name,
-            output=str(job.target) if job and outcome.status is Status.DONE else None,
+            output=location(job.target) if job and outcome.status is Status.DONE else None,
             status=outcome.status.value,
             stage=outcome.stage,
             code=outcome.code,
@@ -86,8 +112,8 @@ class Reporter:
     def would_run(self, job: Job) -> None:
         """In a dry run: this photo would be worked on."""
         self._planned += 1
-        self.note(f"would run: {job} -> {job.target}")
-        self._json(event="would-run", input=str(job), output=str(job.target))
+        self.note(f"would run: {job} -> {location(job.target)}")
+        self._json(event="would-run", input=str(job), output=location(job.target))
 
     def count(self, status: Status) -> int:
         """How many inputs have ended so."""
@@ -140,18 +166,25 @@ class Reporter:
 
     def _reasons(self, status: Status) -> list[str]:
         """Every input of a status with its reason, by code; those of one obvious reason counted."""
-        ended = [(name, outcome) for name, outcome in self._ended if outcome.status is status]
         lines = []
-        for code, count in sorted(Counter(outcome.code for _, outcome in ended).items()):
+        codes = sorted(code for ended_so, code in self._codes if ended_so is status)
+        for code in codes:
+            count = self._codes[status, code]
             certain = _CERTAIN_REASONS.get(code)
             lines.append(f"{status.value}, {code}: {count}" + (f" ({certain})" if certain else ""))
             if certain:
                 continue
-            same = [(name, outcome) for name, outcome in ended if outcome.code == code]
-            lines += [f"  {_reason(name, outcome)}" for name, outcome in same[:_LISTED]]
+            lines += [f"  {reason}" for reason in self._told_at_close[status, code]]
             if count > _LISTED:
                 lines.append(f"  and {count - _LISTED} more; --json-log lists them all")
         return lines
+
+    def _remember(self, name: str, outcome: Outcome) -> None:
+        kind = outcome.status, outcome.code
+        self._codes[kind] += 1
+        is_told = outcome.status is not Status.DONE and outcome.code not in _CERTAIN_REASONS
+        if is_told and self._codes[kind] <= _LISTED:
+            self._told_at_close[kind].append(_reason(name, outcome))
 
     def _told(self, name: str, outcome: Outcome) -> str:
         position = f"[{self._worked}/{self._to_do}] " if self._to_do else ""
@@ -161,19 +194,29 @@ class Reporter:
         took = (
             f"load {seconds.load:.1f} s, restore {seconds.restore:.1f} s, save {seconds.save:.1f} s"
         )
-        target = outcome.saved.outputs[0] if outcome.saved else ""
-        return f"{position}{name} -> {target} ({took}){self._left()}"
+        target = location(outcome.saved.outputs[0]) if outcome.saved else ""
+        return ", ".join([f"{position}{name} -> {target} ({took})", *self._left(), *self._pace()])
 
-    def _left(self) -> str:
+    def _left(self) -> Iterator[str]:
         missing = self._to_do - self._worked
-        if missing <= 0:
-            return ""
-        left_s = (time.monotonic() - self._start) / max(self._worked, 1) * missing
-        return f", {tqdm.format_interval(left_s)} left"
+        if missing > 0:
+            left_s = (time.monotonic() - self._start) / max(self._worked, 1) * missing
+            yield f"{tqdm.format_interval(left_s)} left"
 
-    def note(self, text: str) -> None:
-        """A line for people."""
-        if self.quiet:
+    def _pace(self) -> Iterator[str]:
+        minutes = (time.monotonic() - self._start) / 60
+        if self._worked and minutes > 0:
+            yield f"{self._worked / minutes:.3g} photos/min"
+        if failed := self.count(Status.FAILED):
+            yield f"{failed} failed"
+        if self._use:
+            yield self._use
+        if self._restoring and self._bar is not None:
+            yield self._restoring
+
+    def note(self, text: str, always: bool = False) -> None:
+        """A line for people. always: to the quiet, too."""
+        if self.quiet and not always:
             return
         if self._bar is not None:
             self._bar.write(text, file=self.messages)

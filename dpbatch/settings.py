@@ -7,9 +7,11 @@ import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from dpbatch.errors import SettingsError
+from ldp.errors import NEEDS_SOFT_MAP
 
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
-BLUR_ESTIMATORS = ("auto", "disparity", "clip", "clip-patch")
+CLIP_MAPS = ("clip", "clip-patch")
+BLUR_ESTIMATORS = ("auto", "disparity", *CLIP_MAPS)
 FORMATS = ("tif", "png")
 BIT_DEPTHS = (16, 8)
 LAYERS = ("blur", "disparity")
@@ -49,7 +51,7 @@ class RestoreSettings:
     blur: str = "auto"
     """The blur map's estimator: disparity, clip (LDP's paper), clip-patch (LDP's released code);
     auto takes the one that the network was trained with."""
-    clip_weights: str = "openai"
+    clip_weights: str = field(default="openai", metadata=_NOT_IN_PIXELS)
     """Of the CLIP maps: one of open_clip's tags or a file."""
 
     def __post_init__(self) -> None:
@@ -102,13 +104,16 @@ class Settings:
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
-def settle_blur(settings: Settings, trained_with: str) -> Settings:
+def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = False) -> Settings:
     """The settings with the estimator's name in the place of auto.
 
-    trained_with: the estimator that the network's weights file names. Raises SettingsError for one
-    that is not known, and where a layer is wanted that the estimator cannot give.
+    trained_with, needs_soft_map: the network's, as ldp.weights.Header has them. Raises
+    SettingsError for an estimator that is not known, and where the network reads or a layer wants
+    what the estimator cannot give.
     """
     blur = trained_with if settings.restore.blur == "auto" else settings.restore.blur
+    if needs_soft_map and blur != "clip":
+        raise SettingsError(f"--blur {blur}: {NEEDS_SOFT_MAP}")
     if blur != "disparity" and "disparity" in settings.output.layers:
         raise SettingsError(
             f"layers disparity: the blur map {blur!r} knows no signed disparity; leave the layer "
@@ -117,13 +122,14 @@ def settle_blur(settings: Settings, trained_with: str) -> Settings:
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
-def fingerprint(settings: Settings, weights_sha256: str) -> str:
+def fingerprint(settings: Settings, weights_sha256: str, clip_id: str = "") -> str:
     """What two runs must share so that a result of one need not be made again by the other.
 
-    Covers the settings that change what is written, the weights' content and PIXEL_VERSION. Where
-    the result goes, on which device and in which tiles it is computed is left out.
+    Covers the settings that change what is written, the content of the network's and of CLIP's
+    weights (clip_id: dpbatch.photo.clip_id's) and PIXEL_VERSION. Where the result goes, on which
+    device and in which tiles it is computed is left out.
     """
-    parts = [PIXEL_VERSION, weights_sha256, _pixel_values(settings)]
+    parts = [PIXEL_VERSION, weights_sha256, clip_id, _pixel_values(settings)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -115,7 +115,7 @@ def test_without_open_clip_the_message_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ClipUnavailableError, match=r"pip install 'dpbatch\[clip\]'.*disparity"):
+    with pytest.raises(ClipUnavailableError, match=r"pip install open_clip_torch.*disparity"):
         clip_weights_file(VIT_B_32)
 
 

@@ -132,7 +132,7 @@ def test_other_clip_weights_redo_a_photo_and_the_same_ones_elsewhere_do_not(
 ) -> None:
     keys: list[str] = []
     monkeypatch.setattr(
-        cli, "_run_batch", lambda given, settings, stages: keys.append(stages.fingerprint)
+        cli, "_run_batch", lambda given, settings, stages, cluster: keys.append(stages.fingerprint)
     )
     first, second = (shoot.parent / f"{name}.pt" for name in ("first", "second"))
 

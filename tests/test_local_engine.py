@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from dpbatch.engine.attempts import Limits
 from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.stages import Outcome, Status
 from dpbatch.errors import AbortError
@@ -77,6 +80,129 @@ def test_a_crash_while_restoring_costs_one_photo_and_a_fresh_process_does_the_re
     )
     assert [outcomes[name].status for name in sizes] == [Status.DONE, Status.FAILED, Status.DONE]
     assert (outcomes["poison"].stage, outcomes["poison"].code) == ("restore", "worker-crash")
+
+
+def test_poison_is_tried_three_times_at_last_alone_and_harms_no_neighbour(tmp_path: Path) -> None:
+    good = [Toy(f"good{n}", "", 100 + n, tmp_path) for n in range(20)]
+    jobs = list(good)
+    jobs.insert(3, Toy("kills-loading", "load:abort", folder=tmp_path))
+    jobs.insert(9, Toy("kills-restoring", "", 666, tmp_path))
+    tries, retries = tmp_path / "tries", []
+    engine = LocalEngine(
+        ToyStages(tries=tries),
+        loaders=2,
+        on_retry=lambda job, why: retries.append((job.name, why)),
+        log=tmp_path / "log",
+    )
+    outcomes = run(engine, jobs)
+
+    assert all(outcomes[job.name].status is Status.DONE for job in good)
+    failed = {name: o for name, o in outcomes.items() if o.status is not Status.DONE}
+    assert {name: (o.stage, o.code) for name, o in failed.items()} == {
+        "kills-loading": ("load", "worker-crash"),
+        "kills-restoring": ("restore", "worker-crash"),
+    }
+    assert "killed by SIGABRT" in failed["kills-loading"].message
+    assert "exit code 9" in failed["kills-restoring"].message
+    assert all("tried 3 times, at last alone" in o.message for o in failed.values())
+
+    lines = tries.read_text().splitlines()
+    expected = Counter(f"load {job.name}" for job in good)
+    expected.update(f"restore {job.size}" for job in good)
+    expected.update({"load kills-loading": 3, "load kills-restoring": 3, "restore 666": 3})
+    assert Counter(lines) == expected
+    # Each suspect waited until all others had ended.
+    first_again = min(
+        [n for n, line in enumerate(lines) if line == f"load {name}"][1] for name in failed
+    )
+    assert {line.split()[-1] for line in lines[first_again:]} == {*failed, "666"}
+    assert sorted(name for name, _ in retries) == sorted([*failed, *failed])
+    assert not children()
+
+
+def test_a_crash_that_was_the_moments_fault_costs_nothing(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", folder=tmp_path) for n in range(4)]
+    killed, outcomes = False, {}
+
+    def kill_once(job: Toy, done: int, of: int) -> None:
+        nonlocal killed
+        if job.name == "1" and not killed:
+            killed = True
+            for child in children():  # the loader holds the next photo then
+                child.kill()
+
+    for job, outcome in LocalEngine(ToyStages(seconds={"restore": 0.3}), on_progress=kill_once).run(
+        jobs
+    ):
+        assert job.name not in outcomes
+        outcomes[job.name] = outcome.status
+    assert outcomes == {f"{n}": Status.DONE for n in range(4)}
+
+
+def test_a_photo_that_was_read_survives_the_end_of_the_restorer(tmp_path: Path) -> None:
+    jobs = [Toy("poison", "", 666, tmp_path), Toy("next", folder=tmp_path)]
+    tries = tmp_path / "tries"
+    outcomes = run(LocalEngine(ToyStages(seconds={"restore": 0.5}, tries=tries)), jobs)
+    assert outcomes["next"].status is Status.DONE
+    assert tries.read_text().splitlines().count("load next") == 1
+
+
+def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
+    jobs = [
+        Toy("save", "save:hang", folder=tmp_path),
+        Toy("restore", "", 667, tmp_path),
+        Toy("load", "load:hang", folder=tmp_path),
+        *(Toy(f"{n}", folder=tmp_path) for n in range(4)),
+    ]
+    outcomes = run(LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6)), jobs)
+    assert all(outcomes[f"{n}"].status is Status.DONE for n in range(4))
+    for stage in ("load", "restore", "save"):
+        hung = outcomes[stage]
+        assert (hung.status, hung.stage, hung.code) == (Status.FAILED, stage, "worker-crash")
+        assert "not done within 0.1 minutes, the time limit" in hung.message
+    assert not children()
+
+
+def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", folder=tmp_path) for n in range(5)]
+    engine = LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6))
+    statuses = []
+    for _, outcome in engine.run(jobs):
+        statuses.append(outcome.status)
+        if len(statuses) == 1:
+            time.sleep(7)  # as a run does that waits for room on the disk
+    assert statuses == [Status.DONE] * 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_restorer_that_no_longer_listens_is_replaced(tmp_path: Path) -> None:
+    size, stopped, outcomes = 3_000_000, False, {}  # more than a pipe holds
+    for job, outcome in LocalEngine(ToyStages(), limits=Limits(step_s=5)).run(
+        [Toy(f"{n}", "load:damaged" if n == 1 else "", size, tmp_path) for n in range(4)]
+    ):
+        outcomes[job.name] = outcome.status
+        if not stopped:
+            stopped = True
+            restorer = min(children(), key=lambda child: child.create_time())
+            restorer.send_signal(signal.SIGSTOP)
+    expected = [Status.DONE, Status.FAILED, Status.DONE, Status.DONE]
+    assert [outcomes[f"{n}"] for n in range(4)] == expected
+    assert not children()
+
+
+def test_a_process_that_never_gets_ready_ends_the_run(tmp_path: Path) -> None:
+    engine = LocalEngine(ToyStages(setup="hang"), limits=Limits(step_s=3))
+    with pytest.raises(AbortError, match="restore process could not start: stopped, not done"):
+        run(engine, [Toy("a", folder=tmp_path)])
+    assert not children()
+
+
+def test_a_machine_on_which_every_process_dies_ends_the_run(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", "load:exit", folder=tmp_path) for n in range(9)]
+    engine = LocalEngine(ToyStages(), limits=Limits(crashes_in_a_row=3))
+    with pytest.raises(AbortError, match=r"3 photos in a row.*exit code 3"):
+        run(engine, jobs)
+    assert not children()
 
 
 def test_large_pictures_arrive_whole(tmp_path: Path) -> None:

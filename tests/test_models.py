@@ -1,5 +1,5 @@
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -48,15 +48,24 @@ def test_a_convolution_costs_its_taps():
     class Plain(torch.nn.Module):
         def __init__(self):
             super().__init__()
+            self.config = MICRO
             self.conv = torch.nn.Conv2d(6, 3, 5, padding=2)
 
-        def forward(self, views, amount):
+        def forward(self, views, blur):
             return self.conv(views)
 
     with torch.device("meta"):
         cost = cost_of(Plain())
     assert cost.parameters == 6 * 3 * 25 + 3
     assert cost.multiply_adds == 6 * 3 * 25 * PAPER_SIZE[0] * PAPER_SIZE[1]
+
+
+@pytest.mark.parametrize(("map_channel", "attention"), [(True, True), (False, True), (True, False)])
+def test_the_soft_prior_costs_nothing(map_channel, attention):
+    config = replace(MICRO, map_channel=map_channel, attention=attention)
+    with torch.device("meta"):
+        plain, soft = (cost_of(LDPNet(replace(config, prior=x))) for x in ("amount", "soft"))
+    assert plain == soft
 
 
 def test_describe_needs_no_weights_for_a_size():
@@ -115,7 +124,7 @@ def test_a_fetched_clip_is_verified_against_the_name_that_the_cache_gives_it(tmp
     blob, link = tmp_path / digest, tmp_path / "open_clip_model.safetensors"
     blob.write_bytes(content)
     link.symlink_to(blob)
-    monkeypatch.setattr(clip, "clip_weights_file", lambda name: link)
+    monkeypatch.setattr(clip, "clip_weights_file", lambda *_: link)
     result = run("fetch", "clip-patch")
     assert result.exit_code == 0
     assert "ViT-B-16" in result.output
@@ -136,6 +145,7 @@ def test_fetching_without_internet_is_an_error_and_not_a_crash(monkeypatch):
     result = run("fetch", "clip")
     assert result.exit_code == 3
     assert "no route" in result.output
+    assert "  dpbatch models fetch clip\n" in result.output
 
 
 def test_nothing_is_in_an_empty_cache(monkeypatch):

@@ -6,14 +6,14 @@ Arguments: input folder, output folder, seconds of each save.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dpbatch.batch import RunOptions, run
 from dpbatch.progress import Reporter
 from dpbatch.settings import Settings
+from dpbatch.storage.urls import place
 from tests.toy_stages import CopyStages
 
 if __name__ == "__main__":
-    shoot, out, save_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    shoot, out, save_s = place(sys.argv[1]), place(sys.argv[2]), float(sys.argv[3])
     stages = CopyStages(seconds={"load": 0.02, "restore": 0.1, "save": save_s})
     sys.exit(run(RunOptions((shoot,), out), Settings(), stages, Reporter(sys.stdout)))

@@ -37,14 +37,20 @@ class Toy:
 
 @dataclass(frozen=True)
 class ToyStages:
-    """Bytes of one value; restoring adds one, saving writes them. setup: trouble in building."""
+    """Bytes of one value; restoring adds one, saving writes them.
+
+    setup: trouble in building. tries: file that gets a line for each load and each restoring,
+    before anything can go wrong in it; the restorer knows a photo by its size only.
+    """
 
     setup: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    tries: Path | None = None
 
     def load(self, job: Toy) -> Pixels:
         import numpy as np  # here: most of the child processes never need it
 
+        self._count(f"load {job.name}")
         self._meet(job, "load")
         return np.full(job.size, 7, np.uint8)
 
@@ -53,11 +59,14 @@ class ToyStages:
         return self._restore
 
     def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
+        self._count(f"restore {loaded.size}")
         time.sleep(self.seconds.get("restore", 0))
         progress(1, 2)
         if loaded.size == 666:  # the restorer is not told whose pixels these are
             os._exit(9)
-        loaded += 1  # what arrives may be changed in place
+        if loaded.size == 667:
+            make_trouble("hang")
+        loaded = loaded + loaded.dtype.type(1)  # what arrives may be read-only
         progress(2, 2)
         return loaded
 
@@ -68,6 +77,11 @@ class ToyStages:
         temporary.write_bytes(restored.tobytes())
         temporary.replace(target)
         return Saved((stamp(target),), (target,))
+
+    def _count(self, line: str) -> None:
+        if self.tries is not None:
+            with self.tries.open("a") as stream:
+                stream.write(line + "\n")
 
     def _meet(self, job: Toy, stage: str) -> None:
         time.sleep(self.seconds.get(stage, 0))
@@ -82,6 +96,8 @@ def make_trouble(kind: str) -> None:
             os._exit(3)
         case "abort":
             os.abort()
+        case "hang":
+            time.sleep(3600)
         case "bug":
             raise ZeroDivisionError("nobody foresaw this")
         case "damaged":
@@ -97,13 +113,14 @@ class CopyStages:
     """Over real jobs: the first file's bytes, turned round, become the output.
 
     A file whose content is the name of a trouble meets it, as "load:exit". warnings: said when
-    saving.
+    saving. full: while this file is there, the disk counts as full.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     fingerprint: str = "first"
     endings: tuple[str, ...] = (".tif",)
     warnings: tuple[str, ...] = ()
+    full: Path | None = None
 
     def load(self, job: Job) -> tuple[bytes, tuple[FileStamp, ...]]:
         time.sleep(self.seconds.get("load", 0))
@@ -118,6 +135,9 @@ class CopyStages:
 
     def _restore(self, loaded: Any, progress: Progress) -> Any:
         time.sleep(self.seconds.get("restore", 0))
+        stage, _, trouble = loaded[0].decode().partition(":")
+        if stage == "restore":
+            make_trouble(trouble)
         return loaded
 
     def save(self, job: Job, restored: tuple[bytes, tuple[FileStamp, ...]]) -> Saved:
@@ -125,6 +145,8 @@ class CopyStages:
         stage, _, trouble = content.decode().partition(":")
         if stage == "save":
             make_trouble(trouble)
+        if self.full is not None and self.full.exists():
+            make_trouble("full")
         for output in reversed(job.outputs):
             with atomic_file(output) as temporary:
                 temporary.write_bytes(content[:1])

@@ -2,32 +2,28 @@
 
     loader(s) --> restorer --> saver        a process each; the parent only passes on
 
-Whatever happens to a process (a crash in LibRaw, a GPU error, the kernel's out-of-memory killer)
-costs the photo that it worked on, and a fresh process takes its place.
+Whatever happens to a process (a crash in LibRaw, a GPU error, the kernel's out-of-memory killer, a
+call that never returns) costs one try of the photo that it worked on, and a fresh process takes its
+place.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from dpbatch.engine.stages import Outcome, Stages, Status, outcome_of
+from dpbatch.engine.attempts import Attempts, Limits
+from dpbatch.engine.stages import Ended, Outcome, Seconds, Stages, Status, ignore, never, outcome_of
 from dpbatch.engine.worker import Collapse, Ready, Refusal, Reply, Result, Step, Worker
 from dpbatch.errors import AbortError, WorkerCrashError
 
 _POLL_S = 0.25
-Ended = tuple[Any, Outcome]
-
-
-def _never() -> bool:
-    return False
-
-
-def _ignore(job: Any, done: int, of: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -38,25 +34,31 @@ class LocalEngine:
     should_stop: asked several times a second; once true no photo is begun, those being read or
         restored are given up, and those already restored are still saved.
     on_progress: (job, steps done, steps in all) of the photo being restored.
+    limits: tries and times, see `Limits`; a process's start may take as long as a step.
+    on_retry: (job, reason) of a photo whose process died and that will run again.
     log: file for what the processes write to stderr; None leaves it on this one's.
     """
 
     stages: Stages
     loaders: int = 1
-    should_stop: Callable[[], bool] = _never
-    on_progress: Callable[[Any, int, int], None] = _ignore
+    should_stop: Callable[[], bool] = never
+    on_progress: Callable[[Any, int, int], None] = ignore
+    limits: Limits = field(default_factory=Limits)
+    on_retry: Callable[[Any, str], None] = ignore
     log: Path | None = None
 
     def run(self, jobs: Iterable[Any]) -> Iterator[Ended]:
-        """See `Engine.run`. Raises AbortError where a process cannot be started."""
-        return _Run(self, iter(jobs)).outcomes()
+        """See `Engine.run`.
+
+        Raises AbortError where a process cannot be started, and after `limits.crashes_in_a_row`.
+        """
+        return _Run(self, jobs).outcomes()
 
 
 class _Run:
-    def __init__(self, engine: LocalEngine, jobs: Iterator[Any]) -> None:
+    def __init__(self, engine: LocalEngine, jobs: Iterable[Any]) -> None:
         self._engine = engine
-        self._jobs = jobs
-        self._jobs_left = True
+        self._attempts = Attempts(jobs, engine.limits, engine.on_retry)
         # A slot is empty until it is needed, and again after its process died.
         self._slots: dict[str, Worker | None] = {f"load{n}": None for n in range(engine.loaders)}
         self._slots |= {"restore": None, "save": None}
@@ -70,15 +72,19 @@ class _Run:
                 yield from self._pass_on()
                 if not stopping:
                     yield from self._begin()
-                if all(worker.job is None for worker in self._workers()):
+                if self._in_flight() == 0 and (stopping or not self._attempts.left):
                     return
                 yield from self._listen()
+                yield from self._end_the_overdue()
         finally:
             for worker in self._workers():
                 worker.kill()
 
     def _workers(self) -> list[Worker]:
         return [worker for worker in self._slots.values() if worker is not None]
+
+    def _in_flight(self) -> int:
+        return sum(worker.job is not None for worker in self._workers())
 
     def _worker(self, slot: str) -> Worker:
         """The slot's process, started if there is none, or if it died while idle."""
@@ -117,30 +123,29 @@ class _Run:
 
     def _forward(self, worker: Worker, successor: Worker) -> Iterator[Ended]:
         try:
-            worker.forward(successor)
+            with _ending(worker, successor, after_s=self._engine.limits.step_s):
+                worker.forward(successor)
         except (OSError, EOFError):
             # The pipe between them holds half a picture now: neither can go on.
-            dead = worker if worker.ended(within_s=0.5) else successor
-            yield self._crash(dead, job=successor.job, seconds_of=successor)
-            self._remove(successor if dead is worker else worker)
+            dead, other = (worker, successor) if worker.ended(within_s=0.5) else (successor, worker)
+            self._remove(other)
+            yield from self._crash(dead, job=successor.job, seconds=successor.seconds)
 
     def _begin(self) -> Iterator[Ended]:
         """Gives every idle loader a photo."""
         for slot in [slot for slot in self._slots if slot.startswith("load")]:
-            worker = self._slots[slot]
-            if not self._jobs_left or (worker is not None and worker.job is not None):
+            resident = self._slots[slot]
+            if resident is not None and resident.job is not None:
                 continue
-            try:
-                job = next(self._jobs)
-            except StopIteration:
-                self._jobs_left = False
+            job = self._attempts.next(self._in_flight())
+            if job is None:
                 return
             self._worker("restore")  # loads its network while the first photo is read
             worker = self._worker(slot)
             try:
                 worker.give(job)
             except OSError:
-                yield self._crash(worker, job, seconds_of=worker)
+                yield from self._crash(worker, job, worker.seconds)
 
     def _listen(self) -> Iterator[Ended]:
         """Waits a moment for news, and hears them."""
@@ -154,16 +159,24 @@ class _Run:
             try:
                 yield from self._hear(worker, worker.connection.recv())
             except (OSError, EOFError):
-                yield self._crash(worker, worker.job, seconds_of=worker)
+                yield from self._crash(worker, worker.job, worker.seconds)
+
+    def _end_the_overdue(self) -> Iterator[Ended]:
+        limit_s = self._engine.limits.step_s
+        for worker in self._workers():
+            if worker.is_overdue(limit_s):
+                why = f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
+                yield from self._crash(worker, worker.job, worker.seconds, why)
 
     def _hear(self, worker: Worker, reply: Reply) -> Iterator[Ended]:
         match reply:
             case Ready():
-                worker.ready = True
+                worker.ready, worker.since = True, time.monotonic()
             case Step(done, of):
                 self._engine.on_progress(worker.job, done, of)
             case Refusal(seconds, error):
                 _count(worker, seconds)
+                self._attempts.ended()
                 yield worker.finish(), outcome_of(error, worker.role, worker.seconds)
             case Result(seconds):
                 _count(worker, seconds)
@@ -171,21 +184,45 @@ class _Run:
                 if worker.role == "save":
                     saved = worker.take()
                     outcome = Outcome(Status.DONE, "save", saved=saved, seconds=worker.seconds)
+                    self._attempts.ended()
                     yield worker.finish(), outcome
             case Collapse(error, detail):
-                yield self._crash(worker, worker.job, worker, error, detail)
+                yield from self._crash(worker, worker.job, worker.seconds, error, detail)
 
     def _crash(
-        self, worker: Worker, job: Any, seconds_of: Worker, error: str = "", detail: str = ""
-    ) -> Ended:
-        """A process is gone: its photo failed with it, the slot is free for the next process."""
+        self, worker: Worker, job: Any, seconds: Seconds, error: str = "", detail: str = ""
+    ) -> Iterator[Ended]:
+        """A process is gone, or must go: its photo has lost a try, the slot is free for the next
+        process."""
         why = error or worker.death()
         self._remove(worker)
         if not worker.ready:
             raise AbortError(f"the {worker.role} process could not start: {why}")
         where = f"; see {self._engine.log}" if self._engine.log and not error else ""
         crash = WorkerCrashError(f"{job}: the {worker.role} process died: {why}{where}")
-        return job, replace(outcome_of(crash, worker.role, seconds_of.seconds), detail=detail)
+        outcome = self._attempts.crashed(job, worker.role, crash, seconds)
+        if outcome is not None:
+            yield job, replace(outcome, detail=detail)
+
+
+@contextmanager
+def _ending(*workers: Worker, after_s: float) -> Iterator[None]:
+    """Ends the processes where the block takes longer: what waits for them then fails."""
+    if after_s <= 0:
+        yield
+        return
+
+    def end() -> None:
+        for worker in workers:
+            worker.end()
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _count(worker: Worker, seconds: float) -> None:

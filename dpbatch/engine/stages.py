@@ -34,11 +34,15 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a photo's last step wrote, and what its first step had read."""
+    """What a photo's last step wrote, and what its first step had read.
+
+    stored: the outputs as they lie where this machine cannot look; () where it can.
+    """
 
     inputs: tuple[FileStamp, ...]
     outputs: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
+    stored: tuple[FileStamp, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Outcome:
 class Stages(Protocol):
     """The three steps of a photo, as one object that can be pickled.
 
-    Each step may run in a process of its own, so whatever passes between them is pickled too.
+    Each step may run in a process of its own, so whatever passes between them is pickled too, and
+    arrays may arrive read-only.
     A PhotoError ends this photo; anything else that is raised ends the process as well, and the
     photo fails with it.
     """
@@ -85,6 +90,18 @@ class Engine(Protocol):
 
         A run that was told to stop ends without the outcomes of the jobs that it gave up.
         """
+
+
+Ended = tuple[Any, Outcome]
+
+
+def never() -> bool:
+    """Where nobody asks an engine to stop."""
+    return False
+
+
+def ignore(*_: object) -> None:
+    """Where nobody listens to an engine."""
 
 
 def outcome_of(error: PhotoError, stage: str, seconds: Seconds = Seconds()) -> Outcome:

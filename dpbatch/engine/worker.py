@@ -28,6 +28,7 @@ from dpbatch.errors import DpbatchError, PhotoError
 from ldp.errors import LdpError
 
 _CHUNK_BYTES = 8 << 20
+_DEATH_S = 5.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -92,6 +93,8 @@ class Worker:
         """Of that job, so far."""
         self.result: Result | None = None
         """Set while a result waits to be taken."""
+        self.since = time.monotonic()
+        """When what it does now began: its start, or the step it is at."""
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(
             target=_serve, args=(role, stages, theirs, log), daemon=True, name=f"dpbatch-{role}"
@@ -102,7 +105,7 @@ class Worker:
 
     def give(self, job: Any) -> None:
         """Hands over a new job. Raises OSError where the process is gone."""
-        self.job, self.seconds = job, Seconds()
+        self.job, self.seconds, self.since = job, Seconds(), time.monotonic()
         _send(self.connection, (job,))
 
     def finish(self) -> Any:
@@ -122,6 +125,7 @@ class Worker:
         for size in package.buffer_bytes:
             for _ in range(0, size, _CHUNK_BYTES):
                 successor.connection.send_bytes(self.connection.recv_bytes())
+        successor.since = time.monotonic()
 
     def take(self) -> Any:
         """The waiting result itself. Raises OSError or EOFError as `forward`."""
@@ -130,9 +134,11 @@ class Worker:
 
     def death(self) -> str:
         """Why a process that stopped answering did so, in words."""
-        self._process.join(5)
+        self._process.join(_DEATH_S)
         code = self._process.exitcode
-        if code is not None and code < 0:
+        if code is None:
+            return "it stopped answering"
+        if code < 0:
             try:
                 return f"killed by {signal.Signals(-code).name}"
             except ValueError:
@@ -144,11 +150,22 @@ class Worker:
         self._process.join(within_s)
         return not self._process.is_alive()
 
+    def is_overdue(self, limit_s: float) -> bool:
+        """Whether its start, or the step it is at, takes longer than that; 0 is no limit."""
+        is_busy = not self.ready or (self.job is not None and self.result is None)
+        if not is_busy or not 0 < limit_s < time.monotonic() - self.since:
+            return False
+        return not self.connection.poll()  # what it has said may not have been heard yet
+
+    def end(self) -> None:
+        """Sends the process its death; whoever waits for its words is told that it is gone."""
+        self._process.kill()
+
     def kill(self) -> None:
         """Ends the process at once."""
         self.connection.close()
         self._process.kill()
-        self._process.join()
+        self._process.join(_DEATH_S)  # one that hangs in a driver's call may never go
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import platform
 import re
@@ -15,9 +14,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from dpbatch.errors import DiskFullError, OutputError
+from dpbatch.errors import DISK_FULL, DiskFullError, OutputError
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # .IMG_1.dpbatch-HOST-PID-RANDOM.tif; host and process tell whose it is.
 _TEMPORARY = re.compile(
     r"^\..*\.dpbatch-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\.[^.]*)?$", re.DOTALL
@@ -55,7 +53,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 def output_error(target: Path, error: OSError) -> OutputError:
     """The error for the user when writing `target` failed with `error`."""
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         return DiskFullError(
             f"{target}: no space left on the disk (or the quota is used up); free some space and "
             "run again, finished photos are skipped"

@@ -1,6 +1,6 @@
 """CLIP as the blur maps use it: where its weights come from, prompts, and features of pictures.
 
-open_clip is an extra, `pip install 'dpbatch[clip]'`, and is imported only when a CLIP is loaded.
+open_clip is an extra, `pip install open_clip_torch`, and is imported only when a CLIP is loaded.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _import_open_clip() -> ModuleType:
         import open_clip
     except ImportError as error:
         raise ClipUnavailableError(
-            f"CLIP maps need open_clip ({error}): pip install 'dpbatch[clip]'; {NO_WEIGHTS_NEEDED}"
+            f"CLIP maps need open_clip ({error}): pip install open_clip_torch; {NO_WEIGHTS_NEEDED}"
         ) from error
     return open_clip  # type: ignore[no-any-return]
 

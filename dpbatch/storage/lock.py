@@ -1,0 +1,206 @@
+"""One run at a time in a remote output folder: an object that says who is at work there.
+
+It is made in one step where the store can (see `store.create`), and made anew every few seconds, so
+that another run can tell a living one from one that was killed. Where the store has no such step,
+two runs that start within the same second may both get it; the one whose name is overwritten stops
+at its next line of the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from dpbatch.errors import AbortError
+from dpbatch.journal import FOLDER
+from dpbatch.storage import store
+from dpbatch.storage.urls import location
+
+BEAT_S = 15.0
+STALE_S = 120.0
+"""A run that has not been heard of for so long counts as dead."""
+_SETTLE_S = 2.0
+_RELEASE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock. host: the machine, and on Linux which of its process tables."""
+
+    token: str
+    host: str
+    pid: int
+    since: str
+
+
+class Lock:
+    """A lock that this process holds; `check` says whether it still does."""
+
+    def __init__(self, path: Path, holder: Holder) -> None:
+        self._path = path
+        self._holder = holder
+        self._taken_by: Holder | None = None
+        self._heard_s = time.monotonic()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises AbortError where another run has taken the folder, or could by now."""
+        if self._taken_by is not None:
+            raise AbortError(
+                f"{location(self._path.parent.parent)}: another dpbatch, {_named(self._taken_by)}, "
+                "has taken over this output folder; this run stops"
+            )
+        silent_s = time.monotonic() - self._heard_s
+        if silent_s > STALE_S:
+            raise AbortError(
+                f"{location(self._path)}: could not be renewed for {silent_s:.0f} s; another run "
+                "may have taken over this output folder; this run stops"
+            )
+
+    def release(self) -> None:
+        """Lets go of the folder."""
+        self._is_over.set()
+        self._thread.join(_RELEASE_S)
+        with contextlib.suppress(OSError):
+            if _read(self._path) == self._holder:
+                store.remove(self._path)
+
+    def _keep_beating(self) -> None:
+        while not self._is_over.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # `check` counts how long this goes on
+                there = _read(self._path)
+                if there is not None and there != self._holder:
+                    self._taken_by = there
+                    return
+                now_s = time.monotonic()
+                store.write(self._path, _content(self._holder))
+                self._heard_s = now_s
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[Lock]:
+    """Holds a remote output folder for this run.
+
+    Raises AbortError where another run holds it, or nothing can be written there.
+    """
+    path = out / FOLDER / "lock"
+    try:
+        lock = _take(path)
+    except OSError as error:
+        raise AbortError(
+            f"{location(out)}: the output folder cannot be written: {store.reason(error)}"
+        ) from error
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def is_held(out: Path) -> bool:
+    """Whether a run holds a remote output folder, as far as can be told without writing there: by
+    this machine's clock. Raises OSError where the store cannot be asked."""
+    path = out / FOLDER / "lock"
+    holder = _read(path)
+    if holder is None:
+        return False
+    try:
+        silent_s = time.time() - store.stamp_of(path).mtime_ns / 1e9
+    except FileNotFoundError:
+        return False
+    return silent_s < STALE_S and not _is_dead_here(holder)
+
+
+def _take(path: Path) -> Lock:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = Holder(secrets.token_hex(8), _host(), os.getpid(), now)
+    try:
+        store.create(path, _content(holder))
+        return Lock(path, holder)
+    except FileExistsError:
+        other = _read(path)
+    if other == holder:  # stored, and the answer was lost on its way
+        return Lock(path, holder)
+    if other is not None:
+        _refuse_if_alive(path, other)
+    winner = _read(path)
+    if winner != other and winner is not None:
+        raise _refusal(path, winner, 0.0)
+    store.remove(path)
+    with contextlib.suppress(FileExistsError):
+        store.create(path, _content(holder))
+    # Another run may have found the same dead lock: whose name stands there in the end has it.
+    time.sleep(_SETTLE_S)
+    winner = _read(path)
+    if winner != holder:
+        raise _refusal(path, winner, 0.0)
+    return Lock(path, holder)
+
+
+def _refuse_if_alive(path: Path, other: Holder) -> None:
+    if _is_dead_here(other):
+        return
+    # Both times are the store's: this machine's clock may be wrong.
+    probe = path.with_name(f"clock-{secrets.token_hex(8)}")
+    store.write(probe, b"")
+    try:
+        age_s = (store.stamp_of(probe).mtime_ns - store.stamp_of(path).mtime_ns) / 1e9
+    except FileNotFoundError:
+        return  # it has just let go
+    finally:
+        store.remove(probe)
+    if age_s < STALE_S:
+        raise _refusal(path, other, age_s)
+
+
+def _is_dead_here(holder: Holder) -> bool:
+    return holder.host == _host() and not psutil.pid_exists(holder.pid)
+
+
+def _refusal(path: Path, other: Holder | None, age_s: float) -> AbortError:
+    return AbortError(
+        f"{location(path.parent.parent)}: another dpbatch is writing there, "
+        f"{_named(other) if other else 'unknown'}, heard of {max(age_s, 0):.0f} s ago; wait for "
+        "it or give another --out. If you know that it is dead, remove "
+        f"{location(path)}, or start again {STALE_S:.0f} s after its last sign of life"
+    )
+
+
+def _named(holder: Holder) -> str:
+    return f"process {holder.pid} on {holder.host.partition(' ')[0]} since {holder.since}"
+
+
+def _host() -> str:
+    # Containers may share a name, and their process numbers then mean different processes.
+    table = ""
+    with contextlib.suppress(OSError):
+        table = str(Path("/proc/self/ns/pid").readlink())
+    return f"{platform.node()} {table}".strip()
+
+
+def _content(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
+
+
+def _read(path: Path) -> Holder | None:
+    """None where there is none; one that a newer release may have written has no name."""
+    try:
+        content = store.read(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
+        return Holder("", "unknown", 0, "unknown")

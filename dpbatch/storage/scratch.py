@@ -1,0 +1,40 @@
+"""Folders for a moment, on the disk of the machine where a step runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_NAME = re.compile(r"^dpbatch-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-")
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder in the system's temporary folder (TMPDIR), gone when the block ends."""
+    remove_stale_scratch()
+    folder = Path(tempfile.mkdtemp(prefix=f"dpbatch-{_host()}-{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale_scratch() -> None:
+    """Removes the folders of processes of this machine that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("dpbatch-*"):
+        match = _NAME.match(folder.name)
+        if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
