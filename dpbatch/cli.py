@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from dpbatch import __version__
+from dpbatch.cli_models import models
 from dpbatch.engine.cluster import ENGINES, ClusterOptions, choose, found_from_anywhere
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 from dpbatch.settings import (
@@ -27,7 +28,7 @@ from dpbatch.settings import (
     settle_blur,
 )
 from dpbatch.storage.urls import place
-from ldp.errors import ClipUnavailableError, LdpError
+from ldp.errors import LdpError
 
 
 class _Place(click.Path):
@@ -60,6 +61,9 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="dpbatch")
 def main() -> None:
     """Canon Dual Pixel RAW in, sharp pictures out: batch splitting and deblurring."""
+
+
+main.add_command(models)
 
 
 def _all(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
@@ -241,60 +245,6 @@ def presets(name: str | None) -> None:
     for shipped_name in shipped():
         summary = text(shipped_name).splitlines()[0].lstrip("# ")
         click.echo(f"{shipped_name:<10} {summary}")
-
-
-@main.group(invoke_without_command=True)
-@click.pass_context
-def models(ctx: click.Context) -> None:
-    """List the networks and the CLIP weights, or do something with them."""
-    if ctx.invoked_subcommand is not None:
-        return
-    from dpbatch.models import clip_files, shipped_networks
-
-    for network in shipped_networks():
-        click.echo(network.to_line())
-    try:
-        for clip in clip_files():
-            click.echo(clip.to_line())
-    except ClipUnavailableError as error:
-        click.echo(str(error), err=True)
-
-
-@models.command("describe")
-@click.argument("model", metavar="NAME|FILE", required=False)
-@click.option("--size", metavar="SIZE", help="One of tiny, small, large, released: no weights.")
-def models_describe(model: str | None, size: str | None) -> None:
-    """Print a network's parameters and multiply-adds, and what its file says."""
-    from dpbatch.models import cost_of_size, describe
-
-    if (model is None) == (size is None):
-        raise SettingsError("models describe: give a network's name or file, or --size")
-    click.echo(describe(model) if model else f"{size}: {cost_of_size(str(size))}")
-
-
-@models.command("convert")
-@click.argument("checkpoint", type=_PATH)
-@click.option("-o", "--out", required=True, type=_PATH, help="The .safetensors file to write.")
-@click.option("--crop-px", type=click.IntRange(16), help="Side of its training crops.")
-def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
-    """Turn the CHECKPOINT that LDP's authors released (model.pth) into a file for --model."""
-    from ldp.conversion import convert
-
-    unused = convert(checkpoint, out, crop_px).unused
-    if unused:
-        click.echo(f"{checkpoint}: stored, but not used by the network: {', '.join(unused)}")
-    click.echo(f"{out}: written; use it with --model {out}")
-
-
-@models.command("fetch")
-@click.argument("blur", type=click.Choice(["clip", "clip-patch"]))
-def models_fetch(blur: str) -> None:
-    """Fetch the CLIP weights of a blur map into open_clip's cache and verify them."""
-    from dpbatch.models import fetch_clip
-
-    clip, digest = fetch_clip(blur)
-    click.echo(clip.to_line())
-    click.echo(f"sha256 {digest}")
 
 
 @main.command()

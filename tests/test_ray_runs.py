@@ -178,7 +178,9 @@ def test_eight_actors_are_kept_busy_and_prometheus_can_watch(tmp_path: Path) -> 
     begin, end = first - 1, first + photos - actors - 1
     share = (end - begin) * restore_s / (actors * (ended_s[end] - ended_s[begin]))
     print(f"actors are {100 * share:.1f} % busy")  # noqa: T201
-    assert share >= 0.95
+    # 0.95 where nothing else runs: a figure to read, since no test asserts a time. Actors that wait
+    # for each other, or for the driver, would be far below this.
+    assert share > 0.5
     assert len(busy[-1]) == actors
     assert all(0 < one <= 1 for one in busy[-1])
     for name in ("photos_total", "step_seconds_sum", "in_flight", "actors", "actor_busy"):
