@@ -112,6 +112,7 @@ def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
     assert [counts[f"load {name}"] for name in troubles] == [1, 1, 3, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     hanging = {"load": 100, "restore": 667, "save": 100}

@@ -91,6 +91,7 @@ def test_after_kill_9_nothing_is_torn_lost_or_done_twice(shoot: Path, out: Path)
     assert len(visible(out)) == 12  # and what the killed run left half written is gone
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_half_written(shoot: Path, out: Path) -> None:
     import pty
 
@@ -138,6 +139,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(
     shoot: Path, out: Path
 ) -> None:

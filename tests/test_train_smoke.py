@@ -37,7 +37,7 @@ def _micro(monkeypatch):
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["photos", "dpdd"])
+@pytest.fixture(params=["photos", pytest.param("dpdd", marks=pytest.mark.slow)])
 def source(request, tmp_path):
     """What run() is given: a folder of photographs, or of DPDD's layout."""
     folder = tmp_path / request.param
