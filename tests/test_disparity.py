@@ -184,6 +184,7 @@ def test_a_picture_twice_as_large_has_twice_the_disparity() -> None:
     assert abs(np.median(disparity(blur_map)) - 2.2) < 0.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift_px", [-21.7, 23.4])
 def test_a_large_shift_of_a_large_picture_is_found(shift_px: float) -> None:
     small = shifted_pair(shift_px / 4, 180, 600, seed=3)

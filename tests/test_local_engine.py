@@ -147,6 +147,7 @@ def test_a_photo_that_was_read_survives_the_end_of_the_restorer(tmp_path: Path) 
     assert tries.read_text().splitlines().count("load next") == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     jobs = [
         Toy("save", "save:hang", folder=tmp_path),
@@ -163,6 +164,7 @@ def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     assert not children()
 
 
+@pytest.mark.slow
 def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None:
     jobs = [Toy(f"{n}", folder=tmp_path) for n in range(5)]
     engine = LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6))
@@ -174,6 +176,7 @@ def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None
     assert statuses == [Status.DONE] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_restorer_that_no_longer_listens_is_replaced(tmp_path: Path) -> None:
     size, stopped, outcomes = 3_000_000, False, {}  # more than a pipe holds

@@ -87,6 +87,7 @@ def test_poison_is_tried_three_times_and_harms_no_neighbour(tmp_path: Path, kind
         assert counts[f"restore {10 + number}"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
     tmp_path: Path,
@@ -126,6 +127,7 @@ def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     assert Counter(outcome.status for outcome in outcomes.values())[Status.DONE] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("trouble", ["exit", "bug", "damaged"])
 def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:

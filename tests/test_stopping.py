@@ -43,6 +43,7 @@ def half_written(out: Path) -> list[Path]:
     return [path for path in out.rglob(".*.dpbatch-*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_file_being_written_and_the_next_run_goes_on(
     shoot: Path, out: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_ctrl_c_finishes_the_file_being_written_and_the_next_run_goes_on(
     assert Counter(rest.codes.values()) == {"already-done": len(files), "done": 20 - len(files)}
 
 
+@pytest.mark.slow
 def test_after_kill_9_nothing_is_torn_lost_or_done_twice(shoot: Path, out: Path) -> None:
     for number in range(6, 12):
         write_pair(shoot, f"{number}")

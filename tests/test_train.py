@@ -181,6 +181,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_step", [3, 7])  # amid the first stage, and amid the second
 def test_on_dpdd_a_killed_run_goes_on_as_if_nothing_had_been(
     dpdd, tmp_path, monkeypatch, last_step
@@ -423,6 +424,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_training_needs_neither_raw_nor_metadata_nor_ray_nor_clip(dpdd, photos, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(

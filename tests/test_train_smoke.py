@@ -81,6 +81,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(source, tmp_path):
     settings = micro_settings(steps=8, save_every=2, validate_every=4, validate_pairs=2, workers=1)
     real = tmp_path / "real"

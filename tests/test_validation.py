@@ -182,6 +182,7 @@ def test_the_best_weights_stay_beside_the_last(photos, tmp_path, monkeypatch):
     assert checkpoint(tmp_path / "run")["best"]["score_db"] == 32.5
 
 
+@pytest.mark.slow
 def test_the_best_score_survives_a_resumption_on_the_same_pictures_only(
     photos, real, tmp_path, monkeypatch
 ):
@@ -204,6 +205,7 @@ def test_the_best_score_survives_a_resumption_on_the_same_pictures_only(
     assert checkpoint(out)["best"]["step"] == 6
 
 
+@pytest.mark.slow
 def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, capsys):
     settings = micro_settings(steps=4, validate_every=1, validate_pairs=2)
     run([settings], tmp_path / "with", ALONE, photos=photos, validation=RealValidation(real, 5))
@@ -225,6 +227,7 @@ def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, c
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(photos, tmp_path, capsys):
     settings = micro_settings(steps=6, save_every=100, validate_every=3, validate_pairs=1)
     assert run([settings], tmp_path / "whole", ALONE, photos=photos)
