@@ -27,6 +27,8 @@ from dpbatch.engine.ray import RayEngine  # noqa: E402
 REPOSITORY = Path(__file__).parent.parent
 TWO = ClusterOptions(cpu_actors=2)
 
+pytestmark = pytest.mark.slow  # a cluster is started
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
@@ -87,7 +89,6 @@ def test_poison_is_tried_three_times_and_harms_no_neighbour(tmp_path: Path, kind
         assert counts[f"restore {10 + number}"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
     tmp_path: Path,
@@ -113,7 +114,6 @@ def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
     assert [counts[f"load {name}"] for name in troubles] == [1, 1, 3, 1]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     hanging = {"load": 100, "restore": 667, "save": 100}
@@ -127,7 +127,6 @@ def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     assert Counter(outcome.status for outcome in outcomes.values())[Status.DONE] == 4
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("trouble", ["exit", "bug", "damaged"])
 def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:
@@ -154,7 +153,6 @@ def test_a_stop_finishes_what_is_restored_and_gives_up_the_rest(tmp_path: Path) 
     assert {path.name for path in tmp_path.iterdir()} == set(outcomes)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_an_idle_actor_that_dies_costs_nothing(tmp_path: Path) -> None:
     tries = tmp_path / "tries"
