@@ -24,6 +24,8 @@ from tests.test_batch import go, journal_text, start_toy_run, wait_for, write_pa
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
+pytestmark = pytest.mark.slow  # processes are started
+
 
 def at(seconds: float) -> str:
     return (START + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")

@@ -21,6 +21,8 @@ from dpbatch.storage.segments import SegmentJournal, state_folder
 from dpbatch.storage.urls import place
 from tests.s3_server import S3Server, serving
 
+pytestmark = pytest.mark.slow  # processes are started
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:

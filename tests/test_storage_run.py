@@ -35,6 +35,8 @@ from tests.toy_stages import CopyStages
 
 RESULTS = {"a.tif": b"a fo slexip", "day 1/b.tif": b"b fo slexip"}
 
+pytestmark = pytest.mark.slow  # processes are started
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
