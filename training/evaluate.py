@@ -16,9 +16,8 @@ about 2 s with `tiny` on one core.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -28,26 +27,30 @@ import numpy.typing as npt
 from ldp.errors import LdpError
 from ldp.types import ViewPair
 from training.metrics import Distance, Picture, exposure_fitted, lpips_distance, psnr_db
-from training.protocols import PROTOCOLS, Protocol, Restore, load_restorer, picture_scores
+from training.protocols import (
+    PROTOCOLS,
+    PictureScores,
+    Protocol,
+    Restore,
+    mean_scores,
+    picture_scores,
+)
+from training.scoring import (
+    add_network_options,
+    add_protocol_options,
+    chosen_restorers,
+    write_figures,
+)
 
 MEAN_VIEW = "mean"
 Stored = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How close a picture is to the true one; fitted: after fitting each channel's exposure.
+@dataclass(frozen=True, kw_only=True)
+class Scores(PictureScores):
+    """PictureScores, and the PSNR after fitting each channel's exposure to the true picture."""
 
-    relative_mse: share of the mean view's squared error that is left. lpips: None where not
-    measured.
-    """
-
-    psnr_db: float
     fitted_psnr_db: float
-    ssim: float
-    mae: float
-    relative_mse: float
-    lpips: float | None = None
 
 
 Table = dict[str, dict[str, Scores]]
@@ -88,14 +91,8 @@ def scores(
     picture, truth, mean_view = (part[skip_rows:] for part in (picture, truth, mean_view))
     found = picture_scores(picture, truth, mean_view, protocol, lpips)
     seen, wanted = protocol.prepared(picture), protocol.prepared(truth)
-    return Scores(
-        psnr_db=found.psnr_db,
-        fitted_psnr_db=psnr_db(exposure_fitted(seen, wanted), wanted),
-        ssim=found.ssim,
-        mae=found.mae,
-        relative_mse=found.relative_mse,
-        lpips=found.lpips,
-    )
+    fitted_psnr_db = psnr_db(exposure_fitted(seen, wanted), wanted)
+    return Scores(**asdict(found), fitted_psnr_db=fitted_psnr_db)
 
 
 def evaluate(
@@ -184,11 +181,8 @@ def _white_at_1(stored: Stored) -> Picture:
 
 
 def _mean(found: list[Scores]) -> Scores:
-    distances = [s.lpips for s in found if s.lpips is not None]
-    means = np.mean([astuple(replace(s, lpips=0.0)) for s in found], axis=0)
-    return replace(
-        Scores(*map(float, means)), lpips=float(np.mean(distances)) if distances else None
-    )
+    fitted_psnr_db = float(np.mean([s.fitted_psnr_db for s in found]))
+    return Scores(**asdict(mean_scores(found)), fitted_psnr_db=fitted_psnr_db)
 
 
 def main() -> None:
@@ -198,36 +192,29 @@ def main() -> None:
     )
     parser.add_argument("scenes", type=Path)
     parser.add_argument("restored", type=Path, nargs="?")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")
     parser.add_argument("--beside", action="append", default=[], metavar="NAME")
     parser.add_argument("--skip-rows", type=int, default=0, help="rows at the top left out")
-    parser.add_argument("--protocol", default="restormer", choices=list(PROTOCOLS))
-    parser.add_argument("--lpips", default="alex", choices=["alex", "squeeze", "vgg"])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tile", type=int, default=0, metavar="PX")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_network_options(parser)
+    add_protocol_options(parser)
     args = parser.parse_args()
     try:
-        restorers = {
-            Path(model).stem: load_restorer(model, args.device, args.tile) for model in args.model
-        }
+        restorers = chosen_restorers(args)
         lpips = lpips_distance(args.lpips)
         beside, protocol = tuple(args.beside), PROTOCOLS[args.protocol]
         table = evaluate(
             args.scenes, args.restored, beside, args.skip_rows, restorers, protocol, lpips
         )
-        if args.json:
-            figures = {
-                "protocol": args.protocol,
-                "skip_rows": args.skip_rows,
-                "lpips_network": args.lpips if lpips else None,
-                "scenes": {
-                    stem: {name: asdict(found) for name, found in row.items()}
-                    for stem, row in table.items()
-                },
-                "averages": {name: asdict(mean) for name, mean in averages(table).items()},
-            }
-            args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        figures = {
+            "protocol": args.protocol,
+            "skip_rows": args.skip_rows,
+            "lpips_network": args.lpips if lpips else None,
+            "scenes": {
+                stem: {name: asdict(found) for name, found in row.items()}
+                for stem, row in table.items()
+            },
+            "averages": {name: asdict(mean) for name, mean in averages(table).items()},
+        }
+        write_figures(args.json, figures)
     except (ValueError, OSError, LdpError) as error:
         sys.exit(f"evaluate: {error}")
     print(formatted(table))

@@ -13,7 +13,6 @@ about 10 s with `tiny` on one core, the 76 of the test split so 12 minutes.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,9 +29,14 @@ from training.protocols import (
     PictureScores,
     Protocol,
     Restore,
-    load_restorer,
     mean_scores,
     picture_scores,
+)
+from training.scoring import (
+    add_network_options,
+    add_protocol_options,
+    chosen_restorers,
+    write_figures,
 )
 
 MEAN_VIEW = "mean of views"
@@ -149,30 +153,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="DPDD")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    parser.add_argument("--protocol", default="restormer", choices=list(PROTOCOLS))
-    parser.add_argument("--lpips", default="alex", choices=["alex", "squeeze", "vgg"])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--tile", type=int, default=0, metavar="PX")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_network_options(parser)
+    add_protocol_options(parser)
     args = parser.parse_args()
     try:
-        restorers = {
-            Path(model).stem: load_restorer(model, args.device, args.tile) for model in args.model
-        }
+        restorers = chosen_restorers(args)
         protocol, lpips = PROTOCOLS[args.protocol], lpips_distance(args.lpips)
         results, summaries = evaluate_dpdd(
             args.folder, restorers, args.split, protocol, lpips, _report
         )
-        if args.json:
-            figures = {
-                "protocol": args.protocol,
-                "lpips_network": args.lpips if lpips else None,
-                "scenes": [asdict(result) for result in results],
-                "averages": [asdict(summary) for summary in summaries],
-            }
-            args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        figures = {
+            "protocol": args.protocol,
+            "lpips_network": args.lpips if lpips else None,
+            "scenes": [asdict(result) for result in results],
+            "averages": [asdict(summary) for summary in summaries],
+        }
+        write_figures(args.json, figures)
     except (ValueError, OSError, LdpError) as error:
         sys.exit(f"evaluate_dpdd: {error}")
     print(formatted(summaries))

@@ -14,7 +14,6 @@ At the end the law that what is in focus is left alone, on pairs whose views are
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -29,9 +28,10 @@ from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import ViewPair
 from training.metrics import Picture, psnr_db, ssim
 from training.optics import Array, KernelShape, view_kernels
-from training.protocols import Restore, load_restorer
+from training.protocols import Restore
 from training.render import RenderedPair, Surface, render
 from training.scenes import read_photos
+from training.scoring import add_network_options, chosen_restorers, write_figures
 
 NOISES = ("none", "ISO 3200")
 SEED = 20_240_617
@@ -259,20 +259,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photographs")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N photos")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_network_options(parser)
     args = parser.parse_args()
     started = time.monotonic()
     try:
         photos = linear_photos(args.photos, args.count)
-        restorers = {Path(model).stem: load_restorer(model, args.device) for model in args.model}
+        restorers = chosen_restorers(args)
         rows = evaluate_synthetic(photos, restorers, LEVELS)
         changes = in_focus(photos, restorers)
-        if args.json:
-            figures = {"rows": [asdict(r) for r in rows], "in_focus": [asdict(c) for c in changes]}
-            args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        figures = {"rows": [asdict(r) for r in rows], "in_focus": [asdict(c) for c in changes]}
+        write_figures(args.json, figures)
     except (ValueError, OSError, LdpError) as error:
         sys.exit(f"evaluate_synthetic: {error}")
     print(formatted(rows, changes))

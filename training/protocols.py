@@ -6,7 +6,7 @@ truth are rounded to 8 bit. All score each whole picture, borders included, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,7 @@ def picture_scores(
     )
 
 
-def mean_scores(scores: list[PictureScores]) -> PictureScores:
+def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
     """The average of at least one picture's scores."""
     distances = [s.lpips for s in scores if s.lpips is not None]
     return PictureScores(
