@@ -97,9 +97,9 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
         folders = {job.target.parent for job in plan.jobs}
         try:
             places.clean(folders)
-            batch = _Batch(options, places, places.stages(stages), journal, reporter, stop)
-            batch.model = settings.restore.model
-            return batch.run(plan)
+            model = settings.restore.model
+            stored = places.stages(stages)
+            return _Batch(options, places, stored, model, journal, reporter, stop).run(plan)
         finally:
             places.clean(folders)  # after a process that was stopped or crashed while writing
 
@@ -109,13 +109,13 @@ class _Batch:
     options: RunOptions
     places: Places
     stages: BatchStages
+    model: str
     journal: Journal
     reporter: Reporter
     stop: _Stop
     unfinished: set[str] = field(default_factory=set)
     skipped: Counter[str] = field(default_factory=Counter)
     largest_bytes: int = 0
-    model: str = ""
     too_many_failed: str = ""
     told_of_interrupt: bool = False
 

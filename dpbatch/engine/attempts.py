@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from dpbatch.engine.stages import Outcome, Seconds, outcome_of
+from dpbatch.engine.stages import Outcome, Seconds, ignore, outcome_of
 from dpbatch.errors import AbortError, WorkerCrashError
 
 
@@ -34,10 +34,6 @@ class Limits:
 _NOT_MEASURED = Seconds()
 
 
-def _ignore(job: Any, reason: str) -> None:
-    pass
-
-
 class Attempts:
     """Draws the jobs of a run one by one, the suspects last."""
 
@@ -45,7 +41,7 @@ class Attempts:
         self,
         jobs: Iterable[Any],
         limits: Limits,
-        on_retry: Callable[[Any, str], None] = _ignore,
+        on_retry: Callable[[Any, str], None] = ignore,
     ) -> None:
         """on_retry: told (job, reason) of every crash that is not the job's last."""
         self._jobs = iter(jobs)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dpbatch.engine.stages import Saved, Stages
+from dpbatch.engine.stages import Saved, Stages, ignore
 from dpbatch.errors import PhotoError
 
 
@@ -80,17 +80,13 @@ class Restorer:
         """The second step: the restored photo, and Verdict."""
         restore = self._restore
         assert restore is not None
-        return _tried(lambda: restore(loaded, _ignore))
+        return _tried(lambda: restore(loaded, ignore))
 
 
 def _begun() -> Begun:
     import ray
 
     return Begun(ray.get_runtime_context().get_node_id(), os.getpid())
-
-
-def _ignore(done: int, of: int) -> None:
-    pass
 
 
 def _tried(step: Callable[[], Any], measure: bool = True) -> tuple[Any, Verdict]:
