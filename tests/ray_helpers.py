@@ -6,14 +6,38 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parent.parent
+import pytest
+
+from tests.toy_runs import REPOSITORY, journal_text
+
 # Ray's workers unpickle stages of `tests`, wherever pytest was started.
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
+
+
+@contextmanager
+def one_node(processors: int, **settings: Any) -> Iterator[None]:
+    """A cluster of this machine that this process joins; its processors are a number only."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        ray.init(
+            "local",
+            num_cpus=processors,
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            log_to_driver=False,
+            logging_level="ERROR",
+            **settings,
+        )
+        yield
+        ray.shutdown()
 
 
 def start_ray_run(
@@ -33,8 +57,7 @@ def start_ray_run(
 
 
 def records(out: Path) -> list[dict[str, Any]]:
-    path = out / ".dpbatch" / "journal.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = journal_text(out).splitlines()
     return [record for record in map(parsed, lines) if "target" in record]
 
 
@@ -47,21 +70,3 @@ def parsed(line: str) -> dict[str, Any]:
 
 def count_done(out: Path) -> int:
     return sum(record["status"] == "done" for record in records(out))
-
-
-def write_pair(folder: Path, name: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}_L.tif").write_text(f"pixels of {name}")
-    (folder / f"{name}_R.tif").write_text("right")
-
-
-def wait_for(
-    condition: Callable[[], object],
-    driver: subprocess.Popen[str] | None = None,
-    timeout_s: float = 120,
-) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        assert driver is None or driver.poll() is None, driver and driver.communicate()
-        time.sleep(0.02)

@@ -21,9 +21,8 @@ from tests.ray_helpers import (
     count_done,
     records,
     start_ray_run,
-    wait_for,
-    write_pair,
 )
+from tests.toy_runs import wait_for, write_pair
 from tests.toy_stages import Toy, ToyStages
 
 pytest.importorskip("ray")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from dpbatch.engine.attempts import Limits
 from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.stages import Engine, Outcome, Status
 from dpbatch.errors import AbortError
+from tests.ray_helpers import one_node
+from tests.toy_runs import wait_for
 from tests.toy_stages import Toy, ToyStages
 
 ray = pytest.importorskip("ray")
@@ -24,7 +25,6 @@ ray = pytest.importorskip("ray")
 from dpbatch.engine.cluster import ClusterOptions, Needs  # noqa: E402
 from dpbatch.engine.ray import RayEngine  # noqa: E402
 
-REPOSITORY = Path(__file__).parent.parent
 TWO = ClusterOptions(cpu_actors=2)
 
 pytestmark = pytest.mark.slow  # a cluster is started
@@ -33,19 +33,8 @@ pytestmark = pytest.mark.slow  # a cluster is started
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A cluster of one node for all tests of this file, which joins it first."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # the workers unpickle the stages of `tests`
-    ray.init(
-        "local",
-        num_cpus=3,
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
-    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    with one_node(3):
+        yield
 
 
 def run(engine: Engine, jobs: list[Toy]) -> dict[str, Outcome]:
@@ -186,10 +175,3 @@ def actors() -> list[psutil.Process]:
     """The processes of this test's cluster that hold a network."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if child.cmdline()[:1] and "Restorer" in child.cmdline()[0]]
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -22,12 +22,12 @@ from dpbatch.engine.stages import Status
 from tests.ray_helpers import (
     ENVIRONMENT,
     count_done,
+    one_node,
     records,
     start_ray_run,
-    wait_for,
-    write_pair,
 )
 from tests.scenes import write_test_dpraw
+from tests.toy_runs import wait_for, write_pair
 from tests.toy_stages import Toy, ToyStages
 
 ray = pytest.importorskip("ray")
@@ -138,18 +138,8 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Sixteen processors on paper, and metrics that need not be waited for."""
-    os.environ.update(ENVIRONMENT)
-    ray.init(
-        "local",
-        num_cpus=16,
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _system_config={"metrics_report_interval_ms": 500},
-    )
-    yield
-    ray.shutdown()
+    with one_node(16, _system_config={"metrics_report_interval_ms": 500}):
+        yield
 
 
 @pytest.mark.usefixtures("cluster")

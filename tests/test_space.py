@@ -19,7 +19,7 @@ from dpbatch import space
 from dpbatch.errors import AbortError
 from dpbatch.journal import Journal, Record
 from dpbatch.space import Space, has_room
-from tests.test_batch import REPOSITORY, go, journal_text, visible, write_pair
+from tests.toy_runs import REPOSITORY, go, journal_text, visible, write_pair
 from tests.toy_stages import CopyStages
 
 

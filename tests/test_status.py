@@ -20,7 +20,7 @@ from dpbatch.errors import AbortError
 from dpbatch.journal import is_locked, locked
 from dpbatch.status import FolderStatus, LatestRun, read_status
 from dpbatch.status_text import to_text
-from tests.test_batch import go, journal_text, start_toy_run, wait_for, write_pair
+from tests.toy_runs import go, journal_text, start_toy_run, wait_for, write_pair
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

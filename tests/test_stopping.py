@@ -14,7 +14,7 @@ import pytest
 
 from dpbatch.errors import AbortError
 from dpbatch.status import read_status
-from tests.test_batch import (
+from tests.toy_runs import (
     REPOSITORY,
     go,
     journal_text,

@@ -20,13 +20,7 @@ from dpbatch.photo import shown
 from dpbatch.storage import store
 from dpbatch.storage.stages import publish
 from dpbatch.storage.urls import location, place, url_of
-from tests.s3_server import S3Server, serving, stored
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with serving() as server:
-        yield server
+from tests.s3_server import S3Server, stored
 
 
 @pytest.fixture

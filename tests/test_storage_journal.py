@@ -19,15 +19,9 @@ from dpbatch.storage import segments, store
 from dpbatch.storage.lock import Lock, held, is_held
 from dpbatch.storage.segments import SegmentJournal, state_folder
 from dpbatch.storage.urls import place
-from tests.s3_server import S3Server, serving
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.slow  # processes are started
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,8 @@ from dpbatch.places import places_of
 from dpbatch.storage import store
 from dpbatch.storage.reach import problem_here
 from dpbatch.storage.urls import location, place
-from tests.s3_server import S3Server, put_folder, serving
-from tests.test_batch import go, write_pair
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with serving() as server:
-        yield server
+from tests.s3_server import S3Server, put_folder
+from tests.toy_runs import go, write_shoot
 
 
 @pytest.fixture
@@ -32,10 +25,7 @@ def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    folder = tmp_path / "shoot"
-    write_pair(folder, "a")
-    write_pair(folder / "day 1", "b")
-    return folder
+    return write_shoot(tmp_path / "shoot")
 
 
 @pytest.fixture

@@ -28,20 +28,20 @@ from dpbatch.storage import store
 from dpbatch.storage.urls import place
 from ldp.network import LDPNet, NetworkConfig
 from ldp.weights import save_network
-from tests.s3_server import S3Server, put_folder, serving, stored
+from tests.s3_server import S3Server, put_folder, stored
 from tests.scenes import write_test_dpraw
-from tests.test_batch import REPOSITORY, go, start_toy_run, visible, wait_for, write_pair
+from tests.toy_runs import (
+    REPOSITORY,
+    RESULTS,
+    go,
+    start_toy_run,
+    visible,
+    wait_for,
+    write_shoot,
+)
 from tests.toy_stages import CopyStages
 
-RESULTS = {"a.tif": b"a fo slexip", "day 1/b.tif": b"b fo slexip"}
-
 pytestmark = pytest.mark.slow  # processes are started
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +88,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def local(tmp_path: Path) -> Path:
-    folder = tmp_path / "shoot"
-    write_pair(folder, "a")
-    write_pair(folder / "day 1", "b")
-    return folder
+    return write_shoot(tmp_path / "shoot")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from ldp.network import SIZES, LDPNet
 from ldp.types import BlurMap, ViewPair
 from ldp.weights import load_network, read_header
 from tests.made_dpdd import write_dpdd
-from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights, write_photo
+from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
 from training import loop
 from training.loop import follow
 from training.settings import TrainSettings, learning_rate, read_settings
@@ -27,18 +27,7 @@ from training.train import main, run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-
-@pytest.fixture(autouse=True)
-def _micro(monkeypatch):
-    monkeypatch.setitem(SIZES, "micro", MICRO)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return write_photo(tmp_path / "photos")
+pytestmark = pytest.mark.usefixtures("micro")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from dpbatch.cli import main as dpbatch
@@ -30,11 +29,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _micro(monkeypatch):
+def _wider(micro, monkeypatch):
     monkeypatch.setitem(SIZES, "micro", replace(MICRO, width=16))
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["photos", pytest.param("dpdd", marks=pytest.mark.slow)])

@@ -14,7 +14,7 @@ from ldp.network import SIZES, LDPNet
 from ldp.types import as_float
 from ldp.weights import load_network, read_header
 from tests.made_dpdd import made_scene, write_dpdd
-from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights, write_photo
+from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
 from training import loop
 from training.evaluate import evaluate
 from training.train import RealValidation, run
@@ -23,18 +23,7 @@ from training.validation import ValidationScores, ValidationSet, read_real_scene
 CPU = torch.device("cpu")
 SCORES = ValidationScores(30.0, 1.0, None, None, None, 0.1)
 
-
-@pytest.fixture(autouse=True)
-def _micro(monkeypatch):
-    monkeypatch.setitem(SIZES, "micro", MICRO)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return write_photo(tmp_path / "photos")
+pytestmark = pytest.mark.usefixtures("micro")
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""Fixtures of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3Server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    from tests.s3_server import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def micro(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The size "micro" is known, and the number of threads comes back."""
+    import torch
+
+    from ldp.network import SIZES
+    from tests.micro_run import MICRO
+
+    monkeypatch.setitem(SIZES, "micro", MICRO)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of photographs to train on."""
+    from tests.micro_run import write_photo
+
+    return write_photo(tmp_path / "photos")
