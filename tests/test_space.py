@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dpbatch import space
+from dpbatch.engine.cluster import ClusterOptions
 from dpbatch.errors import AbortError
 from dpbatch.journal import Journal, Record
 from dpbatch.space import Space, has_room
@@ -126,9 +127,15 @@ def shoot(tmp_path: Path) -> Path:
     return tmp_path / "shoot"
 
 
+ON_RAY = pytest.param(ClusterOptions(cpu_actors=1), marks=pytest.mark.slow, id="ray")
+
+
+@pytest.mark.parametrize("cluster", [pytest.param(None, id="local"), ON_RAY])
 def test_a_run_goes_on_once_there_is_room(
-    shoot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shoot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: ClusterOptions | None
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # Ray's workers unpickle the stages
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # a socket's path must be short
     full, out = tmp_path / "full", tmp_path / "out"
     full.touch()
     asked = 0
@@ -141,7 +148,7 @@ def test_a_run_goes_on_once_there_is_room(
         return not full.exists()
 
     monkeypatch.setattr(space, "has_room", made_at_the_third_look)
-    ran = go(shoot, out, CopyStages(full=full))
+    ran = go(shoot, out, CopyStages(full=full), cluster=cluster)
     assert (ran.code, Counter(ran.codes.values())) == (0, {"done": 6})
     assert len(visible(out)) == 6
     lines = [json.loads(line) for line in journal_text(out).splitlines()]
