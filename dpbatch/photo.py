@@ -136,6 +136,23 @@ class Restorer:
         except ValueError as error:
             raise SettingsError(str(error)) from error
         self._keep_blur_map = keep_blur_map
+        if self._deblurrer.device.type == "cuda":
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Restores one tile of even grey.
+
+        A GPU's libraries are loaded and their kernels chosen at the first use, which would count as
+        the first photo's time, against its limit.
+        """
+        import numpy as np
+
+        from ldp.types import ViewPair
+
+        side = self._deblurrer.tile_px
+        grey = np.full((side, side, 3), 0.5, np.float32)
+        views = ViewPair(grey, grey)
+        self._deblurrer.restore(views, self._estimator.estimate(views))
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Estimates where the photo is blurred and takes the blur away."""

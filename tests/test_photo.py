@@ -10,6 +10,7 @@ import exifread
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
@@ -18,21 +19,32 @@ from dpbatch.raw.cr2_writer import CameraTags
 from dpbatch.raw.pairs import read_pair_views
 from dpbatch.settings import RawSettings, Settings
 from dpbatch.split import SplitStages, to_16_bit
+from ldp.blur.disparity import DisparityEstimator
 from ldp.errors import LdpError
 from ldp.types import BlurMap, Deblurred, ViewPair, as_float
 from tests.scenes import write_test_dpraw
 
 
 class MeanOfViews:
-    """In the network's place, so that these tests need no weights."""
+    """In the network's place, so that these tests need no weights.
+
+    restored: the sizes of the photos so far.
+    """
+
+    tile_px = 64
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device("cpu" if device == "auto" else device)
+        self.restored: list[tuple[int, int]] = []
 
     @classmethod
     def load(cls, model: str, device: str = "auto", tile: int = 0) -> Self:
         if device == "cuda:7":
             raise ValueError("device 'cuda:7': PyTorch sees 0 CUDA devices")
-        return cls()
+        return cls(device)
 
-    def restore(self, views: ViewPair, blur_map: BlurMap, progress: object) -> Deblurred:
+    def restore(self, views: ViewPair, blur_map: BlurMap, progress: object = None) -> Deblurred:
+        self.restored.append(views.size)
         mean = (as_float(views.left) + as_float(views.right)) / 2
         return Deblurred(to_16_bit(mean), blur_map)
 
@@ -155,6 +167,19 @@ def test_an_impossible_device_is_a_wrong_setting() -> None:
     settings = Settings(restore=replace(Settings().restore, device="cuda:7"))
     with pytest.raises(SettingsError, match="0 CUDA devices"):
         PhotoStages(settings, "hash").restorer()
+
+
+@pytest.mark.parametrize(("device", "tiles"), [("cpu", []), ("cuda", [(64, 64)])])
+def test_a_gpu_is_warmed_up_before_the_first_photo(
+    monkeypatch: pytest.MonkeyPatch, device: str, tiles: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr("ldp.blur.load_estimator", lambda *_: DisparityEstimator())
+    made: list[MeanOfViews] = []
+    monkeypatch.setattr(
+        MeanOfViews, "load", lambda *_: made.append(MeanOfViews(device)) or made[-1]
+    )
+    PhotoStages(Settings(), "0" * 64).restorer()
+    assert [network.restored for network in made] == [tiles]
 
 
 def test_what_the_network_refuses_fails_this_photo_only(
