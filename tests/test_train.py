@@ -15,9 +15,11 @@ from dpbatch.output.metadata import PhotoMetadata
 from dpbatch.photo import LoadedPhoto, Restorer
 from dpbatch.settings import RestoreSettings, Settings, settle_blur
 from ldp.deblur import Deblurrer
+from ldp.errors import WeightsError
 from ldp.network import SIZES, LDPNet
+from ldp.released import LDPReleased, ReleasedConfig
 from ldp.types import BlurMap, ViewPair
-from ldp.weights import load_network, read_header
+from ldp.weights import load_network, read_header, resolve, save_network
 from tests.made_dpdd import write_dpdd
 from tests.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
 from training import loop
@@ -148,6 +150,8 @@ def test_the_shipped_recipes_say_what_they_are_for():
     assert (tiny.size, tiny.batch, tiny.crop_px, tiny.learning_rate) == ("tiny", 8, 128, 8e-4)
     # What the shipped network was trained with stands in no file.
     assert (tiny.charbonnier_eps, tiny.beta2, tiny.weight_decay) == (1e-3, 0.9, 1e-4)
+    (finetune,) = read_settings(CONFIGS / "finetune-tiny.toml")
+    assert finetune.network == load_network(resolve("tiny")).config
     (small,) = read_settings(CONFIGS / "train-small.toml")
     assert (small.size, small.steps, small.batch, small.crop_px) == ("small", 40_000, 32, 256)
     assert small.bf16
@@ -211,6 +215,38 @@ def test_the_second_stage_starts_from_the_first_one_s_average(dpdd, tmp_path):
     assert (begun["stage"], begun["step"]) == (1, 1)
     same(begun["network"], ended["average"])
     assert all(state["step"] == 1 for state in begun["optimizer"]["state"].values())
+
+
+def test_a_training_begins_with_given_weights_and_keeps_to_them(photos, tmp_path):
+    given = tmp_path / "given.safetensors"
+    begun_with = LDPNet(replace(MICRO, crop_px=64))
+    save_network(begun_with, given)
+    # A training that cannot move anything shows where it begins.
+    still = micro_settings(steps=1, learning_rate=0.0, final_learning_rate=0.0)
+    out = tmp_path / "run"
+    run([still], out, ALONE, photos=photos, init=str(given))
+    same(checkpoint(out)["network"], weights(given))
+    assert load_network(out / "weights.safetensors").config.crop_px == still.crop_px
+    longer = replace(still, steps=2)
+    run([longer], out, ALONE, photos=photos, init=str(given))
+    assert checkpoint(out)["step"] == 2
+    with pytest.raises(ValueError, match=r"began with weights .*, not with random weights"):
+        run([longer], out, ALONE, photos=photos)
+
+
+def test_weights_of_another_network_are_no_beginning(photos, tmp_path):
+    save_network(LDPNet(replace(MICRO, attention=False)), tmp_path / "other.safetensors")
+    released = LDPReleased(ReleasedConfig(width=8))
+    save_network(released, tmp_path / "released.safetensors")
+    for name, error, message in (
+        ("other", ValueError, "the recipe trains"),
+        ("released", WeightsError, "cannot be trained on"),
+        ("gone", WeightsError, "no such file"),
+    ):
+        init = str(tmp_path / f"{name}.safetensors")
+        with pytest.raises(error, match=message):
+            run([micro_settings()], tmp_path / "run", ALONE, photos=photos, init=init)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_passes_that_share_a_step_give_the_same_step(dpdd, tmp_path):

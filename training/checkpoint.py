@@ -34,7 +34,7 @@ class TrainState:
     step, so no generator's state is part of it.
 
     average: the moving average of the network's weights. stage: counted from 0. step: steps done in
-    this stage. best: None before the first validation.
+    this stage. best: None before the first validation. started_from: in words.
     """
 
     network: LDPNet
@@ -43,6 +43,7 @@ class TrainState:
     stage: int = 0
     step: int = 0
     best: Best | None = None
+    started_from: str = "random weights"
 
 
 def save(
@@ -62,7 +63,12 @@ def save(
     Raises FloatingPointError, before anything is written, where a weight is not finite.
     """
     check_finite(state, out)
-    notes = {"steps": str(state.step), "stage": str(state.stage + 1), "blur_map": settings.blur}
+    notes = {
+        "steps": str(state.step),
+        "stage": str(state.stage + 1),
+        "started_from": state.started_from,
+        "blur_map": settings.blur,
+    }
     names = [WEIGHTS]
     if score_db is not None:
         notes["score"] = f"{score_db:.3f} dB, {judged_on}"
@@ -80,6 +86,7 @@ def save(
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "best": asdict(state.best) if state.best else None,
+        "started_from": state.started_from,
     }
     # Last: what a run goes on from has all its weights files.
     _whole(out / CHECKPOINT, lambda path: torch.save(values, path))

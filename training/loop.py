@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,19 @@ CHECK_EVERY = 20
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that a training begins with: the network, and its file's SHA-256."""
+
+    network: LDPNet
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Run:
     """All of a training that stays the same.
 
-    out: its folder. validation: None in all processes but the first, and where there is none.
+    out: its folder. start: None where it begins with random weights.
+    validation: None in all processes but the first, and where there is none.
     stop_at: the time.monotonic() at which it saves and stops.
     """
 
@@ -50,6 +59,7 @@ class Run:
     blur_aware_map: BlurAwareMap | None = None
     validation: ValidationSet | None = None
     stop_at: float = math.inf
+    start: Start | None = None
 
     def total_step(self, stage: int, step: int) -> int:
         """Steps over all stages so far."""
@@ -77,7 +87,8 @@ def train(run: Run) -> bool:
         log = RunLog(run.out, run.total_step(first, saved["step"] if saved else 0))
     try:
         for stage in range(first, len(run.stages)):
-            state = begin(run.stages[stage], stage, checkpoint.read(run.out), run.processes.device)
+            saved = checkpoint.read(run.out)
+            state = begin(run.stages[stage], stage, saved, run.processes.device, run.start)
             if run.validation and state.best:
                 # A score on other pictures is no score to beat.
                 same = state.best.judged_on == run.validation.judged_on
@@ -92,12 +103,17 @@ def train(run: Run) -> bool:
 
 
 def begin(
-    settings: TrainSettings, stage: int, saved: dict[str, Any] | None, device: torch.device
+    settings: TrainSettings,
+    stage: int,
+    saved: dict[str, Any] | None,
+    device: torch.device,
+    start: Start | None = None,
 ) -> TrainState:
     """The state to go on from: what was saved in this stage, or at the end of the one before it,
     whose averaged weights this one starts from. Without a checkpoint it is the first stage's start.
 
-    Raises ValueError where the checkpoint is of another network.
+    Raises ValueError where the checkpoint is of another network or began with other weights, and
+    where the weights to begin with are of another network.
     """
     torch.manual_seed(settings.seed)
     network = LDPNet(settings.network).to(device).to(memory_format=torch.channels_last)
@@ -105,6 +121,14 @@ def begin(
     with torch.no_grad():
         for parameter in network.ending.parameters():
             parameter.zero_()
+    if start is not None:
+        # The windows of inference follow the crops, and are no weights.
+        if replace(start.network.config, crop_px=settings.crop_px) != settings.network:
+            raise ValueError(
+                f"the weights to begin with are of {start.network.config}, the recipe trains "
+                f"{settings.network}"
+            )
+        network.load_state_dict(start.network.state_dict())
     average = LDPNet(settings.network).to(device)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
@@ -114,9 +138,14 @@ def begin(
         weight_decay=settings.weight_decay,
         fused=device.type == "cuda",
     )
-    state = TrainState(network, average, optimizer, stage)
+    state = TrainState(network, average, optimizer, stage, started_from=_name(start))
     if saved is None:
         return state
+    if saved["started_from"] != state.started_from:
+        raise ValueError(
+            f"{checkpoint.CHECKPOINT} is of a training that began with {saved['started_from']}, "
+            f"not with {state.started_from}; train into another folder"
+        )
     same_stage = saved["stage"] == stage
     try:
         network.load_state_dict(saved["network" if same_stage else "average"])
@@ -132,6 +161,10 @@ def begin(
         optimizer.load_state_dict(saved["optimizer"])
         state.step = saved["step"]
     return state
+
+
+def _name(start: Start | None) -> str:
+    return f"weights {start.sha256}" if start else "random weights"
 
 
 def _train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:

@@ -29,7 +29,9 @@ from torch.utils.data import DataLoader
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file, load_clip
 from ldp.blur.disparity import DisparityEstimator
-from ldp.errors import LdpError
+from ldp.errors import LdpError, WeightsError
+from ldp.network import LDPNet
+from ldp.weights import load_network, resolve, sha256
 from training.data import Place, crop_settings, synthetic_batches, validation_pairs
 from training.dpdd import (
     BlurEstimator,
@@ -40,7 +42,7 @@ from training.dpdd import (
     identity,
     prepare,
 )
-from training.loop import Batch, Feed, Run, train
+from training.loop import Batch, Feed, Run, Start, train
 from training.processes import Processes, joined
 from training.scenes import Photo, read_photos
 from training.settings import TrainSettings, read_settings
@@ -66,14 +68,17 @@ def run(
     validation: RealValidation | None = None,
     stop_at: float = math.inf,
     cache: Path | None = None,
+    init: str = "",
 ) -> bool:
     """Trains all stages; whether it came to the end before the time.monotonic() to stop at.
 
     photos: a folder of sharp photographs, dpdd: the data set, one of the two. cache: folder for
-    what is prepared from them, out/cache by default.
+    what is prepared from them, out/cache by default. init: a shipped network's name or a
+    .safetensors path, whose weights the first stage begins with.
 
-    Raises what training.loop.train does, ValueError for unusable data or settings, and
-    ClipUnavailableError, before the first step, where a stage needs a CLIP that is not there.
+    Raises what training.loop.train does, ValueError for unusable data or settings, WeightsError for
+    an unusable init, and ClipUnavailableError, before the first step, where a stage needs a CLIP
+    that is not there.
     """
     torch.set_num_threads(stages[0].threads)
     for stage in stages:
@@ -99,7 +104,16 @@ def run(
     if processes.first:
         judged = _validation_set(stages[0], pictures, validation, clip)
     aware = clip.blur_aware_map if clip else None
-    return train(Run(stages, feed, out, processes, aware, judged, stop_at))
+    start = _start(init) if init else None
+    return train(Run(stages, feed, out, processes, aware, judged, stop_at, start))
+
+
+def _start(init: str) -> Start:
+    path = resolve(init)
+    network = load_network(path)
+    if not isinstance(network, LDPNet):
+        raise WeightsError(f"{path}: the authors' network cannot be trained on")
+    return Start(network, sha256(path))
 
 
 def _validation_set(
@@ -222,6 +236,12 @@ def main() -> None:
     source.add_argument("--dpdd", type=Path, help="folder of the DPDD data set")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument(
+        "--init",
+        default="",
+        metavar="NAME|FILE",
+        help="begin with these weights; give it again to go on",
+    )
+    parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="for what is prepared, RUN/cache by default"
     )
     parser.add_argument(
@@ -243,9 +263,9 @@ def main() -> None:
     try:
         with joined() as processes:
             stages = read_settings(args.config)
-            source_folders = (args.photos, args.dpdd)
+            folders = (args.photos, args.dpdd)
             ended = run(
-                stages, args.out, processes, *source_folders, validation, stop_at, args.cache
+                stages, args.out, processes, *folders, validation, stop_at, args.cache, args.init
             )
             if not ended and processes.first:
                 print(f"stopped after {args.stop_after:g} minutes; run it again to go on")
