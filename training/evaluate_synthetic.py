@@ -8,7 +8,7 @@ without noise and with that of ISO 3200. The seeds are fixed: the same photos gi
 Columns: the mean of the views, a Wiener filter (scikit-image) of that mean with the true kernel of
 every place, and each network, its blur map estimated from the views as `dpbatch run` does.
 At the end the law that what is in focus is left alone, on pairs whose views are the photo itself.
-24 photos of 768x512 take about ten minutes with `tiny` on one core.
+24 photos of 768x512 take about seven minutes with `tiny` on one core.
 """
 
 from __future__ import annotations
