@@ -24,6 +24,7 @@ ray = pytest.importorskip("ray")
 
 from dpbatch.engine.cluster import ClusterOptions, Needs  # noqa: E402
 from dpbatch.engine.ray import RayEngine  # noqa: E402
+from dpbatch.engine.ray_cluster import check_nodes, living_nodes  # noqa: E402
 
 TWO = ClusterOptions(cpu_actors=2)
 
@@ -169,6 +170,26 @@ def test_every_node_is_probed_before_the_first_photo(tmp_path: Path) -> None:
     assert not list((out / ".dpbatch").iterdir())
     with pytest.raises(AbortError, match=r"no-such-network"):
         run(RayEngine(ToyStages(), TWO, needs=replace(needs, model="no-such-network")), jobs)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_leaves_while_it_is_asked_is_no_obstacle() -> None:
+    here = living_nodes()
+    gone = replace(here[0], id="1" * len(here[0].id), address="192.0.2.1")
+    told: list[str] = []
+    check_nodes([gone, *here], lambda: "", told.append)
+    check_nodes([gone], lambda: "", told.append)
+    assert [text for text in told if "192.0.2.1" in text] == [
+        "warning: node 192.0.2.1 left the cluster before the first photo"
+    ] * 2
+    with pytest.raises(AbortError, match="lacks a lens"):
+        check_nodes([gone, *here], lambda: "lacks a lens", told.append)
+
+    def broken() -> str:
+        raise RuntimeError("no Python of that version")
+
+    with pytest.raises(AbortError, match=r"(?s)could not be asked: .*no Python of that version"):
+        check_nodes(here, broken, told.append)
 
 
 def actors() -> list[psutil.Process]:

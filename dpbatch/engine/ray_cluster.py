@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dpbatch.engine.cluster import small_shared_memory
 from dpbatch.errors import AbortError
 
 _PROBE_S = 300.0
+_MOST_ASKS = 4
+_ASK_AGAIN_S = 3.0
 _CLEANING_S = 30.0
 
 
@@ -148,22 +151,49 @@ def check_nodes(
 ) -> None:
     """Runs `problem_here` on every node. Raises AbortError that names the node and what it lacks.
 
-    note: told of what is no obstacle.
+    note: told of what is no obstacle; a node that leaves meanwhile is none.
     """
+    for asks_left in reversed(range(_MOST_ASKS)):
+        silent = _asked(nodes, problem_here, note)
+        if not silent:
+            return
+        if asks_left:
+            time.sleep(_ASK_AGAIN_S)  # a node that has just died counts as alive for a moment
+        living = {node.id for node in living_nodes()}
+        for node in silent:
+            if node.id not in living:
+                note(f"warning: node {node.address} left the cluster before the first photo")
+        nodes = [node for node in silent if node.id in living]
+        if not nodes:
+            return
+    raise AbortError(f"node {nodes[0].address} could not be asked: {silent[nodes[0]]}")
+
+
+def _asked(
+    nodes: Sequence[Node], problem_here: Callable[[], str], note: Callable[[str], None]
+) -> dict[Node, RayError]:
+    """The nodes that gave no answer, and why. Raises AbortError for one that is not fit, or that
+    cannot even run the question."""
     tasks = _on_each(nodes, _probed, problem_here)
-    try:
-        answers = ray.get(list(tasks), timeout=_PROBE_S)
-    except GetTimeoutError as error:
-        ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
-        silent = ", ".join(node.address for task, node in tasks.items() if task not in ready)
-        raise AbortError(f"no answer within {_PROBE_S:.0f} s from the nodes {silent}") from error
-    except RayError as error:
-        raise AbortError(f"a node could not be asked whether it is fit: {error}") from error
-    for (problem, warning), node in zip(answers, tasks.values(), strict=True):
+    done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=_PROBE_S)
+    if late:
+        silent = ", ".join(tasks[task].address for task in late)
+        raise AbortError(f"no answer within {_PROBE_S:.0f} s from the nodes {silent}")
+    lost = {}
+    for task in done:
+        node = tasks[task]
+        try:
+            problem, warning = ray.get(task)
+        except RayTaskError as error:
+            raise AbortError(f"node {node.address} could not be asked: {error}") from error
+        except RayError as error:
+            lost[node] = error
+            continue
         if problem:
             raise AbortError(f"node {node.address} {problem}")
         if warning:
             note(f"warning: node {node.address}: {warning}")
+    return lost
 
 
 def on_all_nodes(action: Callable[[], None]) -> None:
