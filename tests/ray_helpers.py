@@ -17,6 +17,8 @@ from tests.toy_runs import REPOSITORY, journal_text
 
 # Ray's workers unpickle stages of `tests`, wherever pytest was started.
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
+LONGEST_S = 120
+"""That a cluster is waited for: its processes take seconds to start, one after the other."""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pytest
 from dpbatch.engine.stages import Outcome, Status
 from tests.ray_helpers import (
     ENVIRONMENT,
+    LONGEST_S,
     count_done,
     records,
     start_ray_run,
@@ -97,7 +98,7 @@ def test_whatever_dies_every_photo_is_done_once(nodes: Nodes, tmp_path: Path, se
     rng.shuffle(deaths)
     moments = sorted(rng.sample(range(2, PHOTOS - 15), len(deaths)))
     for moment, death in zip(moments, deaths, strict=True):
-        wait_for(lambda at=moment: count_done(out) >= at, driver)
+        wait_for(lambda at=moment: count_done(out) >= at, driver, LONGEST_S)
         death()
         if driver.poll() is not None:
             driver = start(shoot, out, nodes)
@@ -124,7 +125,7 @@ def kill(driver: subprocess.Popen[str]) -> None:
 
 def kill_one_of(nodes: Nodes, step: str, rng: random.Random) -> None:
     workers: list[psutil.Process] = []
-    wait_for(lambda: workers.extend(nodes.workers(step)) or workers)
+    wait_for(lambda: workers.extend(nodes.workers(step)) or workers, timeout_s=LONGEST_S)
     rng.choice(sorted(workers, key=lambda process: process.pid)).kill()
 
 

@@ -21,6 +21,7 @@ import tifffile
 from dpbatch.engine.stages import Status
 from tests.ray_helpers import (
     ENVIRONMENT,
+    LONGEST_S,
     count_done,
     one_node,
     records,
@@ -94,7 +95,7 @@ def test_an_interrupted_run_finishes_its_files_and_a_killed_one_goes_on(tmp_path
     for name in names:
         write_pair(shoot, name)
     driver = start_ray_run(shoot, out, "", actors=2, save_s=0.3)
-    wait_for(lambda: count_done(out) >= 3, driver)
+    wait_for(lambda: count_done(out) >= 3, driver, LONGEST_S)
     family = psutil.Process(driver.pid).children(recursive=True)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
     said, _ = driver.communicate(timeout=60)
@@ -105,7 +106,7 @@ def test_an_interrupted_run_finishes_its_files_and_a_killed_one_goes_on(tmp_path
     assert all(path.read_bytes().endswith(b"slexip") for path in pictures)
 
     driver = start_ray_run(shoot, out, "", actors=2, save_s=0.3)
-    wait_for(lambda: count_done(out) >= len(pictures) + 3, driver)
+    wait_for(lambda: count_done(out) >= len(pictures) + 3, driver, LONGEST_S)
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.communicate()
@@ -125,7 +126,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     for number in range(6):
         write_pair(shoot, str(number))
     driver = start_ray_run(shoot, out, "", actors=2, save_s=120.0)
-    wait_for(lambda: list(out.rglob(".*.tif")), driver)
+    wait_for(lambda: list(out.rglob(".*.tif")), driver, LONGEST_S)
     family = psutil.Process(driver.pid).children(recursive=True)
     os.killpg(driver.pid, signal.SIGINT)
     time.sleep(1)
@@ -249,7 +250,8 @@ def test_a_worker_host_does_the_heads_photos(tmp_path: Path) -> None:
                     text=True,
                 )
             )
-            wait_for(lambda at=Path(log.name): "runtime started" in at.read_text(), hosts[-1])
+            started = Path(log.name)
+            wait_for(lambda at=started: "runtime started" in at.read_text(), hosts[-1], LONGEST_S)
         arguments = ("run", shoot, "--out", out, "--cpu-actors", 2)
         said = dpbatch(*arguments, "--address", "10.77.0.1:6400", before=in_namespace(1), **token)
         assert count_done(out) == 10, said

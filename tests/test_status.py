@@ -105,7 +105,6 @@ def test_failures_of_earlier_runs_are_told_apart(shoot: Path, out: Path) -> None
     assert f"{broken}: half of it is missing [load]" in text.partition("earlier runs")[2]
 
 
-@pytest.mark.slow
 def test_a_run_is_seen_while_it_works_and_after_it_was_killed(shoot: Path, out: Path) -> None:
     process = start_toy_run(shoot, out, save_s=2)
     try:

@@ -224,7 +224,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     assert not alive
 
 
-@pytest.mark.slow
 def test_after_kill_9_another_machine_goes_on_where_the_run_ended(
     shoot: Path, out: Path, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +291,6 @@ def test_half_stored_files_of_a_killed_run_are_removed(shoot: Path, out: Path) -
     assert results(out) == RESULTS
 
 
-@pytest.mark.slow
 def test_a_cluster_works_from_bucket_to_bucket(
     shoot: Path, out: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,7 +306,6 @@ def test_a_cluster_works_from_bucket_to_bucket(
     assert go(shoot, out).codes == {"a": "already-done", "b": "already-done", "broken": "damaged"}
 
 
-@pytest.mark.slow
 def test_twenty_photos_from_bucket_to_bucket_with_layers_and_one_failing_upload(
     bucket: str, server: S3Server, tmp_path: Path, scratch: Path
 ) -> None:

@@ -93,7 +93,7 @@ def start_toy_run(shoot: Path, out: Path, save_s: float) -> subprocess.Popen[str
 def wait_for(
     condition: Callable[[], object],
     process: subprocess.Popen[str] | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 30,
 ) -> None:
     """Until the condition holds. Fails after timeout_s, or when the process has ended."""
     deadline = time.monotonic() + timeout_s
