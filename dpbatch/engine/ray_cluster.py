@@ -153,12 +153,11 @@ def check_nodes(
 
     note: told of what is no obstacle; a node that leaves meanwhile is none.
     """
-    for asks_left in reversed(range(_MOST_ASKS)):
+    for _ in range(_MOST_ASKS):
         silent = _asked(nodes, problem_here, note)
         if not silent:
             return
-        if asks_left:
-            time.sleep(_ASK_AGAIN_S)  # a node that has just died counts as alive for a moment
+        time.sleep(_ASK_AGAIN_S)  # a node that has just died counts as alive for a moment
         living = {node.id for node in living_nodes()}
         for node in silent:
             if node.id not in living:
