@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ CHECK_EVERY = 20
 
 @dataclass(frozen=True)
 class Start:
-    """Weights that a training begins with: the network, and its file's SHA-256."""
+    """Weights that a training begins with: a network of its kind, and the file's SHA-256."""
 
     network: LDPNet
     sha256: str
@@ -112,8 +112,7 @@ def begin(
     """The state to go on from: what was saved in this stage, or at the end of the one before it,
     whose averaged weights this one starts from. Without a checkpoint it is the first stage's start.
 
-    Raises ValueError where the checkpoint is of another network or began with other weights, and
-    where the weights to begin with are of another network.
+    Raises ValueError where the checkpoint is of another network or began with other weights.
     """
     torch.manual_seed(settings.seed)
     network = LDPNet(settings.network).to(device).to(memory_format=torch.channels_last)
@@ -122,12 +121,6 @@ def begin(
         for parameter in network.ending.parameters():
             parameter.zero_()
     if start is not None:
-        # The windows of inference follow the crops, and are no weights.
-        if replace(start.network.config, crop_px=settings.crop_px) != settings.network:
-            raise ValueError(
-                f"the weights to begin with are of {start.network.config}, the recipe trains "
-                f"{settings.network}"
-            )
         network.load_state_dict(start.network.state_dict())
     average = LDPNet(settings.network).to(device)
     average.load_state_dict(network.state_dict())

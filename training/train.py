@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +89,7 @@ def run(
             )
         if dpdd is not None and stage.crop_px > stage.patch_px:
             raise ValueError(f"crop_px {stage.crop_px}: expected at most patch_px")
+    start = _start(init, stages[0]) if init else None
     clip = _clip(stages, processes.device)
     pictures: list[Photo] = []
     if dpdd is not None:
@@ -104,15 +105,19 @@ def run(
     if processes.first:
         judged = _validation_set(stages[0], pictures, validation, clip)
     aware = clip.blur_aware_map if clip else None
-    start = _start(init) if init else None
     return train(Run(stages, feed, out, processes, aware, judged, stop_at, start))
 
 
-def _start(init: str) -> Start:
+def _start(init: str, settings: TrainSettings) -> Start:
     path = resolve(init)
     network = load_network(path)
     if not isinstance(network, LDPNet):
         raise WeightsError(f"{path}: the authors' network cannot be trained on")
+    # The windows of inference follow the crops, and are no weights.
+    if replace(network.config, crop_px=settings.crop_px) != settings.network:
+        raise ValueError(
+            f"{path}: weights of {network.config}, but the recipe trains {settings.network}"
+        )
     return Start(network, sha256(path))
 
 
