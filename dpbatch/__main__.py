@@ -1,6 +1,6 @@
 """`python -m dpbatch`."""
 
-from dpbatch.cli import main
+from dpbatch.cli.main import main
 
 if __name__ == "__main__":
     main()

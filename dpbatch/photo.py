@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dpbatch import __version__
+from dpbatch.batch.journal import FileStamp, stamp
 from dpbatch.engine.stages import Progress, Saved
 from dpbatch.errors import RestoreError, SettingsError, UnreadableError
-from dpbatch.journal import FileStamp, stamp
 from dpbatch.settings import (
     CLIP_MAPS,
     RawSettings,
@@ -128,7 +128,7 @@ class Restorer:
         SettingsError where this machine has no such device.
         """
         from ldp.blur import load_estimator
-        from ldp.deblur import Deblurrer
+        from ldp.restore.deblur import Deblurrer
 
         try:
             self._estimator = load_estimator(settings.blur, settings.device, settings.clip_weights)
@@ -179,7 +179,7 @@ def require_clip(settings: RestoreSettings) -> None:
     Raises ldp.errors.ClipUnavailableError.
     """
     if settings.blur in CLIP_MAPS:
-        from dpbatch.models import clip_file
+        from dpbatch.tools.models import clip_file
 
         clip_file(settings.blur, settings.clip_weights)
 
@@ -192,7 +192,7 @@ def clip_id(settings: RestoreSettings) -> str:
     """
     if settings.blur not in CLIP_MAPS:
         return ""
-    from ldp.weights import sha256
+    from ldp.models.weights import sha256
 
     path = Path(settings.clip_weights)
     return sha256(path) if path.is_file() else settings.clip_weights

@@ -107,7 +107,7 @@ class Settings:
 def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = False) -> Settings:
     """The settings with the estimator's name in the place of auto.
 
-    trained_with, needs_soft_map: the network's, as ldp.weights.Header has them. Raises
+    trained_with, needs_soft_map: the network's, as ldp.models.weights.Header has them. Raises
     SettingsError for an estimator that is not known, and where the network reads or a layer wants
     what the estimator cannot give.
     """

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.s3_server import S3Server
+    from tests.helpers.s3_server import S3Server
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    from tests.s3_server import serving
+    from tests.helpers.s3_server import serving
 
     with serving() as server:
         yield server
@@ -25,8 +25,8 @@ def micro(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The size "micro" is known, and the number of threads comes back."""
     import torch
 
-    from ldp.network import SIZES
-    from tests.micro_run import MICRO
+    from ldp.models.network import SIZES
+    from tests.helpers.micro_run import MICRO
 
     monkeypatch.setitem(SIZES, "micro", MICRO)
     threads = torch.get_num_threads()
@@ -37,6 +37,6 @@ def micro(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of photographs to train on."""
-    from tests.micro_run import write_photo
+    from tests.helpers.micro_run import write_photo
 
     return write_photo(tmp_path / "photos")

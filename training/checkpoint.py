@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ldp.network import LDPNet
-from ldp.weights import save_network
+from ldp.models.network import LDPNet
+from ldp.models.weights import save_network
 from training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ldp.blur.clip_model import OPENAI, VIT_B_32
-from ldp.network import PRIORS, SIZES, NetworkConfig
+from ldp.models.network import PRIORS, SIZES, NetworkConfig
 from ldp.types import MapPlane
 from training.losses import LossWeights
 
@@ -51,7 +51,7 @@ class TrainSettings:
     """One training stage.
 
     map_channel, attention, prior: how the network reads the blur map, see
-    ldp.network.NetworkConfig.
+    ldp.models.network.NetworkConfig.
     kernels: "mixed", the family that spans the real cameras, or "fixed", its plainest member.
     noise: whether rendered pairs have any.
     batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
@@ -62,12 +62,12 @@ class TrainSettings:
     rendered scenes, of which there are start_scenes and one more every scene_every steps.
     blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
     blur-aware loss, see ldp.blur.clip_model.load_clip.
-    patch_px, drop_patches: DPDD's patches, see training.dpdd.
+    patch_px, drop_patches: DPDD's patches, see training.data.dpdd.
     save_every, report_every, validate_every: steps between two checkpoints, two lines of figures
     and two validations, after each of which comes a checkpoint too.
     validate_pairs, validate_scenes: rendered pairs, and at most so many of the given real scenes,
     that it is validated on; 0 for none.
-    bf16: where the hardware has such products, see ldp.deblur.choose_precision.
+    bf16: where the hardware has such products, see ldp.restore.deblur.choose_precision.
     compile: by torch.compile, which costs a minute first.
     """
 

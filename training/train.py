@@ -30,10 +30,9 @@ from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file, load_clip
 from ldp.blur.disparity import DisparityEstimator
 from ldp.errors import LdpError, WeightsError
-from ldp.network import LDPNet
-from ldp.weights import load_network, resolve, sha256
-from training.data import Place, crop_settings, synthetic_batches, validation_pairs
-from training.dpdd import (
+from ldp.models.network import LDPNet
+from ldp.models.weights import load_network, resolve, sha256
+from training.data.dpdd import (
     BlurEstimator,
     DpddCrops,
     PreparedScene,
@@ -42,10 +41,11 @@ from training.dpdd import (
     identity,
     prepare,
 )
+from training.data.rendered import Place, crop_settings, synthetic_batches, validation_pairs
 from training.loop import Batch, Feed, Run, Start, train
 from training.processes import Processes, joined
-from training.scenes import Photo, read_photos
 from training.settings import TrainSettings, read_settings
+from training.simulator.scenes import Photo, read_photos
 from training.validation import RealScene, ValidationSet, read_real_scenes
 
 _TELL_EVERY = 10

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from ldp.blur import BlurEstimator
-from ldp.deblur import Deblurrer, choose_precision
-from ldp.network import LDPNet
+from ldp.models.network import LDPNet
+from ldp.restore.deblur import Deblurrer, choose_precision
 from ldp.types import BlurMap, Picture, ViewPair, as_float
-from training.dpdd import find_scenes
-from training.evaluate import read_stored, real_scenes
-from training.metrics import exposure_fitted, psnr_db
+from training.data.dpdd import find_scenes
+from training.evaluation.metrics import exposure_fitted, psnr_db
+from training.evaluation.scenes import read_stored, real_scenes
 
 Example = tuple[Tensor, Tensor, Tensor]
 """Views (6, S, S), blur map (1 or more, S, S), sharp (3, S, S), sRGB-encoded, white at 1."""
@@ -118,8 +118,8 @@ class Validation:
 def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple[RealScene, ...]:
     """At most so many scenes of a folder, spread over it, with the blur maps that users get.
 
-    folder: as training.evaluate reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD data set,
-    whose validation split is taken.
+    folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
+    data set, whose validation split is taken.
 
     Raises ValueError for a folder with neither and for unreadable pictures.
     """

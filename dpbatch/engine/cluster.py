@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from dpbatch import __version__
+from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import AbortError, SettingsError
-from dpbatch.journal import FOLDER
 from dpbatch.settings import Settings
 from dpbatch.storage.urls import location, url_of
 
@@ -104,7 +104,7 @@ def gpu_count() -> int:
 
 def found_from_anywhere(settings: Settings) -> Settings:
     """The settings with weights named by their whole paths: nodes work in folders of their own."""
-    from ldp.weights import shipped_names
+    from ldp.models.weights import shipped_names
 
     restore = settings.restore
     if restore.model not in shipped_names():
@@ -226,7 +226,7 @@ def _weights_sha256(model: str) -> str:
     if not model:
         return ""
     from ldp.errors import WeightsError
-    from ldp.weights import resolve, sha256
+    from ldp.models.weights import resolve, sha256
 
     try:
         return sha256(resolve(model))

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpbatch.batch.journal import FileStamp
 from dpbatch.errors import NotDualPixelError, PhotoError
-from dpbatch.journal import FileStamp
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) of the photo being restored."""

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import AbortError
-from dpbatch.journal import FOLDER
 from dpbatch.storage import store
 from dpbatch.storage.urls import location
 

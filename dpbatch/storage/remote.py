@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpbatch.batch.journal import FileStamp, Journal
 from dpbatch.errors import AbortError, SettingsError
-from dpbatch.journal import FileStamp, Journal
-from dpbatch.places import Places
 from dpbatch.storage import store
 from dpbatch.storage.lock import held, is_held
+from dpbatch.storage.places import Places
 from dpbatch.storage.scratch import remove_stale_scratch
 from dpbatch.storage.segments import SegmentJournal, state_folder
 from dpbatch.storage.stages import RemoteStages, uploads_folder
 from dpbatch.storage.urls import location, url_of
 
 if TYPE_CHECKING:
-    from dpbatch.batch import BatchStages
+    from dpbatch.batch.run import BatchStages
 
 
 class RemotePlaces(Places):

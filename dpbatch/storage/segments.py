@@ -15,8 +15,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from dpbatch.batch.journal import FOLDER, Journal
 from dpbatch.errors import AbortError
-from dpbatch.journal import FOLDER, Journal
 from dpbatch.storage import store
 from dpbatch.storage.lock import Lock
 from dpbatch.storage.urls import location

@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpbatch.batch.journal import FOLDER, FileStamp
 from dpbatch.engine.stages import Progress, Saved
 from dpbatch.errors import DISK_FULL, DiskFullError, OutputError, PhotoError, UnreadableError
-from dpbatch.journal import FOLDER, FileStamp
 from dpbatch.photo import Job
 from dpbatch.storage import store
 from dpbatch.storage.scratch import scratch_folder
 from dpbatch.storage.urls import location, url_of
 
 if TYPE_CHECKING:
-    from dpbatch.batch import BatchStages
+    from dpbatch.batch.run import BatchStages
 
 
 def uploads_folder(out: Path) -> Path:

@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from dpbatch.batch.journal import FileStamp
 from dpbatch.errors import DISK_FULL, SettingsError
-from dpbatch.journal import FileStamp
 from dpbatch.storage.urls import location, url_of
 
 _T = TypeVar("_T")

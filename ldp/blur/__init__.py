@@ -19,17 +19,17 @@ def load_estimator(name: str, device: str = "auto", clip_weights: str = "openai"
     """The estimator of a name that a network's header or a user gives.
 
     name: clip, clip-patch; anything else is disparity, which needs no weights. device: as
-    ldp.deblur.choose_device takes it, for the CLIP maps. Raises ClipUnavailableError, ValueError
-    for a device that is not there.
+    ldp.restore.deblur.choose_device takes it, for the CLIP maps. Raises ClipUnavailableError,
+    ValueError for a device that is not there.
     """
     if name == "clip":
         from ldp.blur.clip_dense import ClipEstimator
-        from ldp.deblur import choose_device
+        from ldp.restore.deblur import choose_device
 
         return ClipEstimator.load(choose_device(device), clip_weights)
     if name == "clip-patch":
         from ldp.blur.clip_patch import ClipPatchEstimator
-        from ldp.deblur import choose_device
+        from ldp.restore.deblur import choose_device
 
         return ClipPatchEstimator.load(choose_device(device), clip_weights)
     from ldp.blur.disparity import DisparityEstimator

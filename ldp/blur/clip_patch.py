@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldp.blur.clip_dense import PAPER_PIXELS
 from ldp.blur.clip_model import OPENAI, VIT_B_16, VIT_B_32, Clip, load_clip
-from ldp.tiling import read_window
+from ldp.restore.tiling import read_window
 from ldp.types import BlurMap, Picture, Plane, ViewPair
 
 PATCH_PX = 40

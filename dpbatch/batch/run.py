@@ -1,0 +1,289 @@
+"""A whole run: scan, compare with the journal, let the engine work, keep the journal, count."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+from dpbatch.batch.disk_space import Space
+from dpbatch.batch.journal import Journal
+from dpbatch.batch.journal_writer import Book
+from dpbatch.batch.plan import Plan, make_plan, show, why_not
+from dpbatch.batch.progress import Reporter
+from dpbatch.engine.attempts import Limits
+from dpbatch.engine.cluster import ClusterOptions, Needs
+from dpbatch.engine.local import LocalEngine
+from dpbatch.engine.stages import Engine, Outcome, Stages, Status
+from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
+from dpbatch.photo import Job
+from dpbatch.settings import Settings
+from dpbatch.storage.places import Places, places_of
+from dpbatch.storage.urls import url_of
+
+_LINES_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is worked on and how a run behaves; nothing here changes a pixel.
+
+    max_errors: the run stops once so many photos have failed; 0 never stops.
+    loaders: processes that read ahead.
+    step_limit_s: a process that takes longer for a photo's step is stopped; 0 never stops one.
+    wait_for_space_s: the longest pause on a full disk; 0 ends the run at once.
+    cluster: where Ray is the engine; None for the local one.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    recursive: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    pairs: bool = True
+    overwrite: bool = False
+    retry_failed: bool = False
+    max_errors: int = 0
+    loaders: int = 1
+    step_limit_s: float = Limits.step_s
+    wait_for_space_s: float = 600.0
+    cluster: ClusterOptions | None = None
+    dry_run: bool = False
+
+
+class _Common(TypedDict):
+    """What every engine is told."""
+
+    loaders: int
+    should_stop: Callable[[], bool]
+    limits: Limits
+    on_retry: Callable[[Any, str], None]
+    log: Path
+
+
+class BatchStages(Stages, Protocol):
+    """Stages over `Job`s that also say what they write."""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What follows a photo's name in its outputs, the main one first; that is written last."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for runs whose results need not be made again by the other."""
+
+
+def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: Reporter) -> int:
+    """Does it all and returns the exit code.
+
+    Raises SettingsError before any work where names collide or something given does not exist,
+    AbortError where there is nothing to do or the output folder cannot be written.
+    """
+    if options.cluster is not None:
+        options = replace(options, out=Path(os.path.abspath(options.out)))  # noqa: PTH100
+    places = places_of(options.inputs, options.out)
+    plan = make_plan(options, settings, stages.endings, places)
+    if options.dry_run:
+        with places.journal() as journal:
+            return show(plan, options, stages.fingerprint, places, journal, reporter)
+    with places.begun() as journal, _Stop() as stop:
+        folders = {job.target.parent for job in plan.jobs}
+        try:
+            places.clean(folders)
+            model = settings.restore.model
+            stored = places.stages(stages)
+            return _Batch(options, places, stored, model, journal, reporter, stop).run(plan)
+        finally:
+            places.clean(folders)  # after a process that was stopped or crashed while writing
+
+
+@dataclass
+class _Batch:
+    options: RunOptions
+    places: Places
+    stages: BatchStages
+    model: str
+    journal: Journal
+    reporter: Reporter
+    stop: _Stop
+    unfinished: set[str] = field(default_factory=set)
+    skipped: Counter[str] = field(default_factory=Counter)
+    largest_bytes: int = 0
+    too_many_failed: str = ""
+    told_of_interrupt: bool = False
+
+    def __post_init__(self) -> None:
+        options, journal = self.options, self.journal
+        self.book = Book(options.out, self.places, journal, self.stages.fingerprint)
+        self.space = Space(options.wait_for_space_s, self.stop.is_requested, self._tell_pause)
+        journal.on_full = self._wait_for_a_line
+
+    def run(self, plan: Plan) -> int:
+        reporter, stop = self.reporter, self.stop
+        inputs = len(plan.ended) + len(plan.jobs)
+        reporter.begin(inputs)
+        self.book.run_started(inputs)
+        for name, outcome in plan.ended:
+            self._ended(name, outcome)
+            if outcome.status is Status.FAILED:
+                self.book.no_photo(name, outcome)
+        waiting = list(self._to_do(plan.jobs))
+        self.book.run_planned(len(waiting), self.skipped)
+        reporter.work(len(waiting))
+        self.unfinished = {str(job) for job in waiting}
+        engine = self._engine(waiting)
+        try:
+            self._work(engine, waiting)
+        except AbortError as error:
+            stop.request(str(error))
+        for name in sorted(self.unfinished):
+            message = f"{name}: not reached, the run was stopped before"
+            reporter.ended(name, Outcome(Status.SKIPPED, "run", "not-reached", message))
+        aborted = stop.reason or (self.too_many_failed if self.unfinished else "")
+        interrupted = stop.interrupted and bool(self.unfinished)
+        code = reporter.close(interrupted=interrupted, aborted=aborted)
+        self.book.run_ended(code, aborted or ("interrupted" if interrupted else ""))
+        return code
+
+    def _engine(self, jobs: list[Job]) -> Engine:
+        options, reporter = self.options, self.reporter
+        common = _Common(
+            loaders=options.loaders,
+            should_stop=self._should_stop,
+            limits=Limits(step_s=options.step_limit_s),
+            on_retry=self._retried,
+            log=self.places.log,
+        )
+        if options.cluster is None:
+            return LocalEngine(self.stages, on_progress=reporter.progress, **common)
+        from dpbatch.engine.ray.engine import RayEngine
+
+        photo = jobs[0].photo.paths if jobs else ()
+        return RayEngine(
+            self.stages,
+            options.cluster,
+            needs=Needs((*options.inputs, *photo), options.out, self.model),
+            clean=partial(self.places.clean, {job.target.parent for job in jobs}),
+            on_use=reporter.use,
+            on_note=partial(reporter.note, always=True),
+            **common,
+        )
+
+    def _work(self, engine: Engine, jobs: list[Job]) -> None:
+        """Lets the engine do the jobs; those that met a full disk come again at the end."""
+        while jobs and not self._should_stop():
+            again = []
+            for job, outcome in engine.run(self._begun(jobs)):
+                if outcome.code != DiskFullError.code:
+                    self._finish(job, outcome)
+                elif self._wait_for_room(job, outcome):
+                    self.book.runs_again(job, outcome.code, outcome.message)
+                    again.append(job)
+                elif not self.stop.interrupted:
+                    self._finish(job, outcome)
+            jobs = again
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        self.unfinished.remove(str(job))
+        if outcome.status is Status.DONE:
+            self.space.finished()
+        try:
+            self.largest_bytes = max(self.largest_bytes, self.book.ended(job, outcome))
+        finally:
+            self._ended(str(job), outcome, job)
+
+    def _wait_for_room(self, job: Job, outcome: Outcome) -> bool:
+        """Stands still until there is room for the photo, and some for its neighbours."""
+        need_bytes = 2 * self.largest_bytes
+        if not need_bytes:  # 16-bit results are not known to be larger than that
+            need_bytes = 4 * sum(self.places.stamp(path, False).size for path in job.photo.paths)
+        is_fetched = outcome.stage == "load" or url_of(job.target) is not None
+        folder = Path(tempfile.gettempdir()) if is_fetched else job.target.parent
+        return self.space.wait(str(job), folder, need_bytes)
+
+    def _wait_for_a_line(self) -> bool:
+        return self.space.wait("the journal", self.places.log.parent, _LINES_BYTES)
+
+    def _tell_pause(self, text: str, is_paused: bool) -> None:
+        self.reporter.note(text, always=True)
+        if is_paused:
+            self.book.run_paused(text)
+        else:
+            self.book.run_resumed()
+
+    def _retried(self, job: Job, reason: str) -> None:
+        self.reporter.note(f"{reason}; it will run again, alone, once the others have ended")
+        self.book.runs_again(job, WorkerCrashError.code, reason)
+
+    def _to_do(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        for job in jobs:
+            if self._should_stop():
+                yield job  # the engine will not begin it
+                continue
+            skip = why_not(job, self.journal, self.stages.fingerprint, self.options, self.places)
+            if skip is None:
+                yield job
+            else:
+                self._ended(str(job), skip, job)
+
+    def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """The jobs as the engine takes them, each noted first."""
+        for job in jobs:
+            self.book.begun(job)
+            yield job
+
+    def _ended(self, name: str, outcome: Outcome, job: Job | None = None) -> None:
+        self.reporter.ended(name, outcome, job)
+        if outcome.stage == "scan" and outcome.status is Status.SKIPPED:
+            self.skipped[outcome.code] += 1
+        failures = self.reporter.count(Status.FAILED)
+        if outcome.code == DiskFullError.code:
+            self.stop.request(outcome.message)
+        elif 0 < self.options.max_errors <= failures:
+            self.too_many_failed = (
+                "1 photo failed" if failures == 1 else f"{failures} photos failed"
+            )
+
+    def _should_stop(self) -> bool:
+        if self.stop.interrupted and not self.told_of_interrupt:
+            self.told_of_interrupt = True
+            self.reporter.note("finishing what is being written; Ctrl-C again stops at once")
+        return self.stop.is_requested() or bool(self.too_many_failed)
+
+
+class _Stop:
+    """Whether the run is to stop, and why. While entered, the first Ctrl-C asks for a stop that
+    finishes the files being written; the second raises KeyboardInterrupt as usual."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self.reason = ""
+        self._before: object = None
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
+
+    def _on_interrupt(self, *_: object) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def request(self, reason: str) -> None:
+        """Asks for a stop; the first reason is the one that is told."""
+        self.reason = self.reason or reason
+
+    def is_requested(self) -> bool:
+        return self.interrupted or bool(self.reason)

@@ -1,0 +1,112 @@
+"""`dpbatch status` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dpbatch.batch.status import Failure, FolderStatus, LatestRun, seconds_between, time_of
+
+_LISTED = 20
+
+
+def to_text(status: FolderStatus, now: datetime | None = None) -> str:
+    """For people."""
+    now = now or datetime.now(UTC)
+    run, folder = status.latest_run, status.whole_folder
+    lines = [f"{status.folder}: {_headline(status, now)}"]
+    if run is not None:
+        lines += ["", *_numbers(run), *_speed(run)]
+        lines += _listed(_working_title(run), list(_working(run, now)))
+        lines += _listed("failed", [f"{_shown(failure)}" for failure in run.failures])
+    skipped = f", {folder.skipped} skipped" if folder.skipped else ""
+    lines += [
+        "",
+        f"the whole folder, by all runs: {folder.done} done, {folder.failed} failed{skipped}, "
+        f"{folder.unfinished} unfinished",
+    ]
+    of_this_run = {failure.source for failure in run.failures} if run else set()
+    earlier = [_shown(f) for f in folder.failures if f.source not in of_this_run]
+    lines += _listed("failed in earlier runs, and not done since", earlier)
+    return "\n".join(lines)
+
+
+def _headline(status: FolderStatus, now: datetime) -> str:
+    run = status.latest_run
+    ago = f"last activity {_ago(status.last_activity, now)}"
+    if run is None or (run.state == "ended" and status.running):
+        return f"a run has just begun, {ago}" if status.running else f"no run is going on, {ago}"
+    began = f"the latest run, begun {_local(run.started)},"
+    match run.state:
+        case "running":
+            return f"a run is going on, begun {_local(run.started)}; {ago}"
+        case "paused":
+            return f"{run.message} (since {_local(status.last_activity)})"
+        case "ended":
+            why = f" ({run.message})" if run.message else ""
+            return f"{began} ended {_local(run.ended)} with exit code {run.exit_code}{why}"
+        case "broken off":
+            return f"{began} was broken off, {ago}; the next run goes on from there"
+        case "unknown":
+            return f"{began} has not ended: it is at work or was killed; {ago}"
+
+
+def _numbers(run: LatestRun) -> Iterator[str]:
+    by_code = ", ".join(f"{code}: {count}" for code, count in run.skipped_by_code.items())
+    is_over = run.state in ("ended", "broken off")
+    yield f"{'inputs':<12} {run.inputs:>6}"
+    yield f"{'done':<12} {run.done:>6}"
+    yield f"{'skipped':<12} {run.skipped:>6}" + (f"  ({by_code})" if by_code else "")
+    yield f"{'failed':<12} {run.failed:>6}"
+    yield f"{'unfinished' if is_over else 'in progress':<12} {run.in_progress:>6}"
+    yield f"{'not reached' if is_over else 'waiting':<12} {run.waiting:>6}"
+
+
+def _speed(run: LatestRun) -> Iterator[str]:
+    if run.photos_per_minute:
+        left_s = run.seconds_left
+        left = f", {tqdm.format_interval(left_s)} left" if left_s is not None else ""
+        yield f"{run.photos_per_minute:.3g} photos/min{left}"
+
+
+def _working_title(run: LatestRun) -> str:
+    return "unfinished" if run.state in ("ended", "broken off") else "in progress"
+
+
+def _working(run: LatestRun, now: datetime) -> Iterator[str]:
+    for photo in run.working_on:
+        if photo.runs_again:
+            yield f"{photo.source}: runs again; {_reason(photo.source, photo.runs_again)}"
+        else:
+            yield f"{photo.source}: begun {_ago(photo.since, now)}"
+
+
+def _listed(title: str, lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield ""
+        yield f"{title}:"
+        yield from (f"  {line}" for line in lines[:_LISTED])
+        if len(lines) > _LISTED:
+            yield f"  and {len(lines) - _LISTED} more; --json lists them all"
+
+
+def _shown(failure: Failure) -> str:
+    return f"{failure.source}: {_reason(failure.source, failure.message)} [{failure.stage}]"
+
+
+def _reason(source: str, message: str) -> str:
+    """A message without the name that it begins with."""
+    name, _, reason = message.partition(": ")
+    return reason if reason and Path(source).name in name else message
+
+
+def _local(text: str) -> str:
+    time = time_of(text)
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else "at an unknown time"
+
+
+def _ago(text: str, now: datetime) -> str:
+    return f"{tqdm.format_interval(seconds_between(text, now))} ago" if text else "unknown"

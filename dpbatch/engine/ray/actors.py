@@ -1,0 +1,214 @@
+"""The actors that hold the network: as many as the nodes' GPUs carry, replaced when they die."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from dpbatch.engine.cluster import ClusterOptions
+from dpbatch.engine.ray.calls import ActorCall
+from dpbatch.engine.ray.cluster import Node, living_nodes, on_node
+from dpbatch.engine.ray.steps import Restorer
+from dpbatch.errors import AbortError
+
+_MOST_STARTS = 3
+"""So many actors in a row may die on a node without a photo, and without having had one."""
+
+
+class Actor:
+    """One copy of the network. node: Ray's id of where it is."""
+
+    def __init__(self, node: Node, stages: Any, gpus: float, threads: int) -> None:
+        self.node, self.address = node.id, node.address
+        self.call: ActorCall | None = None
+        """The photo it works on; None when idle."""
+        self.has_worked = False
+        """Whether it has restored a photo, or refused one."""
+        self.has_ahead = False
+        """Whether its next photo is on its way to its node."""
+        self.ready_s = 0.0
+        """When it was ready, by `time.monotonic`; 0 before."""
+        self._busy_s = self._given_s = 0.0
+        options: dict[str, Any] = {
+            "num_cpus": 0,  # a core of its own might leave none for loading
+            "num_gpus": gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "scheduling_strategy": on_node(node),
+            "concurrency_groups": {"beside": 2},
+        }
+        remote: Any = ray.remote  # whose types know no concurrency groups
+        self._handle = remote(**options)(Restorer).remote()
+        self.built = self._handle.build.remote(stages, threads)
+        self.death = self._beside("wait_for_ever")
+        """A reference that is never ready but by the actor's death."""
+
+    def _beside(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._handle, method).options(concurrency_group="beside").remote(*arguments)
+
+    def restore(self, loaded: Any) -> ActorCall:
+        """Gives it a photo; it must be idle."""
+        self._given_s, self.has_ahead = time.monotonic(), False
+        self.call = ActorCall(*self._handle.restore.options(num_returns=2).remote(loaded))
+        return self.call
+
+    def fetch(self, loaded: Any) -> None:
+        """Brings a loaded photo to its node while it is busy with another."""
+        self.has_ahead = True
+        self._beside("fetch", loaded)
+
+    def finish(self, seconds: float) -> None:
+        """Its photo is done with, and took so long."""
+        self._busy_s += seconds
+        self.call, self.has_worked = None, True
+
+    def use(self) -> float:
+        """The share of its time since it was ready that it spent on photos, 0 to 1."""
+        now = time.monotonic()
+        busy_s = self._busy_s + (now - self._given_s if self.call else 0.0)
+        return min(1.0, busy_s / max(now - self.ready_s, 1e-3))
+
+    def kill(self) -> None:
+        """Ends its process at once."""
+        ray.kill(self._handle, no_restart=True)
+
+
+class Pool:
+    """All actors of a run."""
+
+    def __init__(self, stages: Any, options: ClusterOptions, note: Callable[[str], None]) -> None:
+        """stages: a reference. note: told of nodes that leave, or are unfit."""
+        self._stages, self._note = stages, note
+        self._gpus_per_actor, self._cpu_actors = options.gpus_per_actor, options.cpu_actors
+        self._actors: list[Actor] = []
+        self._failed_starts: Counter[str] = Counter()
+        self._unfit: dict[str, str] = {}
+        """Nodes on which no actor can be built, and why."""
+        self._nodes: dict[str, Node] = {}
+        self._has_had_any = False
+        self.has_lost_one = False
+        """Whether an actor has been dropped that `follow` has not replaced yet."""
+
+    @property
+    def size(self) -> int:
+        """Actors, those being built included."""
+        return len(self._actors)
+
+    def follow(self, nodes: Sequence[Node]) -> None:
+        """Builds actors where there is room for one, and forgets those of nodes that have left.
+
+        Raises AbortError where there has been no room for any from the start.
+        """
+        self.has_lost_one = False
+        now = {node.id: node for node in nodes}
+        for gone in self._nodes.keys() - now.keys():
+            self._note(f"warning: node {self._nodes[gone].address} has left the cluster")
+        self._nodes = now
+        self._actors = [actor for actor in self._actors if actor.call or actor.node in now]
+        for node in self._missing():
+            threads = max(1, int(node.cpus) // self._room(node))
+            gpus = 0.0 if self._cpu_actors else self._gpus_per_actor
+            self._actors.append(Actor(node, self._stages, gpus, threads))
+        if self._actors:
+            self._has_had_any = True
+        elif not self._has_had_any:
+            raise AbortError(
+                f"no node has {self._gpus_per_actor:g} GPUs for an actor; give --cpu-actors N to "
+                "restore on processors"
+            )
+
+    def _room(self, node: Node) -> int:
+        """Actors that a node may hold."""
+        if node.id in self._unfit:
+            return 0
+        if self._cpu_actors:
+            return self._cpu_actors if node.cpus > 0 else 0
+        return int(node.gpus / self._gpus_per_actor + 1e-6)
+
+    def _missing(self) -> Iterator[Node]:
+        """A node for each actor that is to be built now."""
+        has = Counter(actor.node for actor in self._actors)
+        able = [node for node in self._nodes.values() if self._room(node)]
+        if not self._cpu_actors:
+            for node in able:
+                yield from [node] * (self._room(node) - has[node.id])
+            return
+        for _ in range(self._cpu_actors - len(self._actors) if able else 0):
+            emptiest = min(able, key=lambda node: has[node.id] / node.cpus)
+            has[emptiest.id] += 1
+            yield emptiest
+
+    def idle(self) -> list[Actor]:
+        """Those that are ready and have no photo."""
+        return [actor for actor in self._actors if actor.ready_s and actor.call is None]
+
+    def busy(self) -> list[Actor]:
+        """Those with a photo."""
+        return [actor for actor in self._actors if actor.call is not None]
+
+    def is_on(self, node: str) -> bool:
+        """Whether there is an actor on a node."""
+        return any(actor.node == node for actor in self._actors)
+
+    def waits_for(self) -> list[Any]:
+        """References that are ready once an actor is built, or has died while it was idle."""
+        building = [actor.built for actor in self._actors if not actor.ready_s]
+        return building + [actor.death for actor in self._actors if actor.call is None]
+
+    def hear(self, ref: Any) -> None:
+        """One of `waits_for` is ready. Raises AbortError where no node can hold an actor."""
+        actor = next((one for one in self._actors if ref in (one.built, one.death)), None)
+        if actor is None:
+            return
+        try:
+            ray.get(ref)
+        except RayError as error:
+            self.drop(actor, error)
+            return
+        actor.ready_s = time.monotonic()
+
+    def works(self, actor: Actor, seconds: float) -> None:
+        """An actor has restored a photo, or refused it, in so much time."""
+        actor.finish(seconds)
+        self._failed_starts[actor.node] = 0
+
+    def drop(self, actor: Actor, error: RayError | None = None) -> None:
+        """Ends an actor that died or must die; `follow` will build another one.
+
+        error: why, where it died without a photo. Raises AbortError where actors die so again and
+        again before they have done anything, and no other node is left.
+        """
+        actor.kill()
+        self.has_lost_one = True
+        if actor in self._actors:
+            self._actors.remove(actor)
+        if error is None or actor.has_worked:
+            return
+        if actor.node not in {node.id for node in living_nodes()}:
+            return
+        self._failed_starts[actor.node] += 1
+        raised = isinstance(error, RayTaskError)
+        if not raised and self._failed_starts[actor.node] < _MOST_STARTS:
+            return
+        cause = str(error.cause if isinstance(error, RayTaskError) else error)
+        why = f"the restore process could not start on node {actor.address}: "
+        why += cause.partition("\n")[0]
+        self._unfit[actor.node] = why
+        if not self._actors and not any(self._room(node) for node in self._nodes.values()):
+            raise AbortError(why)
+        self._note(f"warning: {why}; going on without it")
+
+    def use(self) -> tuple[float, ...]:
+        """How busy each actor that is ready has been, 0 to 1."""
+        return tuple(actor.use() for actor in self._actors if actor.ready_s)
+
+    def close(self) -> None:
+        """Ends all actors."""
+        for actor in self._actors:
+            actor.kill()
+        self._actors = []

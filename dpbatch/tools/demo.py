@@ -1,0 +1,123 @@
+"""`dpbatch demo`: renders a small shoot as real CR2 files, runs the main job on it and, since the
+truth is known, says how much sharper the photos became."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
+from dpbatch.batch.run import RunOptions, run
+from dpbatch.engine.stages import Status
+from dpbatch.errors import AbortError
+from dpbatch.output.color import apply_orientation
+from dpbatch.photo import PhotoStages
+from dpbatch.raw.develop import develop
+from dpbatch.raw.reader import open_dual
+from dpbatch.settings import (
+    OutputSettings,
+    RawSettings,
+    RestoreSettings,
+    Settings,
+    settle_blur,
+)
+from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_picture
+from ldp.models.weights import read_header, resolve, sha256
+from ldp.srgb import encode_srgb
+from training.evaluation.metrics import psnr_db
+from training.simulator.sensor import Sensor, photograph, photograph_ordinary
+
+Picture = npt.NDArray[np.float32]
+
+ORDINARY, TRUNCATED = "IMG_0005", "IMG_0006"
+PLANNED = {Status.DONE: 4, Status.SKIPPED: 1, Status.FAILED: 1}
+
+
+def run_demo(out: Path, model: str) -> int:
+    """Renders OUT/shoot, restores it into OUT/sharp, compares in OUT/compare; the exit code.
+
+    The ordinary raw ends as skipped and the truncated one as failed: that is planned, so the code
+    is 0. Raises WeightsError before anything is written, AbortError if the outcome is another one.
+    """
+    weights = resolve(model)
+    shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
+    for folder in (shoot, compare):
+        folder.mkdir(parents=True, exist_ok=True)
+    say(f"Rendering six raw files into {shoot}")
+    scenes = demo_scenes()
+    write_shoot(shoot, scenes)
+    say(f"\ndpbatch run {shoot} --out {sharp} --layers blur,disparity\n")
+    settings = Settings(
+        restore=RestoreSettings(model=model), output=OutputSettings(layers=("blur", "disparity"))
+    )
+    settings = settle_blur(settings, read_header(weights).blur_map)
+    stages = PhotoStages(settings, sha256(weights))
+    reporter = Reporter(sys.stdout)
+    code = run(RunOptions((shoot,), sharp, overwrite=True), settings, stages, reporter)
+    if code == EXIT_INTERRUPTED:
+        return code
+    counts = {status: reporter.count(status) for status in Status}
+    if counts != PLANNED:
+        raise AbortError(
+            f"{ORDINARY} should have been skipped, {TRUNCATED} failed, and the other four done"
+        )
+    say("\nPSNR against the rendered truth, higher is better:")
+    for scene in scenes:
+        before_db, after_db = _compare(scene, shoot, sharp, compare)
+        say(f"  {scene.name}  {before_db:5.2f} -> {after_db:5.2f} dB  {scene.what}")
+    say(f"As planned, {ORDINARY} (no dual pixels) was skipped and {TRUNCATED} (cut short) failed.")
+    say(f"\nSharp photos and layers: {sharp}\nBefore, after, truth side by side: {compare}")
+    return EXIT_DONE
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def write_shoot(shoot: Path, scenes: list[DemoScene]) -> None:
+    """The scenes as Dual Pixel RAW, an ordinary raw, and a copy that was cut short."""
+    for seed, scene in enumerate(scenes):
+        gain = np.float32(scene.exposure)
+        sensor = Sensor(tags=scene.tags)
+        path = shoot / f"{scene.name}.CR2"
+        photograph(path, scene.pair.left * gain, scene.pair.right * gain, sensor, seed)
+    photograph_ordinary(shoot / f"{ORDINARY}.CR2", ordinary_picture(), Sensor())
+    whole = (shoot / f"{scenes[0].name}.CR2").read_bytes()
+    (shoot / f"{TRUNCATED}.CR2").write_bytes(cut_short(whole))
+
+
+def cut_short(whole: bytes) -> bytes:
+    """As a card that was pulled out too early leaves a file."""
+    return whole[: len(whole) * 6 // 10]
+
+
+def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple[float, float]:
+    """(before, after) in dB; writes the three pictures side by side, upright."""
+    truth = _truth(scene)
+    before = _composite(shoot / f"{scene.name}.CR2")
+    after = tifffile.imread(sharp / f"{scene.name}.tif").astype(np.float32) / np.float32(65535)
+    sheet = np.hstack([before, after, truth])
+    cv2.imwrite(str(compare / f"{scene.name}.png"), (sheet[..., ::-1] * 255 + 0.5).astype(np.uint8))
+    exact = [picture.astype(np.float64) for picture in (before, after, truth)]
+    return psnr_db(exact[0], exact[2]), psnr_db(exact[1], exact[2])
+
+
+def _truth(scene: DemoScene) -> Picture:
+    """The scene in focus everywhere, rendered without a camera in between, upright."""
+    encoded = encode_srgb(scene.pair.sharp * np.float32(scene.exposure))
+    return np.asarray(apply_orientation(np.clip(encoded, 0, 1), scene.tags.orientation), np.float32)
+
+
+def _composite(path: Path) -> Picture:
+    """The mean of a file's developed views, upright, clipped to [0, 1]."""
+    with open_dual(path) as dual:
+        views = develop(dual, RawSettings())
+    mean = np.clip((views.left + views.right) / 2, 0, 1)
+    return np.asarray(apply_orientation(mean, views.orientation), np.float32)

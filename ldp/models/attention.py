@@ -1,0 +1,116 @@
+"""Blur-prior attention: the blur map biases which neighbours a position looks at.
+
+Source: Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024,
+Eq. 9 and 10: Attention = softmax(Q K^T / beta + O) V with O made from the map's logits by a
+convolutional feed-forward and reshaped to q x q kernels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldp.models.nafnet import LayerNorm2d
+
+LOGIT_LIMIT = 6.0
+"""The map's logit is clamped to +-this: 0 and 1 themselves have infinite ones."""
+
+BLOCK = 4
+"""Positions are taken in blocks of BLOCK x BLOCK. A matrix product gives a block's scores with all
+that any of them looks at; what is not in a position's own neighbourhood is masked. It computes
+(BLOCK + kernel - 1)^2 / kernel^2 times too much and is still several times faster on CPUs than one
+pass over the picture for each neighbour, which waits for memory; 2 and 8 are slower than 4."""
+
+
+def map_logit(amount: Tensor) -> Tensor:
+    """sigma^-1 of a blur map in [0, 1], clamped to +-LOGIT_LIMIT."""
+    return torch.logit(amount, eps=1e-4).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+class BlurPriorAttention(nn.Module):
+    """Every position attends to its kernel x kernel neighbourhood; the map biases the weights.
+
+    Positions outside the picture take no part. Memory grows with the pixels, not with their square.
+    """
+
+    def __init__(self, channels: int, kernel: int = 5, hidden: int = 16) -> None:
+        super().__init__()
+        if kernel % 2 != 1:
+            raise ValueError(f"the neighbourhood has a centre, so its side is odd; found {kernel}")
+        self.kernel = kernel
+        self.norm = LayerNorm2d(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.temperature = nn.Parameter(torch.full((1,), channels**-0.5))
+        self.ffn = nn.Sequential(
+            nn.Conv2d(1, hidden, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(hidden, kernel * kernel, 3, padding=1),
+        )
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+        # Starts as the identity: the block learns how much of it the picture needs.
+        self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """x: (B, C, H, W); logits: (B, 1, H, W), the map's logits -> (B, C, H, W)."""
+        query, key, value = self.qkv(self.norm(x)).permute(0, 2, 3, 1).chunk(3, -1)
+        query = query * self.temperature.to(query.dtype)
+        bias = self.ffn(logits).permute(0, 2, 3, 1).to(query.dtype)
+        mixed = neighbourhood_attention(query, key, value, bias).permute(0, 3, 1, 2)
+        projected: Tensor = self.project_out(mixed)
+        return x + projected * self.scale
+
+
+def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """softmax(Q K^T + bias) V over every position's neighbourhood; outside the picture weighs 0.
+
+    query, key, value: (B, H, W, C). bias: (B, H, W, q * q), one value for each neighbour, row by
+    row from the top left, q odd. Returns (B, H, W, C).
+    """
+    batch, height, width, channels = query.shape
+    kernel = math.isqrt(bias.shape[-1])
+    reach = kernel // 2
+    bias = bias.masked_fill(_outside(height, width, kernel, bias.device), float("-inf"))
+    # Both sides grow to whole blocks. What is computed for the surplus is cut off again.
+    grown_y, grown_x = -height % BLOCK, -width % BLOCK
+    surplus = (0, 0, 0, grown_x, 0, grown_y)
+    query, bias = F.pad(query, surplus), F.pad(bias, surplus)
+    around = (0, 0, reach, reach + grown_x, reach, reach + grown_y)
+    keys, values = (_block_surroundings(F.pad(x, around), reach) for x in (key, value))
+    rows, columns = query.shape[1] // BLOCK, query.shape[2] // BLOCK
+    inner = (batch, rows, BLOCK, columns, BLOCK)
+    queries = query.reshape(*inner, channels).transpose(2, 3).reshape(-1, BLOCK**2, channels)
+    scores = torch.baddbmm(_block_bias(bias.reshape(*inner, kernel, kernel)), queries, keys.mT)
+    mixed = torch.bmm(torch.softmax(scores, -1).to(values.dtype), values)
+    mixed = mixed.reshape(batch, rows, columns, BLOCK, BLOCK, channels).transpose(2, 3)
+    return mixed.reshape(batch, rows * BLOCK, columns * BLOCK, channels)[:, :height, :width]
+
+
+def _outside(height: int, width: int, kernel: int, device: torch.device) -> Tensor:
+    """(H, W, q * q) bool: which neighbours of which position lie outside the picture."""
+    offsets = torch.arange(kernel, device=device) - kernel // 2
+    y = torch.arange(height, device=device)[:, None] + offsets
+    x = torch.arange(width, device=device)[:, None] + offsets
+    outside_y, outside_x = (y < 0) | (y >= height), (x < 0) | (x >= width)
+    return (outside_y[:, None, :, None] | outside_x[None, :, None, :]).flatten(2)
+
+
+def _block_surroundings(padded: Tensor, reach: int) -> Tensor:
+    """(B, H + 2 reach, W + 2 reach, C) -> (B * blocks, (BLOCK + 2 reach)^2, C)."""
+    side = BLOCK + 2 * reach
+    windows = padded.unfold(1, side, BLOCK).unfold(2, side, BLOCK)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, padded.shape[-1])
+
+
+def _block_bias(bias: Tensor) -> Tensor:
+    """(B, rows, BLOCK, columns, BLOCK, q, q) -> (B * blocks, BLOCK^2, (BLOCK + q - 1)^2), -inf
+    where the position does not look."""
+    batch, rows, _, columns, _, kernel, _ = bias.shape
+    side = BLOCK + kernel - 1
+    spread = bias.new_full((batch, rows, columns, BLOCK, BLOCK, side, side), float("-inf"))
+    for y in range(BLOCK):
+        for x in range(BLOCK):
+            spread[..., y, x, y : y + kernel, x : x + kernel] = bias[:, :, y, :, x]
+    return spread.view(-1, BLOCK**2, side**2)

@@ -1,0 +1,213 @@
+"""Weights files: safetensors with the network's configuration in the header.
+
+A shipped network is known by its name; any other file by its path. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ldp.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ldp.models.network import LDPNet
+    from ldp.models.released import LDPReleased
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+
+FORMAT = "ldp-1"
+"""Written in the header of a weights file of ldp.models.network."""
+
+RELEASED_FORMAT = "ldp-released-1"
+"""The same of ldp.models.released."""
+
+_TORCH_MAGIC = (b"PK", b"\x80")  # a zip archive or a pickle: what torch.save writes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weights file says of itself.
+
+    config_json: the fields of NetworkConfig or ReleasedConfig. notes: free text, by name.
+    """
+
+    format: str
+    config_json: str
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def blur_map(self) -> str:
+        """The estimator whose maps the network was trained with: disparity, clip, clip-patch."""
+        return self.notes.get("blur_map", "disparity")
+
+    @property
+    def needs_soft_map(self) -> bool:
+        """Whether the network reads the unnormalised map, which only `clip` has."""
+        return _fields(self.config_json).get("prior") == "soft"
+
+
+def shipped_names() -> list[str]:
+    """The names of the networks that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def resolve(model: str) -> Path:
+    """The weights file of a shipped network's name or of a path.
+
+    Raises WeightsError if there is none; it costs little, so a batch asks before the first photo.
+    """
+    names = shipped_names()
+    if model in names:
+        return SHIPPED / f"{model}.safetensors"
+    path = Path(model)
+    if path.is_file():
+        return path
+    known = ", ".join(names) if names else "none"
+    raise WeightsError(
+        f"{model}: no such network and no such file; shipped networks: {known}. "
+        "Give one of these names or the path of a .safetensors file that dpbatch wrote"
+    )
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_header(path: Path) -> Header:
+    """What a weights file says of itself; reads no weights.
+
+    Raises WeightsError: not safetensors, or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            notes = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if notes.get("format") not in (FORMAT, RELEASED_FORMAT) or "config" not in notes:
+        raise WeightsError(
+            f"{path}: the header says format {notes.get('format')!r}, expected {FORMAT!r} or "
+            f"{RELEASED_FORMAT!r}; this is not a network that dpbatch wrote"
+        )
+    try:
+        _fields(notes["config"])
+    except ValueError as error:
+        raise _unusable(path, error) from error
+    return Header(notes.pop("format"), notes.pop("config"), notes)
+
+
+def save_network(
+    network: LDPNet | LDPReleased,
+    path: Path,
+    notes: dict[str, str] | None = None,
+    half: bool = True,
+) -> None:
+    """Writes weights with the network's configuration, as float16 unless half is false.
+
+    notes: free text for the header; `blur_map` in it is what Header.blur_map gives back.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from ldp.models.released import LDPReleased
+
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        name: value.detach().to("cpu", dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    kind = RELEASED_FORMAT if isinstance(network, LDPReleased) else FORMAT
+    header = {"format": kind, "config": json.dumps(asdict(network.config)), **(notes or {})}
+    save_file(tensors, path, metadata=header)
+
+
+def load_network(path: Path) -> LDPNet | LDPReleased:
+    """The network of a weights file, in float32, ready for inference.
+
+    Raises WeightsError: not safetensors, not one of ours, damaged, or keys that do not fit.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    header = read_header(path)
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        # On the meta device a network costs no memory, whatever the header asks for.
+        with torch.device("meta"):
+            network = _build(header)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise _unusable(path, error) from error
+    check_tensors(path, network.state_dict(), tensors)
+    network.load_state_dict(tensors, assign=True)
+    return network.eval()
+
+
+def _build(header: Header) -> LDPNet | LDPReleased:
+    from ldp.models.network import LDPNet, NetworkConfig
+    from ldp.models.released import LDPReleased, ReleasedConfig
+
+    fields = _fields(header.config_json)
+    if header.format == RELEASED_FORMAT:
+        return LDPReleased(ReleasedConfig(**fields))
+    return LDPNet(NetworkConfig(**fields))
+
+
+def _unusable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path}: the network's configuration cannot be used: {error}")
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    text = f"{path}: not a readable safetensors file ({error})"
+    if _written_by_torch(path):
+        text += (
+            "; it looks like a PyTorch checkpoint, and the one that LDP's authors released can be "
+            f"converted: dpbatch models convert {path} --out ldp-released.safetensors"
+        )
+    return WeightsError(text)
+
+
+def _written_by_torch(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2).startswith(_TORCH_MAGIC)
+    except OSError:
+        return False
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """The configuration's fields, lists as tuples. Raises ValueError if the text is no object."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{text[:80]!r} is no JSON object")
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in values.items()}
+
+
+def check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raises WeightsError unless `found` has the names and shapes of `expected` and is finite."""
+    missing, foreign = sorted(expected.keys() - found), sorted(found.keys() - expected)
+    if missing or foreign:
+        raise WeightsError(
+            f"{path}: {len(missing)} weights are missing (first {missing[:3]}) and {len(foreign)} "
+            f"are unknown (first {foreign[:3]}); the file belongs to another network"
+        )
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            raise WeightsError(
+                f"{path}: {name} is {tuple(value.shape)}, expected {tuple(expected[name].shape)}; "
+                "the file belongs to another network"
+            )
+        if not value.isfinite().all():
+            raise WeightsError(f"{path}: {name} holds NaN or infinity; the file is damaged")

@@ -1,0 +1,171 @@
+"""The journal survives whatever ends a run, and tells files by their content."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpbatch.batch.journal import (
+    FileStamp,
+    Journal,
+    Record,
+    locked,
+    same_content,
+    stamp,
+    unchanged,
+)
+from dpbatch.errors import AbortError
+
+DONE = Record(
+    "done",
+    "day1/a.tif",
+    "/shoot/day1/a.CR2",
+    "key",
+    inputs=(FileStamp("/shoot/day1/a.CR2", 12, 34, "ab"),),
+    outputs=(FileStamp("day1/a.tif", 56, 78),),
+    stage="save",
+    load_s=1.5,
+)
+
+
+def lines(out: Path) -> bytes:
+    return (out / ".dpbatch" / "journal.jsonl").read_bytes()
+
+
+def test_what_was_written_is_read_again_by_target(tmp_path: Path) -> None:
+    failed = Record("failed", "b.tif", "/shoot/b.CR2", "key", code="damaged", message="torn é")
+    with Journal(tmp_path) as journal:
+        for record in (Record("started", DONE.target, DONE.source, "key"), DONE, failed):
+            journal.append(record)
+        written = journal.past(DONE.target)
+    read = Journal(tmp_path)
+    for past in (written, read.past(DONE.target)):
+        assert past is not None
+        assert past.done == past.last
+        assert past.last.inputs == DONE.inputs
+        assert past.last.outputs == DONE.outputs
+        assert past.last.load_s == 1.5
+    of_failed = read.past("b.tif")
+    assert of_failed is not None
+    assert (of_failed.last.message, of_failed.done) == ("torn é", None)
+    assert read.past("c.tif") is None
+
+
+def test_the_newest_done_is_kept_beside_the_newest_line(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append(DONE)
+        journal.append(Record("started", DONE.target, DONE.source, "other key"))
+    past = Journal(tmp_path).past(DONE.target)
+    assert past is not None
+    assert past.last.status == "started"
+    assert past.done is not None
+    assert past.done.fingerprint == "key"
+
+
+def test_every_line_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(DONE)
+    record = json.loads(lines(tmp_path))
+    assert record["status"] == "done"
+    assert record["time"].startswith("20")
+
+
+def test_a_torn_last_line_harms_neither_the_lines_before_nor_after(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append(DONE)
+    whole = lines(tmp_path)
+    path = tmp_path / ".dpbatch" / "journal.jsonl"
+    for length in [*range(0, len(whole), 9), len(whole) - 1]:
+        path.write_bytes(whole + whole[:length])
+        with Journal(tmp_path) as journal:
+            assert journal.past(DONE.target) is not None
+            journal.append(Record("failed", "b.tif", "/shoot/b.CR2"))
+        again = Journal(tmp_path)
+        assert again.past("b.tif") is not None
+        assert again.past(DONE.target) is not None
+
+
+def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append(DONE)
+    path = tmp_path / ".dpbatch" / "journal.jsonl"
+    newer = {"status": "done", "target": "n.tif", "source": "s", "mood": "fine"}
+    foreign = [b"\xff\xfe", b"[]", b"null", b"3", b'{"status": "done"}', json.dumps(newer).encode()]
+    path.write_bytes(b"\n".join([*foreign, lines(tmp_path)]))
+    journal = Journal(tmp_path)
+    assert journal.past(DONE.target) is not None
+    assert journal.past("n.tif") is None
+
+
+def test_reading_alone_leaves_no_trace(tmp_path: Path) -> None:
+    Journal(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    (tmp_path / ".dpbatch").mkdir()
+    (tmp_path / ".dpbatch" / "journal.jsonl").symlink_to("/dev/full")
+    with pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"):
+        journal.append(DONE)
+
+
+def test_same_size_and_time_or_same_content_is_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"first")
+    known = [stamp(path)]
+    assert same_content(known, [path])
+
+    os.utime(path, ns=(1, 1))  # touched, or copied without its time
+    assert same_content(known, [path])
+
+    path.write_bytes(b"other")  # as long, at another time
+    assert not same_content(known, [path])
+    path.write_bytes(b"longer than it was")
+    assert not same_content(known, [path])
+    path.unlink()
+    assert not same_content(known, [path])
+    assert not same_content(known, [path, path])
+
+
+def test_a_written_file_is_changed_by_whatever_touches_it_but_not_by_its_absence(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"result")
+    now = stamp(path, content=False)
+    known = [FileStamp("a.tif", now.size, now.mtime_ns)]
+    assert unchanged(known, tmp_path)
+    os.utime(path, ns=(1, 1))
+    assert not unchanged(known, tmp_path)
+    path.unlink()
+    assert unchanged(known, tmp_path)
+
+
+def test_an_output_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
+    other_run = (
+        "import pathlib, sys\n"
+        "from dpbatch.batch.journal import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): pass\n"
+    )
+
+    def try_it() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", other_run, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with locked(tmp_path):
+        refused = try_it()
+    assert "another dpbatch is writing there" in refused.stderr
+    assert try_it().returncode == 0
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(AbortError, match="cannot be written"), locked(tmp_path / "file" / "out"):
+        pass

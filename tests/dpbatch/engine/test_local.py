@@ -1,0 +1,313 @@
+"""The local engine: every job ends once, and what happens to a process costs one photo only."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from dpbatch.engine.attempts import Limits
+from dpbatch.engine.local import LocalEngine
+from dpbatch.engine.stages import Outcome, Status
+from dpbatch.errors import AbortError
+from tests.helpers.toy_stages import Toy, ToyStages
+
+
+def run(engine: LocalEngine, jobs: list[Toy]) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for job, outcome in engine.run(jobs):
+        assert job.name not in outcomes
+        outcomes[job.name] = outcome
+    return outcomes
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in str(child.cmdline())]
+
+
+def test_every_photo_goes_through_all_steps_unharmed_by_its_neighbours_end(tmp_path: Path) -> None:
+    troubles = {
+        "crashed-reading": "load:abort",
+        "exited-reading": "load:exit",
+        "damaged": "load:damaged",
+        "ordinary": "load:ordinary",
+        "surprise": "load:bug",
+        "crashed-writing": "save:exit",
+        "unwritable": "save:damaged",
+    }
+    jobs = [Toy("first", folder=tmp_path)]
+    for name, trouble in troubles.items():
+        jobs += [Toy(name, trouble, folder=tmp_path), Toy(f"after-{name}", folder=tmp_path)]
+    log = tmp_path / "log"
+    outcomes = run(LocalEngine(ToyStages(), loaders=2, log=log), jobs)
+
+    assert set(outcomes) == {job.name for job in jobs}
+    ended = {name: (o.status, o.stage, o.code) for name, o in outcomes.items() if name in troubles}
+    assert ended == {
+        "crashed-reading": (Status.FAILED, "load", "worker-crash"),
+        "exited-reading": (Status.FAILED, "load", "worker-crash"),
+        "damaged": (Status.FAILED, "load", "damaged"),
+        "ordinary": (Status.SKIPPED, "load", "not-dual-pixel"),
+        "surprise": (Status.FAILED, "load", "worker-crash"),
+        "crashed-writing": (Status.FAILED, "save", "worker-crash"),
+        "unwritable": (Status.FAILED, "save", "damaged"),
+    }
+    for name in set(outcomes) - set(troubles):
+        assert outcomes[name].status is Status.DONE
+        assert (tmp_path / name).read_bytes() == bytes([8]) * 100
+    assert "SIGABRT" in outcomes["crashed-reading"].message
+    assert "exit code 3" in outcomes["exited-reading"].message
+    assert "ZeroDivisionError: nobody foresaw this" in outcomes["surprise"].message
+    assert "make_trouble" in outcomes["surprise"].detail
+    assert "Fatal Python error: Aborted" in log.read_text()
+    assert not children()
+
+
+def test_a_crash_while_restoring_costs_one_photo_and_a_fresh_process_does_the_rest(
+    tmp_path: Path,
+) -> None:
+    sizes = {"before": 10, "poison": 666, "after": 20}
+    outcomes = run(
+        LocalEngine(ToyStages()), [Toy(name, "", size, tmp_path) for name, size in sizes.items()]
+    )
+    assert [outcomes[name].status for name in sizes] == [Status.DONE, Status.FAILED, Status.DONE]
+    assert (outcomes["poison"].stage, outcomes["poison"].code) == ("restore", "worker-crash")
+
+
+def test_poison_is_tried_three_times_at_last_alone_and_harms_no_neighbour(tmp_path: Path) -> None:
+    good = [Toy(f"good{n}", "", 100 + n, tmp_path) for n in range(20)]
+    jobs = list(good)
+    jobs.insert(3, Toy("kills-loading", "load:abort", folder=tmp_path))
+    jobs.insert(9, Toy("kills-restoring", "", 666, tmp_path))
+    tries, retries = tmp_path / "tries", []
+    engine = LocalEngine(
+        ToyStages(tries=tries),
+        loaders=2,
+        on_retry=lambda job, why: retries.append((job.name, why)),
+        log=tmp_path / "log",
+    )
+    outcomes = run(engine, jobs)
+
+    assert all(outcomes[job.name].status is Status.DONE for job in good)
+    failed = {name: o for name, o in outcomes.items() if o.status is not Status.DONE}
+    assert {name: (o.stage, o.code) for name, o in failed.items()} == {
+        "kills-loading": ("load", "worker-crash"),
+        "kills-restoring": ("restore", "worker-crash"),
+    }
+    assert "killed by SIGABRT" in failed["kills-loading"].message
+    assert "exit code 9" in failed["kills-restoring"].message
+    assert all("tried 3 times, at last alone" in o.message for o in failed.values())
+
+    lines = tries.read_text().splitlines()
+    expected = Counter(f"load {job.name}" for job in good)
+    expected.update(f"restore {job.size}" for job in good)
+    expected.update({"load kills-loading": 3, "load kills-restoring": 3, "restore 666": 3})
+    assert Counter(lines) == expected
+    # Each suspect waited until all others had ended.
+    first_again = min(
+        [n for n, line in enumerate(lines) if line == f"load {name}"][1] for name in failed
+    )
+    assert {line.split()[-1] for line in lines[first_again:]} == {*failed, "666"}
+    assert sorted(name for name, _ in retries) == sorted([*failed, *failed])
+    assert not children()
+
+
+def test_a_crash_that_was_the_moments_fault_costs_nothing(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", folder=tmp_path) for n in range(4)]
+    killed, outcomes = False, {}
+
+    def kill_once(job: Toy, done: int, of: int) -> None:
+        nonlocal killed
+        if job.name == "1" and not killed:
+            killed = True
+            for child in children():  # the loader holds the next photo then
+                child.kill()
+
+    for job, outcome in LocalEngine(ToyStages(seconds={"restore": 0.3}), on_progress=kill_once).run(
+        jobs
+    ):
+        assert job.name not in outcomes
+        outcomes[job.name] = outcome.status
+    assert outcomes == {f"{n}": Status.DONE for n in range(4)}
+
+
+def test_a_photo_that_was_read_survives_the_end_of_the_restorer(tmp_path: Path) -> None:
+    jobs = [Toy("poison", "", 666, tmp_path), Toy("next", folder=tmp_path)]
+    tries = tmp_path / "tries"
+    outcomes = run(LocalEngine(ToyStages(seconds={"restore": 0.5}, tries=tries)), jobs)
+    assert outcomes["next"].status is Status.DONE
+    assert tries.read_text().splitlines().count("load next") == 1
+
+
+@pytest.mark.slow
+def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
+    jobs = [
+        Toy("save", "save:hang", folder=tmp_path),
+        Toy("restore", "", 667, tmp_path),
+        Toy("load", "load:hang", folder=tmp_path),
+        *(Toy(f"{n}", folder=tmp_path) for n in range(4)),
+    ]
+    outcomes = run(LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6)), jobs)
+    assert all(outcomes[f"{n}"].status is Status.DONE for n in range(4))
+    for stage in ("load", "restore", "save"):
+        hung = outcomes[stage]
+        assert (hung.status, hung.stage, hung.code) == (Status.FAILED, stage, "worker-crash")
+        assert "not done within 0.1 minutes, the time limit" in hung.message
+    assert not children()
+
+
+@pytest.mark.slow
+def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", folder=tmp_path) for n in range(5)]
+    engine = LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6))
+    statuses = []
+    for _, outcome in engine.run(jobs):
+        statuses.append(outcome.status)
+        if len(statuses) == 1:
+            time.sleep(7)  # as a run does that waits for room on the disk
+    assert statuses == [Status.DONE] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_restorer_that_no_longer_listens_is_replaced(tmp_path: Path) -> None:
+    size, stopped, outcomes = 3_000_000, False, {}  # more than a pipe holds
+    for job, outcome in LocalEngine(ToyStages(), limits=Limits(step_s=5)).run(
+        [Toy(f"{n}", "load:damaged" if n == 1 else "", size, tmp_path) for n in range(4)]
+    ):
+        outcomes[job.name] = outcome.status
+        if not stopped:
+            stopped = True
+            restorer = min(children(), key=lambda child: child.create_time())
+            restorer.send_signal(signal.SIGSTOP)
+    expected = [Status.DONE, Status.FAILED, Status.DONE, Status.DONE]
+    assert [outcomes[f"{n}"] for n in range(4)] == expected
+    assert not children()
+
+
+def test_a_process_that_never_gets_ready_ends_the_run(tmp_path: Path) -> None:
+    engine = LocalEngine(ToyStages(setup="hang"), limits=Limits(step_s=3))
+    with pytest.raises(AbortError, match="restore process could not start: stopped, not done"):
+        run(engine, [Toy("a", folder=tmp_path)])
+    assert not children()
+
+
+def test_a_machine_on_which_every_process_dies_ends_the_run(tmp_path: Path) -> None:
+    jobs = [Toy(f"{n}", "load:exit", folder=tmp_path) for n in range(9)]
+    engine = LocalEngine(ToyStages(), limits=Limits(crashes_in_a_row=3))
+    with pytest.raises(AbortError, match=r"3 photos in a row.*exit code 3"):
+        run(engine, jobs)
+    assert not children()
+
+
+def test_large_pictures_arrive_whole(tmp_path: Path) -> None:
+    size = 20_000_001  # some chunks and a rest
+    run(LocalEngine(ToyStages()), [Toy("large", "", size, tmp_path)])
+    assert np.array_equal(np.fromfile(tmp_path / "large", np.uint8), np.full(size, 8, np.uint8))
+
+
+def test_steps_of_different_photos_overlap(tmp_path: Path) -> None:
+    step_s, photos = 0.3, 6
+    engine = LocalEngine(ToyStages(seconds={"load": step_s, "restore": step_s, "save": step_s}))
+    start, times = time.monotonic(), []
+    for _ in engine.run([Toy(str(n), folder=tmp_path) for n in range(photos)]):
+        times.append(time.monotonic() - start)
+    # From the first result on, one photo a step: not three steps a photo.
+    assert times[-1] - times[0] < 2 * step_s * (photos - 1)
+
+
+def test_jobs_are_drawn_only_as_fast_as_they_are_worked_on(tmp_path: Path) -> None:
+    drawn, ended, most_in_flight = 0, 0, 0
+
+    def jobs() -> Any:
+        nonlocal drawn
+        for number in range(12):
+            drawn += 1
+            yield Toy(str(number), folder=tmp_path)
+
+    for _ in LocalEngine(ToyStages(seconds={"restore": 0.02})).run(jobs()):
+        most_in_flight = max(most_in_flight, drawn - ended)
+        ended += 1
+    assert ended == 12
+    assert most_in_flight <= 4  # one in each of the three processes, and the one just ended
+
+
+def test_progress_and_seconds_are_those_of_the_photo(tmp_path: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    engine = LocalEngine(
+        ToyStages(seconds={"load": 0.1, "restore": 0.2, "save": 0.05}),
+        on_progress=lambda job, done, of: heard.append((job.name, done, of)),
+    )
+    outcomes = run(engine, [Toy("a", folder=tmp_path), Toy("b", folder=tmp_path)])
+    assert heard == [("a", 1, 2), ("a", 2, 2), ("b", 1, 2), ("b", 2, 2)]
+    for outcome in outcomes.values():
+        seconds = outcome.seconds
+        assert seconds.load >= 0.1
+        assert seconds.restore >= 0.2
+        assert seconds.save >= 0.05
+
+
+@pytest.mark.parametrize("trouble", ["exit", "bug", "damaged"])
+def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:
+    with pytest.raises(AbortError, match="restore process could not start"):
+        run(LocalEngine(ToyStages(setup=trouble)), [Toy("a", folder=tmp_path)])
+    assert not children()
+
+
+def test_a_stop_finishes_what_is_restored_and_gives_up_the_rest(tmp_path: Path) -> None:
+    stop = False
+    engine = LocalEngine(ToyStages(seconds={"save": 0.5}), should_stop=lambda: stop)
+    outcomes: dict[str, Outcome] = {}
+    for job, outcome in engine.run([Toy(str(n), folder=tmp_path) for n in range(50)]):
+        outcomes[job.name] = outcome
+        stop = True
+    assert 1 <= len(outcomes) <= 3
+    assert all(outcome.status is Status.DONE for outcome in outcomes.values())
+    assert {path.name for path in tmp_path.iterdir()} == set(outcomes)  # also no part of a file
+
+
+def test_a_process_that_died_while_idle_costs_nothing(tmp_path: Path) -> None:
+    statuses = []
+    for job, outcome in LocalEngine(ToyStages()).run(
+        [Toy(str(n), folder=tmp_path, trouble="load:damaged" if n < 2 else "") for n in range(4)]
+    ):
+        statuses.append(outcome.status)
+        if job.name == "0":
+            time.sleep(0.5)  # the loader has told of its photo and waits for the next one
+            max(children(), key=lambda child: child.create_time()).kill()
+            time.sleep(0.2)
+    assert statuses == [Status.FAILED, Status.FAILED, Status.DONE, Status.DONE]
+
+
+def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\n"
+        "from dpbatch.engine.local import LocalEngine\n"
+        "from tests.helpers.toy_stages import Toy, ToyStages\n"
+        "if __name__ == '__main__':\n"
+        "    stages = ToyStages(seconds={'load': 0.1, 'restore': 60})\n"
+        f"    jobs = [Toy(str(n), folder=Path({str(tmp_path)!r})) for n in range(3)]\n"
+        "    list(LocalEngine(stages).run(jobs))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        process = psutil.Process(parent.pid)
+        deadline = time.monotonic() + 20
+        while len(process.children()) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        orphans = process.children()
+        assert len(orphans) >= 2
+        time.sleep(0.5)
+    finally:
+        parent.kill()
+        parent.wait()
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert not alive

@@ -1,0 +1,195 @@
+"""One photo from raw file to picture, with a network that hands back the mean of the views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import exifread
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
+from dpbatch.output.color import apply_orientation
+from dpbatch.photo import Job, Photo, PhotoStages, load
+from dpbatch.raw.pairs import read_pair_views
+from dpbatch.settings import RawSettings, Settings
+from dpbatch.tools.split import SplitStages, to_16_bit
+from ldp.blur.disparity import DisparityEstimator
+from ldp.errors import LdpError
+from ldp.types import BlurMap, Deblurred, ViewPair, as_float
+from tests.helpers.scenes import write_test_dpraw
+from training.simulator.cr2.writer import CameraTags
+
+
+class MeanOfViews:
+    """In the network's place, so that these tests need no weights.
+
+    restored: the sizes of the photos so far.
+    """
+
+    tile_px = 64
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device("cpu" if device == "auto" else device)
+        self.restored: list[tuple[int, int]] = []
+
+    @classmethod
+    def load(cls, model: str, device: str = "auto", tile: int = 0) -> Self:
+        if device == "cuda:7":
+            raise ValueError("device 'cuda:7': PyTorch sees 0 CUDA devices")
+        return cls(device)
+
+    def restore(self, views: ViewPair, blur_map: BlurMap, progress: object = None) -> Deblurred:
+        self.restored.append(views.size)
+        mean = (as_float(views.left) + as_float(views.right)) / 2
+        return Deblurred(to_16_bit(mean), blur_map)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ldp.restore.deblur
+
+    monkeypatch.setattr(ldp.restore.deblur, "Deblurrer", MeanOfViews)
+
+
+def raw(path: Path) -> Photo:
+    return Photo("raw", (path,), path.stem)
+
+
+def restore(stages: PhotoStages, photo: Photo, out: Path) -> Job:
+    """The three steps in a row, as an engine runs them."""
+    job = Job(photo, tuple(out / f"{photo.stem}{ending}" for ending in stages.endings))
+    restored = stages.restorer()(stages.load(job), lambda done, of: None)
+    saved = stages.save(job, restored)
+    assert saved.outputs == job.outputs
+    assert [stamp.path for stamp in saved.inputs] == [str(path) for path in photo.paths]
+    return job
+
+
+def tag(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        return str(exifread.process_file(file, details=False)[name])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photo_and_its_layers_are_turned_upright_once(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path, tags=CameraTags(orientation=orientation))
+    settings = Settings()
+    settings = replace(settings, output=replace(settings.output, layers=("blur", "disparity")))
+    job = restore(PhotoStages(settings, "hash"), raw(path), tmp_path)
+
+    views = load(raw(path), RawSettings()).views
+    assert views.orientation == orientation
+    mean = to_16_bit((as_float(views.left) + as_float(views.right)) / 2)
+    upright = apply_orientation(mean, orientation)
+    assert np.array_equal(tifffile.imread(job.target), upright)
+    for layer in job.outputs[1:]:
+        assert tifffile.imread(layer).shape == upright.shape[:2]
+    assert tag(job.target, "Image Orientation") == "Horizontal (normal)"
+    assert b"WeightsSHA256" in job.target.read_bytes()
+
+
+def test_the_picture_is_the_last_file_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that is there stands for a photo that is complete."""
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path)
+    settings = Settings(output=replace(Settings().output, layers=("blur",)))
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpbatch.output.images.write_picture", fail)
+    with pytest.raises(KeyboardInterrupt):
+        restore(PhotoStages(settings, "hash"), raw(path), tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.blur.tif"]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_split_views_can_be_read_back_as_a_pair(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path, tags=CameraTags(orientation=orientation))
+    stages = SplitStages(Settings())
+    job = Job(raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.endings))
+    stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
+
+    views = load(raw(path), RawSettings()).views
+    again = read_pair_views(tmp_path / "a_L.tif", tmp_path / "a_R.tif")
+    assert again.orientation == orientation
+    assert np.array_equal(again.left, to_16_bit(views.left))
+    assert np.array_equal(again.right, to_16_bit(views.right))
+    # And from there on it is the same photo.
+    pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "pair")
+    from_raw = restore(PhotoStages(Settings(), "hash"), raw(path), tmp_path / "1").target
+    from_pair = restore(PhotoStages(Settings(), "hash"), pair, tmp_path / "2").target
+    difference = tifffile.imread(from_raw).astype(int) - tifffile.imread(from_pair)
+    assert np.abs(difference).max() <= 1  # rounding
+
+
+def test_swap_exchanges_the_views_of_raw_files_and_pairs_alike(tmp_path: Path) -> None:
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path)
+    stages = SplitStages(Settings())
+    job = Job(raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.endings))
+    stages.save(job, stages.load(job))
+    pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "a")
+    for photo in (raw(path), pair):
+        plain, swapped = (load(photo, RawSettings(swap=swap)).views for swap in (False, True))
+        difference = np.abs(as_float(plain.left) - as_float(swapped.right))
+        assert difference.mean() < 0.002  # the shading correction is not quite symmetric
+        assert np.abs(as_float(plain.left) - as_float(plain.right)).mean() > 0.01
+
+
+def test_16_bits_are_rounded_and_clipped_only_where_they_must() -> None:
+    floats = np.array([[-0.1, 0.0, 0.5 / 65535, 0.6 / 65535, 0.5, 1.0, 1.2]], np.float32)
+    assert to_16_bit(floats).tolist() == [[0, 0, 0, 1, 32768, 65535, 65535]]
+    whole = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(to_16_bit(whole), whole)
+    assert np.array_equal(to_16_bit(as_float(whole)), whole)
+    assert to_16_bit(np.array([[0, 255]], np.uint8)).tolist() == [[0, 65535]]
+
+
+def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match=r"gone\.CR2"):
+        load(raw(tmp_path / "gone.CR2"), RawSettings())
+    (tmp_path / "old.CRW").write_bytes(b"II\x1a\0\0\0HEAPCCDR" + bytes(50))
+    with pytest.raises(NotDualPixelError):
+        load(raw(tmp_path / "old.CRW"), RawSettings())
+
+
+def test_an_impossible_device_is_a_wrong_setting() -> None:
+    settings = Settings(restore=replace(Settings().restore, device="cuda:7"))
+    with pytest.raises(SettingsError, match="0 CUDA devices"):
+        PhotoStages(settings, "hash").restorer()
+
+
+@pytest.mark.parametrize(("device", "tiles"), [("cpu", []), ("cuda", [(64, 64)])])
+def test_a_gpu_is_warmed_up_before_the_first_photo(
+    monkeypatch: pytest.MonkeyPatch, device: str, tiles: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr("ldp.blur.load_estimator", lambda *_: DisparityEstimator())
+    made: list[MeanOfViews] = []
+    monkeypatch.setattr(
+        MeanOfViews, "load", lambda *_: made.append(MeanOfViews(device)) or made[-1]
+    )
+    PhotoStages(Settings(), "0" * 64).restorer()
+    assert [network.restored for network in made] == [tiles]
+
+
+def test_what_the_network_refuses_fails_this_photo_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Deblurred:
+        raise LdpError("the tile at row 0 has NaN")
+
+    source = tmp_path / "a.CR2"
+    write_test_dpraw(source, 96, 128)
+    monkeypatch.setattr(MeanOfViews, "restore", refuse)
+    with pytest.raises(RestoreError, match="row 0 has NaN"):
+        restore(PhotoStages(Settings(), "0" * 64), raw(source), tmp_path / "out")

@@ -1,0 +1,126 @@
+"""Settings and presets: defaults live once, presets and flags override, nonsense is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from dpbatch import presets
+from dpbatch.errors import SettingsError
+from dpbatch.settings import (
+    OutputSettings,
+    RawSettings,
+    RestoreSettings,
+    Settings,
+    described,
+    fingerprint,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_documented_example_holds_every_key_at_its_default() -> None:
+    example = REPOSITORY / "configs" / "run.toml"
+    assert presets.load(str(example)) == Settings()
+    text = example.read_text()
+    for group in fields(Settings):
+        for item in fields(getattr(Settings(), group.name)):
+            assert f"\n{item.name} = " in text
+
+
+@pytest.mark.parametrize("name", presets.shipped())
+def test_every_shipped_preset_loads_and_says_what_it_is_for(name: str) -> None:
+    presets.load(name)
+    assert presets.text(name).startswith("# ")
+
+
+def test_shipped_presets_change_what_they_say() -> None:
+    assert presets.load("archive").output.layers == ("blur", "disparity")
+    assert presets.load("web").output == OutputSettings(format="png", bit_depth=8)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[output]\nformt = 'png'", "unknown key 'formt' in .output.; known are format, bit_depth"),
+        ("[outputs]\n", r"unknown table \[outputs\]; known are \[raw\], \[restore\], \[output\]"),
+        ("format = 'png'", r"unknown table \[format\]"),
+        ("output = 3", "output must be a table"),
+        ("[output]\nbit_depth = '16'", "bit_depth: expected int, found '16'"),
+        ("[raw]\nswap = 1", "swap: expected bool, found 1"),
+        ("[output]\nbit_depth = 12", "bit_depth 12: expected one of 16, 8"),
+        ("[output]\nlayers = 'blur'", "layers: expected a list of names"),
+        ("[output]\nlayers = ['depth']", "layers 'depth': expected one of blur, disparity"),
+        ("[output", "not valid TOML"),
+    ],
+)
+def test_a_wrong_preset_is_refused_with_what_is_known(
+    tmp_path: Path, toml: str, message: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(toml)
+    with pytest.raises(SettingsError, match=message) as caught:
+        presets.load(str(path))
+    assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["no-such-preset", "no-such-file.toml", "../settings"])
+def test_a_missing_preset_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="preset"):
+        presets.load(name)
+
+
+def test_only_what_is_named_is_overridden() -> None:
+    base = presets.load("web")
+    merged = presets.merge(base, {"output": {"bit_depth": 16}, "raw": {}}, where="here")
+    assert merged == replace(base, output=replace(base.output, bit_depth=16))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: RawSettings(demosaic="best"),
+        lambda: RestoreSettings(device="gpu"),
+        lambda: RestoreSettings(device="cuda:x"),
+        lambda: RestoreSettings(tile=-1),
+        lambda: RestoreSettings(model=""),
+        lambda: RestoreSettings(blur="clop"),
+        lambda: OutputSettings(format="jpg"),
+        lambda: OutputSettings(layers=("blur", "blur")),
+        lambda: OutputSettings(template="{name}"),
+        lambda: OutputSettings(template="{stem"),
+        lambda: OutputSettings(template="{0}"),
+        lambda: OutputSettings(template="{stem.x}"),
+        lambda: OutputSettings(template="{dir}/"),
+        lambda: OutputSettings(template=""),
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: object) -> None:
+    with pytest.raises(SettingsError, match=r"expected|template|layers|empty"):
+        wrong()  # type: ignore[operator]
+
+
+def test_the_fingerprint_covers_what_changes_pixels_and_nothing_else() -> None:
+    base = Settings()
+    same = [
+        replace(base, restore=replace(base.restore, device="cuda:1", tile=512, model="copy.st")),
+        replace(base, output=replace(base.output, template="{stem}")),
+    ]
+    other = [
+        replace(base, raw=replace(base.raw, swap=True)),
+        replace(base, raw=replace(base.raw, demosaic="ppg")),
+        replace(base, raw=replace(base.raw, shading=False)),
+        replace(base, output=replace(base.output, bit_depth=8)),
+        replace(base, output=replace(base.output, layers=("blur",))),
+    ]
+    key = fingerprint(base, "abc")
+    assert {fingerprint(settings, "abc") for settings in same} == {key}
+    keys = {fingerprint(settings, "abc") for settings in other} | {fingerprint(base, "abd"), key}
+    assert len(keys) == len(other) + 2
+
+
+def test_the_settings_are_noted_on_one_line() -> None:
+    assert '"demosaic":"ahd"' in described(Settings())
+    assert "\n" not in described(Settings())

@@ -1,0 +1,71 @@
+"""Trainings of seconds: a network of 20 thousand weights, a photograph of blotches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ldp.models.network import NetworkConfig
+from ldp.models.weights import load_network
+from training.processes import Processes
+from training.settings import TrainSettings
+
+MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), attention_kernel=3)
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def micro_settings(**changes: Any) -> TrainSettings:
+    """Of the size "micro", which ldp.models.network.SIZES must be made to know."""
+    settings = TrainSettings(
+        steps=4,
+        batch=2,
+        crop_px=16,
+        learning_rate=1e-3,
+        warm_up_steps=1,
+        workers=0,
+        save_every=2,
+        start_scenes=3,
+        validate_pairs=0,
+    )
+    return replace(settings, size="micro", patch_px=64, **changes)
+
+
+def write_photo(folder: Path) -> Path:
+    """Writes a photograph; returns the folder."""
+    folder.mkdir()
+    noise = np.random.default_rng(0).random((30, 40, 3)).astype(np.float32)
+    picture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_NEAREST)
+    assert cv2.imwrite(str(folder / "photo.png"), (picture * 255).astype(np.uint8))
+    return folder
+
+
+def checkpoint(out: Path) -> dict[str, Any]:
+    """A run's checkpoint."""
+    values: dict[str, Any] = torch.load(out / "checkpoint.pt", weights_only=True)
+    return values
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights in a file."""
+    return load_network(path).state_dict()
+
+
+def same(one: Any, other: Any, **tolerance: float) -> None:
+    """Two checkpoints, or parts of them, equal in all tensors and numbers."""
+    if isinstance(one, torch.Tensor):
+        torch.testing.assert_close(one, other, **(tolerance or {"rtol": 0, "atol": 0}))
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            same(one[key], other[key], **tolerance)
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for x, y in zip(one, other, strict=True):
+            same(x, y, **tolerance)
+    else:
+        assert one == other

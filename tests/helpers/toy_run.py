@@ -1,0 +1,19 @@
+"""A run with toy stages in a process of its own, to be interrupted and killed.
+
+Arguments: input folder, output folder, seconds of each save.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dpbatch.batch.progress import Reporter
+from dpbatch.batch.run import RunOptions, run
+from dpbatch.settings import Settings
+from dpbatch.storage.urls import place
+from tests.helpers.toy_stages import CopyStages
+
+if __name__ == "__main__":
+    shoot, out, save_s = place(sys.argv[1]), place(sys.argv[2]), float(sys.argv[3])
+    stages = CopyStages(seconds={"load": 0.02, "restore": 0.1, "save": save_s})
+    sys.exit(run(RunOptions((shoot,), out), Settings(), stages, Reporter(sys.stdout)))

@@ -1,0 +1,155 @@
+"""Stages without photos for the engine's tests. A module of its own: child processes import it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpbatch.batch.journal import FileStamp, stamp
+from dpbatch.engine.stages import Progress, Saved
+from dpbatch.errors import DamagedError, DiskFullError, NotDualPixelError
+from dpbatch.output.atomic import atomic_file
+from dpbatch.photo import Job
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A job: a size in bytes, and what is to go wrong, as "load:crash"."""
+
+    name: str
+    trouble: str = ""
+    size: int = 100
+    folder: Path = Path()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ToyStages:
+    """Bytes of one value; restoring adds one, saving writes them.
+
+    setup: trouble in building. tries: file that gets a line for each load and each restoring,
+    before anything can go wrong in it; the restorer knows a photo by its size only.
+    """
+
+    setup: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    tries: Path | None = None
+
+    def load(self, job: Toy) -> Pixels:
+        import numpy as np  # here: most of the child processes never need it
+
+        self._count(f"load {job.name}")
+        self._meet(job, "load")
+        return np.full(job.size, 7, np.uint8)
+
+    def restorer(self) -> Callable[[tuple[Pixels], Progress], Pixels]:
+        make_trouble(self.setup)
+        return self._restore
+
+    def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
+        self._count(f"restore {loaded.size}")
+        time.sleep(self.seconds.get("restore", 0))
+        progress(1, 2)
+        if loaded.size == 666:  # the restorer is not told whose pixels these are
+            os._exit(9)
+        if loaded.size == 667:
+            make_trouble("hang")
+        loaded = loaded + loaded.dtype.type(1)  # what arrives may be read-only
+        progress(2, 2)
+        return loaded
+
+    def save(self, job: Toy, restored: Pixels) -> Saved:
+        self._meet(job, "save")
+        target = job.folder / job.name
+        temporary = target.with_name(f".{job.name}.part")
+        temporary.write_bytes(restored.tobytes())
+        temporary.replace(target)
+        return Saved((stamp(target),), (target,))
+
+    def _count(self, line: str) -> None:
+        if self.tries is not None:
+            with self.tries.open("a") as stream:
+                stream.write(line + "\n")
+
+    def _meet(self, job: Toy, stage: str) -> None:
+        time.sleep(self.seconds.get(stage, 0))
+        where, _, trouble = job.trouble.partition(":")
+        if where == stage:
+            make_trouble(trouble)
+
+
+def make_trouble(kind: str) -> None:
+    match kind:
+        case "exit":
+            os._exit(3)
+        case "abort":
+            os.abort()
+        case "hang":
+            time.sleep(3600)
+        case "bug":
+            raise ZeroDivisionError("nobody foresaw this")
+        case "damaged":
+            raise DamagedError("half of it is missing")
+        case "ordinary":
+            raise NotDualPixelError("1 raw frame, expected 2")
+        case "full":
+            raise DiskFullError("no space left")
+
+
+@dataclass(frozen=True)
+class CopyStages:
+    """Over real jobs: the first file's bytes, turned round, become the output.
+
+    A file whose content is the name of a trouble meets it, as "load:exit". warnings: said when
+    saving. full: while this file is there, the disk counts as full.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = "first"
+    endings: tuple[str, ...] = (".tif",)
+    warnings: tuple[str, ...] = ()
+    full: Path | None = None
+
+    def load(self, job: Job) -> tuple[bytes, tuple[FileStamp, ...]]:
+        time.sleep(self.seconds.get("load", 0))
+        content = job.photo.paths[0].read_bytes()
+        stage, _, trouble = content.decode().partition(":")
+        if stage == "load":
+            make_trouble(trouble)
+        return content, tuple(stamp(path) for path in job.photo.paths)
+
+    def restorer(self) -> Callable[[Any, Progress], Any]:
+        return self._restore
+
+    def _restore(self, loaded: Any, progress: Progress) -> Any:
+        time.sleep(self.seconds.get("restore", 0))
+        stage, _, trouble = loaded[0].decode().partition(":")
+        if stage == "restore":
+            make_trouble(trouble)
+        return loaded
+
+    def save(self, job: Job, restored: tuple[bytes, tuple[FileStamp, ...]]) -> Saved:
+        content, inputs = restored
+        stage, _, trouble = content.decode().partition(":")
+        if stage == "save":
+            make_trouble(trouble)
+        if self.full is not None and self.full.exists():
+            make_trouble("full")
+        for output in reversed(job.outputs):
+            with atomic_file(output) as temporary:
+                temporary.write_bytes(content[:1])
+                time.sleep(self.seconds.get("save", 0))
+                temporary.write_bytes(content[::-1])
+        return Saved(inputs, job.outputs, self.warnings)

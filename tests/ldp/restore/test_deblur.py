@@ -1,0 +1,261 @@
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ldp.errors import LdpError, WeightsError
+from ldp.models.network import LDPNet, NetworkConfig
+from ldp.models.weights import save_network, sha256
+from ldp.restore.deblur import Deblurrer, choose_device, choose_precision, grid_px
+from ldp.types import BlurMap, ViewPair
+
+MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
+
+
+class Stub(nn.Module):
+    """A network of MICRO's stride that is a plain function of views and blur map."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.config = MICRO
+        self.function = function
+
+    def forward(self, views, amount):
+        assert views.shape[-2] % self.config.stride == views.shape[-1] % self.config.stride == 0
+        return self.function(views, amount)
+
+
+def mean_view(views, amount):
+    return (views[:, :3] + views[:, 3:]) / 2
+
+
+def deblurrer(network, tile_px=64, halo_px=16, precision=torch.float32):
+    device = torch.device("cpu")
+    return Deblurrer(network, "stub", "0" * 64, device, tile_px, halo_px, precision)
+
+
+def random_views(height, width, dtype=np.uint16, seed=0):
+    rng = np.random.default_rng(seed)
+    pair = rng.integers(0, 65536, (2, height, width, 3)).astype(np.uint16)
+    if dtype == np.float32:
+        pair = pair.astype(np.float32) / np.float32(65535)
+    return ViewPair(*pair.astype(dtype))
+
+
+def flat_map(value=0.5):
+    return BlurMap(np.full((3, 4), value, np.float32))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 130), (37, 53), (64, 65), (200, 131)])
+def test_a_network_that_changes_nothing_gives_the_picture_back(size):
+    view = random_views(*size).left
+    restored = deblurrer(Stub(mean_view)).restore(ViewPair(view, view), flat_map())
+    np.testing.assert_array_equal(restored.sharp, view)
+
+
+def test_left_comes_before_right():
+    views = random_views(70, 90)
+    for function, expected in (
+        (lambda views, amount: views[:, :3], views.left),
+        (lambda views, amount: views[:, 3:], views.right),
+    ):
+        sharp = deblurrer(Stub(function)).restore(views, flat_map()).sharp
+        np.testing.assert_array_equal(sharp, expected)
+
+
+def test_a_coarse_map_reaches_the_network_at_the_views_size():
+    plane = np.random.default_rng(0).random((13, 21), np.float32)
+    stub = Stub(lambda views, amount: amount.expand(-1, 3, -1, -1))
+    sharp = deblurrer(stub).restore(random_views(130, 168), BlurMap(plane)).sharp
+    expected = cv2.resize(plane, (168, 130), interpolation=cv2.INTER_LINEAR) * 65535
+    np.testing.assert_allclose(sharp, np.repeat(expected[..., None], 3, 2), atol=1)
+
+
+def test_a_network_is_given_the_planes_that_it_reads():
+    amount, soft = np.random.default_rng(0).random((2, 13, 21), np.float32)
+    stub = Stub(lambda views, blur: blur[:, [0, 1, 1]])
+    stub.config = replace(MICRO, prior="soft")
+    sharp = deblurrer(stub).restore(random_views(130, 168), BlurMap(amount, soft=soft)).sharp
+    for channel, plane in enumerate((amount, soft, soft)):
+        expected = cv2.resize(plane, (168, 130), interpolation=cv2.INTER_LINEAR) * 65535
+        np.testing.assert_allclose(sharp[..., channel], expected, atol=1)
+
+
+def test_a_map_without_the_plane_that_the_network_reads_is_refused():
+    stub = Stub(mean_view)
+    stub.config = replace(MICRO, prior="soft")
+    message = "this network reads CLIP's unnormalised map; use --blur clip"
+    with pytest.raises(LdpError, match=message):
+        deblurrer(stub).restore(random_views(30, 40), flat_map())
+
+
+def local_network(config=MICRO):
+    """MICRO with random weights, whose channel attention is the same everywhere."""
+    torch.manual_seed(0)
+    network = LDPNet(config)
+    for name, parameter in network.named_parameters():
+        if ".sca." in name:
+            nn.init.constant_(parameter, 1.0 if name.endswith("bias") else 0.0)
+        else:
+            nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("size", [(200, 150), (97, 213)])
+@pytest.mark.parametrize("prior", ["amount", "soft"])
+def test_tiled_equals_whole_for_local_operations(size, prior):
+    network, views = local_network(replace(MICRO, prior=prior)), random_views(*size)
+    rng = np.random.default_rng(1)
+    blur_map = BlurMap(rng.random((25, 31), np.float32), soft=rng.random((9, 12), np.float32))
+    tiled = deblurrer(network, 64, 64).restore(views, blur_map).sharp
+    whole = deblurrer(network, 256, 64).restore(views, blur_map).sharp
+    assert whole.std() > 1000
+    np.testing.assert_allclose(tiled / 65535, whole / 65535, atol=1e-4)
+
+
+def test_pooling_over_tiles_differs_little_from_pooling_over_the_whole():
+    """Windows keep to the same grid in every tile: only what is beyond the halo is missing."""
+    torch.manual_seed(0)
+    network = local_network()
+    for name, parameter in network.named_parameters():
+        if ".sca.weight" in name:
+            nn.init.normal_(parameter, std=0.3)
+    network.use_local_statistics(MICRO.crop_px)
+    views = random_views(200, 150)
+    tiled, whole = (
+        deblurrer(network, tile, 64).restore(views, flat_map()).sharp / 65535 for tile in (64, 256)
+    )
+    assert 0 < np.abs(tiled - whole).max() < 0.05
+    assert np.abs(tiled - whole).mean() < 0.002
+
+
+def test_the_views_type_does_not_matter():
+    eight = random_views(50, 60, np.uint8)
+    views = [
+        eight,
+        ViewPair(*(view.astype(np.uint16) * 257 for view in (eight.left, eight.right))),
+        ViewPair(*(view.astype(np.float32) / 255 for view in (eight.left, eight.right))),
+    ]
+    network = local_network()
+    results = [deblurrer(network).restore(pair, flat_map()).sharp.astype(int) for pair in views]
+    assert np.abs(results[1] - results[0]).max() <= 1
+    assert np.abs(results[2] - results[0]).max() <= 1
+
+
+def test_values_beyond_black_and_white_are_clipped_and_do_not_wrap():
+    view = np.array([-0.5, -1e-6, 0.25, 1.0, 1.5], np.float32)[None, :, None].repeat(3, 2)
+    restored = deblurrer(Stub(mean_view)).restore(ViewPair(view, view), flat_map())
+    assert restored.sharp[0, :, 0].tolist() == [0, 0, 16384, 65535, 65535]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_views_that_are_no_numbers_are_refused(wrong):
+    views = random_views(90, 90, np.float32)
+    views.right[80, 3, 1] = wrong
+    with pytest.raises(LdpError, match=r"rows 32 to 90.* not finite"):
+        deblurrer(Stub(mean_view)).restore(views, flat_map())
+
+
+def test_bfloat16_stays_close_to_float32():
+    network, views = local_network(), random_views(64, 64)
+    wide, narrow = (
+        deblurrer(network, precision=precision).restore(views, flat_map()).sharp / 65535
+        for precision in (torch.float32, torch.bfloat16)
+    )
+    assert 0 < np.abs(wide - narrow).max() < 0.05
+
+
+def test_progress_counts_every_tile_once():
+    seen = []
+    deblurrer(Stub(mean_view)).restore(
+        random_views(100, 64), flat_map(), lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+class SmallMemory(Stub):
+    """Runs out of memory above a size, as CUDA does; remembers what it was asked for."""
+
+    def __init__(self, limit_px):
+        super().__init__(mean_view)
+        self.limit_px = limit_px
+        self.asked_px = []
+
+    def forward(self, views, amount):
+        self.asked_px.append(views.shape[-1])
+        if views.shape[-1] > self.limit_px:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(views, amount)
+
+
+def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted():
+    network = SmallMemory(limit_px=300)
+    view = random_views(300, 700).left
+    seen = []
+    restored = deblurrer(network, tile_px=600).restore(
+        ViewPair(view, view), flat_map(), lambda done, total: seen.append((done, total))
+    )
+    np.testing.assert_array_equal(restored.sharp, view)
+    # 600 and 304 px with their halos do not fit, 152 px with it do.
+    assert network.asked_px[:3] == [632, 336, 184]
+    assert max(network.asked_px[2:]) <= 300
+    assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
+
+
+def test_a_memory_too_small_for_any_tile_is_an_error_that_says_what_to_do():
+    network = SmallMemory(limit_px=10)
+    with pytest.raises(LdpError, match=r"a tile of 128 px; .*--device cpu"):
+        deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
+    assert network.asked_px == [544, 288, 160]
+
+
+def test_loading(tmp_path):
+    path = tmp_path / "micro.safetensors"
+    save_network(LDPNet(MICRO), path)
+    loaded = Deblurrer.load(str(path), "cpu")
+    assert (loaded.name, loaded.weights_sha256) == ("micro", sha256(path))
+    assert loaded.tile_px == 768
+    assert loaded.halo_px == 64
+    blocks = (*loaded.network.naf.encoders, loaded.network.naf.middle_blks)
+    assert [part[0].window for part in blocks] == [32, 16, 8]
+    assert Deblurrer.load(str(path), "cpu", tile=201).tile_px == 208
+    assert Deblurrer.load(str(path), "cpu", tile=1).tile_px == 64
+    sharp = loaded.restore(random_views(20, 30), flat_map()).sharp
+    assert sharp.shape == (20, 30, 3)
+
+
+def test_loading_without_weights_says_so(tmp_path):
+    with pytest.raises(WeightsError, match="no such network and no such file"):
+        Deblurrer.load(str(tmp_path / "absent.safetensors"))
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta", ""])
+def test_a_device_that_means_nothing_is_refused(device):
+    with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
+        choose_device(device)
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="sees 1 CUDA devices; use --device cpu"):
+        choose_device("cuda:1")
+    assert choose_device("auto") == torch.device("cpu")
+
+
+def test_without_an_answer_about_amx_precision_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert choose_precision(torch.device("cpu")) == torch.bfloat16
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert choose_precision(torch.device("cpu")) == torch.float32
+
+
+def test_tiles_keep_to_strides_and_window_cells():
+    for crop_px, expected in ((64, 8), (160, 40), (32, 8)):
+        assert grid_px(Stub(mean_view)) == 8
+        network = Stub(mean_view)
+        network.config = replace(MICRO, crop_px=crop_px)
+        assert grid_px(network) == expected

@@ -1,0 +1,76 @@
+import sys
+from dataclasses import astuple
+
+import cv2
+import numpy as np
+import pytest
+
+from ldp.blur.disparity import DisparityEstimator
+from ldp.types import BlurMap
+from training.evaluation import disparity as evaluate_disparity
+from training.evaluation.disparity import main, score_rendered
+from training.evaluation.synthetic import SEED, Level, draw_scene
+
+MEASURED = DisparityEstimator(field_falloff=0.0)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """Letters on blotches, linear light."""
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (8, 12, 3)).astype(np.uint8), (192, 128))
+    for y in range(10, 128, 12):
+        colour = rng.integers(0, 256, 3).tolist()
+        cv2.putText(picture, "Xyz 0123 abc 456", (2, y), 0, 0.5, colour, 1, cv2.LINE_AA)
+    return picture.astype(np.float32) / np.float32(255)
+
+
+class Oracle:
+    """Knows the truth but for an affine function."""
+
+    def __init__(self, photo, radius_px, gain=1.0, offset=0.0):
+        pair, _ = draw_scene(photo, radius_px, np.random.default_rng([SEED, 0]))
+        self.map = BlurMap(
+            np.abs(pair.coc_px) / 20,
+            pair.disparity_px * np.float32(gain) + np.float32(offset),
+            np.ones_like(pair.coc_px),
+        )
+
+    def estimate(self, views):
+        return self.map
+
+
+def test_the_truth_scores_best_and_an_affine_function_of_it_loses_only_what_it_should(photo):
+    assert astuple(score_rendered(photo, 0, 6.0, "none", Oracle(photo, 6.0))) == pytest.approx(
+        (0, 0, 0, 1, 1, 0), abs=1e-5
+    )
+    shifted = score_rendered(photo, 0, 6.0, "none", Oracle(photo, 6.0, gain=0.5, offset=3.0))
+    assert shifted.affine_mae == pytest.approx(0, abs=1e-4)
+    assert shifted.rank_error == pytest.approx(0, abs=1e-4)
+    assert shifted.share_within_1 < 0.5
+    assert shifted.in_focus_accuracy < 0.9
+
+
+def test_the_estimator_is_better_than_a_map_that_knows_nothing(photo):
+    found = score_rendered(photo, 0, 6.0, "none", MEASURED)
+    assert found.rank_error < 0.3
+    assert found.share_within_1 > 0.6
+
+
+def test_the_command_prints_a_line_for_every_level_and_noise(photo, tmp_path, monkeypatch, capsys):
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.uint8(photo * 255))
+    monkeypatch.setattr(evaluate_disparity, "LEVELS", (Level(2.0, 1.0, (0.01, 0.01)),))
+    monkeypatch.setattr(sys, "argv", ["x", "--photos", str(tmp_path)])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:20].strip() for line in lines[-2:]] == ["2 px, none", "2 px, ISO 3200"]
+    assert len(lines[-1][20:].split()) == 6
+
+
+@pytest.mark.parametrize("arguments", [[], ["none"], ["--photos", "none"]])
+def test_without_anything_to_score_it_ends_with_a_message(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert ("give ROOT" if not arguments else "none: no") in capsys.readouterr().err

@@ -1,0 +1,76 @@
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from training.evaluation.metrics import (
+    exposure_fitted,
+    lpips_distance,
+    mae,
+    psnr_db,
+    relative_mse,
+    ssim,
+)
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).random((40, 50, 3))
+
+
+def test_psnr_of_a_known_error(picture):
+    assert psnr_db(picture + 0.1, picture) == pytest.approx(20)
+    half = picture.copy()
+    half[:20] += 0.1
+    assert psnr_db(half, picture) == pytest.approx(20 + 10 * math.log10(2))
+    assert psnr_db(picture, picture) == math.inf
+
+
+def test_fitting_takes_away_each_channels_gain_and_offset_and_nothing_else(picture):
+    changed = picture * [0.5, 1.2, 0.8] + [0.1, -0.2, 0.3]
+    np.testing.assert_allclose(exposure_fitted(changed, picture), picture, atol=1e-12)
+    noisy = picture + 0.1 * np.random.default_rng(1).standard_normal(picture.shape)
+    assert 20 < psnr_db(exposure_fitted(noisy, picture), picture) < 21
+
+
+def test_ssim_is_one_for_the_same_picture_and_falls_with_noise(picture):
+    noise = np.random.default_rng(1).standard_normal(picture.shape)
+    assert ssim(picture, picture) == pytest.approx(1)
+    assert 0.2 < ssim(picture + 0.3 * noise, picture) < ssim(picture + 0.1 * noise, picture) < 0.99
+
+
+def test_mean_absolute_error_of_a_known_error(picture):
+    half = picture.copy()
+    half[:20] -= 0.1
+    assert mae(half, picture) == pytest.approx(0.05)
+
+
+def test_relative_mse_is_the_share_of_the_error_that_is_left(picture):
+    mean_view = picture + 0.2
+    assert relative_mse(mean_view, picture, mean_view) == 1
+    assert relative_mse(picture + 0.1, picture, mean_view) == pytest.approx(0.25)
+    assert relative_mse(picture, picture, mean_view) == 0
+    assert relative_mse(picture, picture, picture) == 1
+    assert relative_mse(mean_view, picture, picture) == math.inf
+
+
+def test_lpips_is_left_out_where_its_package_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    assert lpips_distance() is None
+
+
+def test_lpips_sees_pictures_between_minus_one_and_one(monkeypatch, picture):
+    class Fake:
+        def __init__(self, net, verbose):
+            assert net == "squeeze"
+
+        def __call__(self, restored, truth):
+            assert restored.shape == truth.shape == (1, 3, 40, 50)
+            return restored.max() - truth.min()
+
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Fake))
+    distance = lpips_distance("squeeze")
+    assert distance is not None
+    assert distance(np.ones_like(picture), np.zeros_like(picture)) == 2

@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ldp.blur.disparity import DisparityEstimator
+from ldp.errors import WeightsError
+from ldp.models.network import LDPNet, NetworkConfig
+from ldp.models.weights import save_network
+from ldp.restore.deblur import Deblurrer
+from ldp.types import ViewPair
+from training.evaluation.protocols import PROTOCOLS, load_restorer, mean_scores, picture_scores
+
+MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
+
+
+@pytest.fixture
+def truth():
+    return np.random.default_rng(0).random((24, 30, 3))
+
+
+def scored(picture, truth, protocol):
+    return picture_scores(picture, truth, np.clip(truth + 0.1, 0, 1), PROTOCOLS[protocol])
+
+
+def test_only_dpdnets_protocol_counts_what_lies_outside_of_black_and_white():
+    truth = np.ones((24, 30, 3))
+    beyond = truth + 0.1
+    assert scored(beyond, truth, "restormer").psnr_db == math.inf
+    assert scored(beyond, truth, "8bit").psnr_db == math.inf
+    assert scored(beyond, truth, "dpdnet").psnr_db == pytest.approx(20)
+
+
+def test_only_the_8_bit_protocol_rounds(truth):
+    truth = np.rint(truth * 255) / 255
+    near = np.clip(truth + 0.4 / 255, 0, 1)
+    assert scored(near, truth, "8bit").mae == 0
+    assert scored(near, truth, "restormer").mae == pytest.approx(0.4 / 255, rel=0.02)
+    rounded = PROTOCOLS["8bit"].prepared(truth + 0.4 / 255) * 255
+    np.testing.assert_allclose(rounded, np.rint(rounded), atol=1e-9)
+
+
+def test_inside_black_and_white_the_16_bit_protocols_agree(truth):
+    picture = 0.5 + 0.4 * (truth - 0.5)
+    assert scored(picture, truth, "restormer") == scored(picture, truth, "dpdnet")
+
+
+def test_the_average_is_that_of_the_figures_not_of_the_pictures(truth):
+    scores = [scored(truth * gain, truth, "restormer") for gain in (0.5, 0.9)]
+    average = mean_scores(scores)
+    assert average.psnr_db == pytest.approx((scores[0].psnr_db + scores[1].psnr_db) / 2)
+    assert average.relative_mse == pytest.approx(sum(s.relative_mse for s in scores) / 2)
+    assert average.lpips is None
+
+
+def test_lpips_is_measured_on_the_prepared_pictures(truth):
+    def distance(restored, wanted):
+        assert restored.max() <= 1
+        return float(np.abs(restored - wanted).max())
+
+    score = picture_scores(truth + 5, truth, truth, PROTOCOLS["restormer"], distance)
+    assert score.lpips == pytest.approx(1 - truth.min())
+    assert mean_scores([score, score]).lpips == pytest.approx(score.lpips)
+
+
+def test_a_restorer_does_what_users_run(tmp_path, truth):
+    torch.manual_seed(0)
+    weights = tmp_path / "micro.safetensors"
+    save_network(LDPNet(MICRO), weights)
+    views = ViewPair(*(np.uint16(truth * 60000 + offset) for offset in (0, 900)))
+    restored = load_restorer(str(weights), "cpu")(views)
+    blur_map = DisparityEstimator().estimate(views)
+    by_hand = Deblurrer.load(str(weights), "cpu").restore(views, blur_map)
+    np.testing.assert_array_equal(restored, by_hand.sharp)
+
+
+def test_missing_weights_are_an_error():
+    with pytest.raises(WeightsError, match="no such network"):
+        load_restorer("nothing-of-that-name")

@@ -1,0 +1,264 @@
+"""Synthetic training data: crops of rendered scenes, each a function of the seed and the step."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ldp.blur import disparity, filling, matching
+from ldp.blur.disparity import DisparityEstimator
+from training.data.cache import PoolSettings, SceneCache, ScenePool, StoredScene
+from training.settings import TrainSettings
+from training.simulator import camera, optics, render, scenes
+from training.simulator import layers as depth_layers
+from training.simulator.camera import LinearCrops, draw_camera, one_crop, photograph, together
+from training.simulator.optics import Array
+from training.simulator.scenes import (
+    AMOUNT,
+    DISPARITY,
+    ESTIMATOR,
+    Photo,
+    SceneSettings,
+    draw_scene,
+    smooth_field,
+    stored_scene,
+)
+
+ESTIMATED_SHARE = 0.6
+"""Share of the examples with the estimator's blur map; the others have a spoilt true one, so that
+the network does not come to lean on one estimator."""
+# What is random is drawn from generators of their own, told apart by these.
+_OF_SCENES, _OF_CROPS, _OF_VALIDATION = 1, 2, 3
+
+_DRAWING = (scenes, depth_layers, render, optics, camera, disparity, matching, filling)
+"""Modules that a stored scene depends on."""
+
+Batch = tuple[Tensor, Tensor, Tensor]
+Plane16 = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Which crops are cut: a function of these, the stage, the step and the place in the batch.
+
+    batch: crops a step. mosaic_share: see camera.draw_camera.
+    """
+
+    seed: int
+    crop_px: int
+    batch: int
+    scenes: SceneSettings
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    mosaic_share: float = 0.0
+
+
+def crop_settings(settings: TrainSettings) -> CropSettings:
+    """What a recipe says about rendered pairs. A scene holds four crops side by side."""
+    scenes = SceneSettings(
+        side_px=2 * settings.crop_px,
+        radius_px=settings.radius_px,
+        fixed_kernel=settings.kernels == "fixed",
+        noise=settings.noise,
+    )
+    pool = PoolSettings(settings.start_scenes, settings.pool_scenes, settings.scene_every)
+    return CropSettings(
+        settings.seed, settings.crop_px, settings.batch, scenes, pool, settings.mosaic_share
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the training the batches begin, and whose they are: those of one process of several
+    that share `accumulate` passes of each step."""
+
+    stage: int = 0
+    step: int = 0
+    steps: int = 2**62
+    accumulate: int = 1
+    rank: int = 0
+    processes: int = 1
+
+
+def synthetic_batches(
+    photos: Sequence[Photo],
+    settings: CropSettings,
+    place: Place,
+    cache: Path,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """A process's batches, from a step on: views (B, 6, S, S), blur maps (B, 1, S, S), sharp
+    pictures (B, 3, S, S), see camera.photograph.
+
+    They are the same bits on one device however many workers and processes make them. cache: folder
+    for rendered scenes, the same one for all processes. workers: processes that cut the crops and
+    render scenes ahead; 0: this one does both when it has to.
+    """
+    # A GPU photographs; without one it is the workers' task, beside the training's cores.
+    on_gpu = device.type == "cuda"
+    crops = SyntheticCrops(photos, settings, place, cache, None if on_gpu else device)
+    if workers:
+        # Here, not in the workers: a forked process waits for ever for OpenCV's threads, which
+        # stayed behind in this one.
+        cv2.setNumThreads(1)
+    loader = DataLoader(
+        crops,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=on_gpu,
+    )
+    for batch in loader:
+        yield photograph(batch, device) if on_gpu else batch
+
+
+def validation_pairs(
+    photos: Sequence[Photo], settings: CropSettings, count: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Fixed examples to judge a network by: views (6, S, S), blur map (1, S, S), sharp (3, S, S).
+
+    They depend on the photographs and on settings.crop_px and .scenes alone, not on the seed; each
+    is a scene of its own, with the estimator's blur map, on the CPU.
+    """
+    own = replace(settings.scenes, side_px=settings.crop_px)
+    pairs = []
+    for number in range(count):
+        rng = np.random.default_rng([_OF_VALIDATION, number])
+        scene = stored_scene(rng, draw_scene(rng, photos, own), own.noise)
+        planes = np.concatenate([scene[:DISPARITY], scene[AMOUNT:]])
+        crops = together([_with_camera(rng, planes, settings)])
+        views, amount, sharp = photograph(crops, torch.device("cpu"))
+        pairs.append((views[0], amount[0], sharp[0]))
+    return pairs
+
+
+class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
+    """The batches of synthetic_batches; a worker makes every workers-th of them.
+
+    device: where they are photographed; None leaves that to the caller.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        settings: CropSettings,
+        place: Place,
+        cache: Path,
+        device: torch.device | None,
+    ) -> None:
+        self.settings, self.place, self.device = settings, place, device
+        folder = cache / f"scenes-{_identity(photos, settings)}"
+        draw = partial(numbered_scene, photos, settings)
+        self.cache = SceneCache(folder, draw)
+
+    def __iter__(self) -> Iterator[LinearCrops | Batch]:
+        settings, place = self.settings, self.place
+        worker = get_worker_info()
+        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        pool = ScenePool(
+            self.cache,
+            settings.pool,
+            mine + workers * place.rank,
+            workers * place.processes,
+            alone=worker is None,
+        )
+        part = settings.batch // (place.accumulate * place.processes)
+        for step in range(place.step, place.steps):
+            for turn in range(place.accumulate):
+                if ((step - place.step) * place.accumulate + turn) % workers != mine:
+                    continue
+                numbers = pool.advance(step)
+                first = (turn * place.processes + place.rank) * part
+                batch = together(
+                    [
+                        numbered_crop(pool, numbers, settings, (place.stage, step, first + index))
+                        for index in range(part)
+                    ]
+                )
+                yield batch if self.device is None else photograph(batch, self.device)
+
+
+def numbered_scene(photos: Sequence[Photo], settings: CropSettings, number: int) -> StoredScene:
+    """The scene of a number: the same bits every time."""
+    rng = np.random.default_rng([_OF_SCENES, settings.seed, number])
+    return stored_scene(rng, draw_scene(rng, photos, settings.scenes), settings.scenes.noise)
+
+
+def numbered_crop(
+    pool: ScenePool, numbers: range, settings: CropSettings, place: tuple[int, int, int]
+) -> LinearCrops:
+    """The crop of a stage, step and place in the batch, out of the pool's scenes."""
+    rng = np.random.default_rng([_OF_CROPS, settings.seed, *place])
+    scene = pool.scene(int(rng.integers(numbers.start, numbers.stop)))
+    return _with_camera(rng, cut(rng, scene, settings.crop_px), settings)
+
+
+def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> Plane16:
+    """A random crop of a scene, flipped or not: (10, S, S), left, right, sharp, blur amount."""
+    side = scene.shape[1]
+    y, x = rng.integers(0, side - crop_px + 1, 2)
+    crop = np.ascontiguousarray(scene[:, y : y + crop_px, x : x + crop_px])
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    if rng.random() < 0.5:
+        crop = mirrored(crop)
+    planes = np.delete(crop, DISPARITY, 0)
+    if rng.random() >= ESTIMATED_SHARE:
+        planes[-1] = draw_blur_map(rng, crop[DISPARITY].astype(np.float32))
+    return planes
+
+
+def mirrored(scene: StoredScene) -> StoredScene:
+    """The scene with left and right exchanged.
+
+    In a mirror the left photodiode's view is the right one's. The disparity's sign stays, since
+    both the direction and the views change.
+    """
+    left, right, others = scene[camera.LEFT], scene[camera.RIGHT], scene[camera.SHARP.start :]
+    return np.concatenate([right, left, others])[:, :, ::-1]
+
+
+def draw_blur_map(rng: np.random.Generator, disparity_px: Array) -> Array:
+    """The blur map as an imperfect estimator gives it: smeared, mis-scaled, with false patches."""
+    side = disparity_px.shape[0]
+    found = disparity_px * np.float32(rng.uniform(0.7, 1.3))
+    found = found + smooth_field(rng, side, 24) * np.float32(rng.uniform(0, 0.4))
+    smeared: Array = np.asarray(cv2.GaussianBlur(found, (0, 0), rng.uniform(1, 8)), np.float32)
+    if rng.random() < 0.35:
+        wrong = np.clip(smooth_field(rng, side, 16) - 1.0, 0, 1)
+        smeared = smeared * (1 - wrong) + wrong * np.float32(rng.normal(0, 3))
+    return blur_amount(smeared)
+
+
+def blur_amount(disparity_px: Array) -> Array:
+    """ldp's blur amount of a signed disparity."""
+    scale_px = np.float32(DisparityEstimator.disparity_scale_px)
+    return np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32)
+
+
+def _with_camera(rng: np.random.Generator, planes: Plane16, settings: CropSettings) -> LinearCrops:
+    taken = draw_camera(rng, settings.scenes.noise, settings.mosaic_share)
+    return one_crop(planes, taken, int(rng.integers(2**62)))
+
+
+def _identity(photos: Sequence[Photo], settings: CropSettings) -> str:
+    """Changes when the scenes do: by the photographs, the settings or the code that draws them."""
+    known = hashlib.sha256(f"{settings.seed} {settings.scenes} {ESTIMATOR}".encode())
+    for photo in photos:
+        known.update(f"{photo.shape}".encode())
+        known.update(photo[::16, ::16].tobytes())
+    for module in _DRAWING:
+        # Comments and layout change no scene.
+        known.update(ast.dump(ast.parse(inspect.getsource(module))).encode())
+    return known.hexdigest()[:16]

@@ -1,0 +1,218 @@
+"""The disparity map against measured depth, and against the truth of rendered pairs.
+
+    python -m training.evaluation.disparity ROOT
+    python -m training.evaluation.disparity --photos PHOTOS --count 4
+
+ROOT is laid out as
+    box/NNN/{l,r,d}.png, casual/iphone/NNN/{l,r,d}.png   two views, and depth as grey/255 x 10 m
+    flat/NNN/{0600,1500}/{f20,f4}/{l,r}.png              a flat target, before and behind the focus
+and every part of it may be absent. PHOTOS are rendered as training.evaluation.synthetic does.
+
+AI(1) and AI(2) are the affine-invariant errors of Punnappurath et al. 2020, rho Spearman's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ldp.blur.disparity import DisparityEstimator
+from ldp.types import BlurMap, Plane, ViewPair
+from training.evaluation.disparity_metrics import (
+    affine_mae,
+    affine_rmse,
+    in_focus_accuracy,
+    rank_error,
+    share_within,
+    spearman,
+)
+from training.evaluation.synthetic import LEVELS, NOISES, SEED, draw_scene, linear_photos, taken
+from training.simulator.optics import Array
+
+_DEPTH_OF_WHITE_M = 10.0
+
+
+@dataclass(frozen=True)
+class SceneScore:
+    """One scene's map against inverse depth; "half" is its more confident half of the pixels.
+
+    The affine errors are in dioptres (1/m) over the whole frame.
+    """
+
+    spearman_half: float
+    spearman_full: float
+    affine_mae: float
+    affine_rmse: float
+    rank_error: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RenderedScore:
+    """One rendered pair's map against its true disparity, in pixels, over the whole frame.
+
+    share_within_1: of the pixels, how many are at most 1 px off. in_focus_accuracy: on how many it
+    is right whether |disparity| is at most 1 px. blur_rank_error: 1 - |rho| of the blur amount and
+    the true radius of the blur.
+    """
+
+    affine_mae: float
+    affine_rmse: float
+    rank_error: float
+    share_within_1: float
+    in_focus_accuracy: float
+    blur_rank_error: float
+
+
+def score_rendered(
+    photo: Array, index: int, radius_px: float, noise: str, estimator: DisparityEstimator
+) -> RenderedScore:
+    """Renders the pair of a photo (linear light) and scores its map; index seeds the scene."""
+    pair, _ = draw_scene(photo, radius_px, np.random.default_rng([SEED, index]))
+    rng = np.random.default_rng([SEED, index, int(radius_px * 10)])
+    left, right = (taken(view, noise, rng) for view in (pair.left, pair.right))
+    found = estimator.estimate(ViewPair(left, right))
+    disparity = _disparity_and_confident(found)[0]
+    # The map may be coarser than the picture.
+    size = (disparity.shape[1], disparity.shape[0])
+    true_px, coc_px = (
+        np.asarray(cv2.resize(x, size), np.float32) for x in (pair.disparity_px, pair.coc_px)
+    )
+    return RenderedScore(
+        affine_mae=affine_mae(disparity, true_px),
+        affine_rmse=affine_rmse(disparity, true_px),
+        rank_error=rank_error(disparity, true_px),
+        share_within_1=share_within(disparity, true_px),
+        in_focus_accuracy=in_focus_accuracy(disparity, true_px),
+        blur_rank_error=rank_error(found.amount, np.abs(coc_px)),
+    )
+
+
+def score_scene(folder: Path, estimator: DisparityEstimator) -> SceneScore:
+    """The scores of one folder with l.png, r.png and d.png."""
+    views = _read_views(folder)
+    started = time.perf_counter()
+    blur_map = estimator.estimate(views)
+    seconds = time.perf_counter() - started
+    disparity, confident = _disparity_and_confident(blur_map)
+    height, width = disparity.shape
+    inverse_depth = _read_inverse_depth(folder / "d.png", (width, height))
+    return SceneScore(
+        spearman_half=spearman(disparity[confident], inverse_depth[confident]),
+        spearman_full=spearman(disparity, inverse_depth),
+        affine_mae=affine_mae(disparity, inverse_depth),
+        affine_rmse=affine_rmse(disparity, inverse_depth),
+        rank_error=rank_error(disparity, inverse_depth),
+        seconds=seconds,
+    )
+
+
+def _disparity_and_confident(blur_map: BlurMap) -> tuple[Plane, npt.NDArray[np.bool_]]:
+    assert blur_map.disparity_px is not None
+    assert blur_map.confidence is not None
+    return blur_map.disparity_px, blur_map.confidence >= np.median(blur_map.confidence)
+
+
+def _read_views(folder: Path) -> ViewPair:
+    left, right = (np.ascontiguousarray(_read(folder / f"{side}.png")[..., ::-1]) for side in "lr")
+    return ViewPair(left, right)
+
+
+def _read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
+    """Inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown."""
+    # Resized as integers: equal depths stay equal, which ranks depend on.
+    grey = cv2.resize(_read(path)[..., 0], size, interpolation=cv2.INTER_AREA)
+    depth_m = grey.astype(np.float32) * np.float32(_DEPTH_OF_WHITE_M / 255.0)
+    inverse: Plane = np.full_like(depth_m, np.nan)
+    np.divide(1.0, depth_m, out=inverse, where=depth_m > 0)
+    return inverse
+
+
+def _read(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) BGR."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise FileNotFoundError(f"{path}: missing, or not a picture")
+    return np.asarray(picture, np.uint8)
+
+
+def _print_rendered(photos: list[Array], estimator: DisparityEstimator) -> None:
+    names = ("AI(1)", "AI(2)", "1-|rho|", "<=1 px", "|d|<=1", "blur")
+    print(f"{'radius, noise':20}", *(f"{name:>8}" for name in names))
+    for level in LEVELS:
+        for noise in NOISES:
+            scores = [
+                astuple(score_rendered(photo, index, level.radius_px, noise, estimator))
+                for index, photo in enumerate(photos)
+            ]
+            means = (f"{value:8.3f}" for value in np.mean(scores, axis=0))
+            print(f"{f'{level.radius_px:g} px, {noise}':20}", *means, flush=True)
+
+
+def _print_scenes(root: Path, estimator: DisparityEstimator) -> None:
+    folders = sorted(
+        path.parent for path in (*root.glob("box/*/d.png"), *root.glob("casual/*/*/d.png"))
+    )
+    if not folders:
+        return
+    names = ("rho half", "rho full", "AI(1)", "AI(2)", "1-|rho|", "s")
+    print(f"{'scene':20}", *(f"{name:>8}" for name in names))
+    scores = []
+    for folder in folders:
+        scores.append(score_scene(folder, estimator))
+        _print_score(str(folder.relative_to(root)), scores[-1])
+    means = np.mean([astuple(score) for score in scores], axis=0)
+    _print_score("mean", SceneScore(*map(float, means)))
+
+
+def _print_score(name: str, score: SceneScore) -> None:
+    print(f"{name:20}", *(f"{value:8.3f}" for value in astuple(score)))
+
+
+def _print_flats(root: Path, estimator: DisparityEstimator) -> None:
+    folders = sorted(path.parent for path in root.glob("flat/*/*/*/l.png"))
+    if folders:
+        print(f"{'flat target':20} median disparity of the confident half, px")
+    for folder in folders:
+        disparity, confident = _disparity_and_confident(estimator.estimate(_read_views(folder)))
+        print(f"{folder.relative_to(root)!s:20} {np.median(disparity[confident]):+.3f}")
+
+
+def main() -> None:
+    """Print the tables; of real scenes for the maps as they are and as measured (falloff not evened
+    out), of rendered pairs, which have no falloff, as measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path, nargs="?")
+    parser.add_argument("--photos", type=Path, help="photographs to render pairs from")
+    parser.add_argument("--count", type=int, default=0, help="only so many of these")
+    args = parser.parse_args()
+    if args.root is None and args.photos is None:
+        parser.error("give ROOT, --photos or both")
+    if args.root is not None and not args.root.is_dir():
+        parser.error(f"{args.root}: no such folder")
+    estimator = DisparityEstimator()
+    measured = replace(estimator, field_falloff=0.0)
+    if args.root is not None:
+        for title, variant in (("default", estimator), ("falloff not evened out", measured)):
+            print(f"\n{title}")
+            _print_scenes(args.root, variant)
+            _print_flats(args.root, variant)
+    if args.photos is not None:
+        try:
+            photos = linear_photos(args.photos, args.count)
+        except ValueError as error:
+            parser.error(str(error))
+        print("\nrendered pairs")
+        _print_rendered(photos, measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The protocols under which the DPDD data set's papers publish their figures.
+
+They differ in the third digit: in whether the result is clipped to [0, 1], and whether it and the
+truth are rounded to 8 bit. All score each whole picture, borders included, and then average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ldp.blur import load_estimator
+from ldp.types import ViewPair
+from training.evaluation.metrics import Distance, Picture, mae, psnr_db, relative_mse, ssim
+
+Restore = Callable[[ViewPair], npt.NDArray[np.uint16]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """clips: the result is clipped to [0, 1]. levels: both are rounded to this many steps of it, 0
+    for not at all."""
+
+    clips: bool
+    levels: int
+
+    def prepared(self, picture: Picture) -> Picture:
+        """A result, or the truth, as it is compared."""
+        if self.clips:
+            picture = np.clip(picture, 0, 1)
+        return np.rint(picture * self.levels) / self.levels if self.levels else picture
+
+
+PROTOCOLS = {
+    "restormer": Protocol(clips=True, levels=0),
+    "8bit": Protocol(clips=True, levels=255),
+    "dpdnet": Protocol(clips=False, levels=0),
+}
+"""restormer: the usual one, 16-bit files, clipped (Zamir et al., CVPR 2022). 8bit: both as 8-bit
+pictures. dpdnet: float64 as it is (Abuolaim and Brown, ECCV 2020); since the Deblurrer itself clips
+its result and rounds it to 16 bit, its figures agree with restormer's."""
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """How close one picture is to the true one.
+
+    relative_mse: share of the mean view's squared error that is left. lpips: None where not
+    measured.
+    """
+
+    psnr_db: float
+    ssim: float
+    mae: float
+    relative_mse: float
+    lpips: float | None = None
+
+
+def picture_scores(
+    picture: Picture,
+    truth: Picture,
+    mean_view: Picture,
+    protocol: Protocol,
+    lpips: Distance | None = None,
+) -> PictureScores:
+    """Scores a picture under a protocol; all three are (H, W, 3) RGB, white at 1."""
+    found, wanted, before = (protocol.prepared(p) for p in (picture, truth, mean_view))
+    return PictureScores(
+        psnr_db=psnr_db(found, wanted),
+        ssim=ssim(found, wanted),
+        mae=mae(found, wanted),
+        relative_mse=relative_mse(found, wanted, before),
+        lpips=lpips(found, wanted) if lpips else None,
+    )
+
+
+def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
+    """The average of at least one picture's scores."""
+    distances = [s.lpips for s in scores if s.lpips is not None]
+    return PictureScores(
+        psnr_db=float(np.mean([s.psnr_db for s in scores])),
+        ssim=float(np.mean([s.ssim for s in scores])),
+        mae=float(np.mean([s.mae for s in scores])),
+        relative_mse=float(np.mean([s.relative_mse for s in scores])),
+        lpips=float(np.mean(distances)) if distances else None,
+    )
+
+
+def load_restorer(model: str, device: str = "auto", tile: int = 0) -> Restore:
+    """What `dpbatch run` does with a pair of views: the network's own blur map, tiles, 16 bit.
+
+    model: a shipped network's name or a .safetensors path. Raises WeightsError,
+    ClipUnavailableError, ValueError for an impossible device.
+    """
+    from ldp.models.weights import read_header, resolve
+    from ldp.restore.deblur import Deblurrer
+
+    deblurrer = Deblurrer.load(model, device, tile)
+    estimator = load_estimator(read_header(resolve(model)).blur_map, device)
+
+    def restore(views: ViewPair) -> npt.NDArray[np.uint16]:
+        return deblurrer.restore(views, estimator.estimate(views)).sharp
+
+    return restore

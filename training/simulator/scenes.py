@@ -1,0 +1,279 @@
+"""Scenes for training: pieces of photographs put at procedural depths, as a camera sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ldp.blur.disparity import DisparityEstimator
+from ldp.srgb import decode_srgb
+from ldp.types import ViewPair
+from training.data.cache import StoredScene
+from training.simulator.camera import draw_camera, one_crop, photograph
+from training.simulator.layers import depth_surfaces
+from training.simulator.optics import Array, KernelShape, LensField
+from training.simulator.render import RenderedPair, Surface, render
+
+ON_AXIS_SHARE = 0.5
+"""Share of the scenes that are seen as in the middle of the frame."""
+ESTIMATOR = DisparityEstimator(search_share=0.04, field_falloff=0.0)
+"""For a scene that is cut out of a larger photo and rendered without the lens's falloff."""
+DISPARITY, AMOUNT = 9, 10
+"""Planes of a stored scene, behind camera.LEFT, RIGHT and SHARP in linear light: disparity_px and
+the estimator's blur amount."""
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+DEPTH_ENDING = ".depth.png"
+
+Photo = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB, sRGB-encoded; or (H, W, 4) with the inverse depth, 255 nearest."""
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """How the scenes are drawn.
+
+    radius_px: the largest radius of a circle of confusion.
+    in_focus_share: share of the scenes that are sharp all over.
+    fixed_kernel: every scene has KernelShape's defaults rather than a member of the family.
+    noise: whether most crops get some.
+    """
+
+    side_px: int = 256
+    radius_px: float = 12.0
+    in_focus_share: float = 0.06
+    fixed_kernel: bool = False
+    noise: bool = True
+
+
+def read_photos(folder: Path) -> list[Photo]:
+    """Every photograph below a folder, in sorted order, NAME.jpg with the depth of NAME.depth.png.
+
+    A depth map is grey, of 8 or 16 bits, in inverse depth (disparity), white nearest, of any size.
+    Eight bits of it are kept: a tenth of a pixel of the largest blur.
+
+    Raises ValueError for unreadable ones, and where there are none.
+    """
+    photos: list[Photo] = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
+        if path.name.endswith(DEPTH_ENDING):
+            continue
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"{path}: not a readable picture; repair or remove it")
+        planes = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+        depth_file = path.with_name(path.stem + DEPTH_ENDING)
+        if depth_file.exists():
+            planes = np.dstack([planes, _read_depth(depth_file, planes.shape[:2])])
+        photos.append(planes)
+    if not photos:
+        known = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise ValueError(f"{folder}: no photographs; expected a folder with {known} files")
+    return photos
+
+
+def _read_depth(path: Path, size: tuple[int, ...]) -> Photo:
+    """(H, W) inverse depth of a photograph's size."""
+    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if depth is None or depth.ndim != 2 or depth.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path}: expected a grey picture of 8 or 16 bits")
+    eight_bit = depth if depth.dtype == np.uint8 else depth.astype(np.uint16) >> 8
+    # No depths between those at the two sides of an edge.
+    whole = cv2.resize(eight_bit, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.asarray(whole, np.uint8)
+
+
+def draw_scene(
+    rng: np.random.Generator, photos: Sequence[Photo], settings: SceneSettings
+) -> RenderedPair:
+    """One random scene as a dual-pixel camera sees it, linear light, without noise.
+
+    Where photographs have a depth, as many of the scenes are of such a one with its own depth; the
+    other scenes are pieces of photographs put at random depths.
+    """
+    side = settings.side_px
+    shape = draw_kernel_shape(rng)
+    if settings.fixed_kernel:
+        shape = KernelShape()
+    reach = settings.radius_px * rng.uniform(0.05, 1.0)
+    if rng.random() < settings.in_focus_share:
+        reach = rng.uniform(0.0, 0.4)
+    photo = photos[int(rng.integers(len(photos)))]
+    if photo.shape[2] == 4:
+        return render(_given_depth(rng, photo, side, reach), shape)
+    background = Surface(
+        _texture(rng, photos, side),
+        np.ones((side, side), np.float32),
+        _smooth_coc(rng, side, reach),
+    )
+    surfaces = [background]
+    floor = float(background.coc_px.max())
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
+        alpha = _mask(rng, side)
+        coc = _smooth_coc(rng, side, reach)
+        # A nearer surface has the larger signed radius; the list is in the order of depth.
+        coc = coc + max(0.0, floor - float(coc.min()))
+        if float(coc.max()) > settings.radius_px:
+            break
+        floor = float(coc.max())
+        surfaces.append(Surface(_texture(rng, photos, side), alpha, coc))
+    return render(surfaces, shape)
+
+
+def stored_scene(rng: np.random.Generator, pair: RenderedPair, noise: bool = True) -> StoredScene:
+    """A rendered scene as crops are cut from it: (11, H, W) float16."""
+    amount = estimated_blur_map(rng, pair, noise)
+    light = np.concatenate([pair.left, pair.right, pair.sharp], 2).transpose(2, 0, 1)
+    return np.concatenate([light, pair.disparity_px[None], amount[None]]).astype(np.float16)
+
+
+def estimated_blur_map(rng: np.random.Generator, pair: RenderedPair, noise: bool = True) -> Array:
+    """The blur map that the estimator makes of a scene as a camera takes it, errors included."""
+    light = np.concatenate([pair.left, pair.right, pair.sharp], 2).transpose(2, 0, 1)
+    planes = np.concatenate([light, np.zeros_like(light[:1])]).astype(np.float16)
+    crop = one_crop(planes, draw_camera(rng, noise), int(rng.integers(2**62)))
+    views = photograph(crop, torch.device("cpu"))[0][0].permute(1, 2, 0).numpy()
+    return ESTIMATOR.estimate(
+        ViewPair(np.ascontiguousarray(views[..., :3]), np.ascontiguousarray(views[..., 3:]))
+    ).amount
+
+
+def draw_kernel_shape(rng: np.random.Generator) -> KernelShape:
+    """A member of the kernel family; the spans cover what two real Canon cameras show.
+
+    A scene is a small part of a frame, so the kernel at its middle stands for all of it.
+    """
+    axis = KernelShape(
+        ramp=float(rng.uniform(0.25, 1.9)),
+        rim=float(rng.uniform(-0.4, 2.5)),
+        rim_order=int(rng.integers(2, 11)),
+        softness_px=float(rng.uniform(0.3, 0.9)),
+        aspect=float(rng.uniform(0.85, 1.18)),
+    )
+    if rng.random() < ON_AXIS_SHARE:
+        return axis
+    lens = LensField(
+        axis,
+        disparity_loss=float(rng.uniform(0.0, 0.65)),
+        shading=float(rng.uniform(-0.8, 0.8)),
+        cats_eye=float(rng.uniform(-0.5, 0.5)),
+    )
+    return lens.shape_at(float(rng.uniform(-1, 1)), float(rng.uniform(-2 / 3, 2 / 3)))
+
+
+def _given_depth(
+    rng: np.random.Generator, photo: Photo, side: int, reach_px: float
+) -> list[Surface]:
+    """A piece of a photograph with its depth, in focus at some of its depths."""
+    piece = _piece(rng, photo, side)
+    linear = _linear(piece[..., :3], side)
+    nearness = piece[..., 3].astype(np.float32)
+    lowest, highest = float(nearness.min()), float(nearness.max())
+    # The radius is proportional to the distance from the focus in inverse depth.
+    from_focus = nearness - np.float32(rng.uniform(lowest, highest))
+    scale = np.float32(reach_px / max(1.0, float(np.abs(from_focus).max())))
+    coc = cv2.resize(from_focus * scale, (side, side), interpolation=cv2.INTER_AREA)
+    return depth_surfaces(linear, np.asarray(coc, np.float32))
+
+
+def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> Array:
+    """A random piece of a random photograph, linear light, scaled down at least a little."""
+    photo = photos[int(rng.integers(len(photos)))]
+    linear = _linear(_piece(rng, photo, side)[..., :3], side)
+    if rng.random() < 0.2:
+        linear = _lettered(rng, np.ascontiguousarray(linear))
+    tint = rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    return np.ascontiguousarray(np.clip(linear * tint, 0, 1), np.float32)
+
+
+def _piece(rng: np.random.Generator, photo: Photo, side: int) -> Photo:
+    """A square of a photograph, larger than `side` if it is large enough, flipped or not."""
+    shortest = min(photo.shape[:2])
+    take = int(min(shortest, side * rng.uniform(1.15, 2.6)))
+    y = int(rng.integers(photo.shape[0] - take + 1))
+    x = int(rng.integers(photo.shape[1] - take + 1))
+    piece = photo[y : y + take, x : x + take]
+    if rng.random() < 0.5:
+        piece = piece[:, ::-1]
+    if rng.random() < 0.5:
+        piece = piece[::-1]
+    return piece
+
+
+def _linear(piece: Photo, side: int) -> Array:
+    """sRGB-encoded to linear light, (side, side, 3)."""
+    light = decode_srgb(np.ascontiguousarray(piece).astype(np.float32) / np.float32(255))
+    return np.asarray(cv2.resize(light, (side, side), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _lettered(rng: np.random.Generator, linear: Array) -> Array:
+    """Words and frames drawn on a texture: print and signs are what people notice most."""
+    side = linear.shape[0]
+    drawn = np.zeros((side, side), np.uint8)
+    for _ in range(int(rng.integers(1, 9))):
+        letters = "".join(
+            chr(int(code)) for code in rng.integers(33, 123, int(rng.integers(1, 14)))
+        )
+        at = (int(rng.integers(-20, side)), int(rng.integers(0, side)))
+        size = float(rng.uniform(0.3, 2.2))
+        font = int(rng.integers(0, 8))
+        cv2.putText(drawn, letters, at, font, size, 255, int(rng.integers(1, 5)), cv2.LINE_AA)
+    if rng.random() < 0.4:
+        corners = rng.integers(0, side, (2, 2)).tolist()
+        thickness = int(rng.integers(1, 5))
+        cv2.rectangle(drawn, corners[0], corners[1], 255, thickness, cv2.LINE_AA)
+    ink = drawn.astype(np.float32) / 255
+    colour = np.float32(rng.uniform(0, 1)) * rng.uniform(0.7, 1, 3).astype(np.float32)
+    return np.asarray(linear * (1 - ink[..., None]) + colour * ink[..., None], np.float32)
+
+
+def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> Array:
+    """A plane, a ramp or a gently waved field of signed radii within +-reach_px."""
+    centre = rng.uniform(-reach_px, reach_px)
+    kind = rng.random()
+    if kind < 0.3:
+        field = np.zeros((side, side), np.float32)
+    elif kind < 0.7:
+        angle = rng.uniform(0, 2 * np.pi)
+        y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
+        field = (np.cos(angle) * x + np.sin(angle) * y) / np.float32(np.sqrt(2))
+        field = field * np.float32(rng.uniform(0, min(4.0, reach_px)))
+    else:
+        field = smooth_field(rng, side, 48) * np.float32(rng.uniform(0, min(1.5, reach_px)))
+    return np.asarray(np.clip(centre + field, -reach_px, reach_px), np.float32)
+
+
+def smooth_field(rng: np.random.Generator, side: int, sigma_px: float) -> Array:
+    """Smooth random field with a standard deviation of about 1."""
+    small = max(2, int(np.ceil(side / sigma_px)) + 1)
+    noise = rng.normal(size=(small, small)).astype(np.float32)
+    return np.asarray(cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _mask(rng: np.random.Generator, side: int) -> Array:
+    """Coverage of an occluder: blobs, polygons or thin lines, with antialiased edges."""
+    fine = 2 * side
+    mask = np.zeros((fine, fine), np.uint8)
+    kind = rng.random()
+    if kind < 0.35:
+        field = smooth_field(rng, fine, rng.uniform(40, 160))
+        mask[field > rng.uniform(0.2, 1.0)] = 255
+    elif kind < 0.7:
+        for _ in range(int(rng.integers(1, 4))):
+            centre = rng.uniform(0, fine, 2)
+            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
+            radii = rng.uniform(0.08, 0.5, angles.size) * fine
+            points = centre + np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]
+            cv2.fillPoly(mask, [points.astype(np.int32)], 255)
+    else:
+        for _ in range(int(rng.integers(1, 7))):
+            ends = rng.uniform(-0.2 * fine, 1.2 * fine, (2, 2)).astype(int)
+            thickness = int(rng.integers(2, 26))
+            cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, thickness)
+    small = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / np.float32(255)
