@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dpbatch import __version__
-from dpbatch.batch.journal import FileStamp, stamp
-from dpbatch.engine.stages import Progress, Saved
+from dpbatch.batch.journal import stamp
 from dpbatch.errors import RestoreError, SettingsError, UnreadableError
 from dpbatch.settings import (
     CLIP_MAPS,
@@ -19,7 +18,7 @@ from dpbatch.settings import (
     described,
     fingerprint,
 )
-from dpbatch.storage.urls import url_of
+from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
 
 # The steps run in processes of their own: each imports only what it needs, torch only the second.
 if TYPE_CHECKING:
@@ -28,45 +27,6 @@ if TYPE_CHECKING:
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
     from ldp.types import BlurMap, ViewPair
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One input: a raw file, or the two files of a pair that somebody already split.
-
-    paths: one file, or left and right.
-    stem: the file's name without its suffix and, of a pair, without its side.
-    folder: where it lies below the folder that was given, with /; "" for that folder itself.
-    root: the name of the folder that was given.
-    """
-
-    kind: Literal["raw", "pair"]
-    paths: tuple[Path, ...]
-    stem: str
-    folder: str = ""
-    root: str = ""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A photo and the files that it becomes, the main one first."""
-
-    photo: Photo
-    outputs: tuple[Path, ...]
-
-    @property
-    def target(self) -> Path:
-        """The main output; the photo is complete once it is there, so it is written last."""
-        return self.outputs[0]
-
-    def __str__(self) -> str:
-        return " + ".join(shown(path) for path in self.photo.paths)
-
-
-def shown(path: Path) -> str:
-    """A path for people: relative where it is below the working folder, a remote one's URL."""
-    here = Path.cwd()
-    return url_of(path) or str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 @dataclass(frozen=True)
@@ -239,7 +199,7 @@ class PhotoStages:
     clip_id: str = ""
 
     @property
-    def endings(self) -> tuple[str, ...]:
+    def suffixes(self) -> tuple[str, ...]:
         """What follows a photo's name in its outputs, the main one first."""
         output = self.settings.output
         return (f".{output.format}", *(f".{layer}.tif" for layer in output.layers))

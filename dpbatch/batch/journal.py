@@ -23,30 +23,11 @@ from typing import IO, Any, Self
 
 from dpbatch.errors import DISK_FULL, AbortError
 from dpbatch.storage.urls import location
+from dpbatch.types import FileStamp
 
 FOLDER = ".dpbatch"
 _READ_BYTES = 1 << 20
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """A file as it was at one moment. blake2b is of its content, "" where it was not read.
-
-    etag: what an object store gives for the content, "" elsewhere.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    blake2b: str = ""
-    etag: str = ""
-
-    def is_as(self, old: FileStamp) -> bool:
-        """Whether nothing says that the file has been changed since."""
-        if self.etag and old.etag:
-            return (self.size, self.etag) == (old.size, old.etag)
-        return (self.size, self.mtime_ns) == (old.size, old.mtime_ns)
 
 
 Stamper = Callable[[Path, bool], FileStamp]

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from dpbatch.batch.journal import FileStamp, Journal, Record, RunLine, stamp
-from dpbatch.engine.stages import Outcome, Saved
+from dpbatch.batch.journal import Journal, Record, RunLine, stamp
 from dpbatch.errors import AbortError, NotDualPixelError
-from dpbatch.photo import Job
 from dpbatch.storage.places import Places
 from dpbatch.storage.urls import location, url_of
+from dpbatch.types import FileStamp, Job, Outcome, Saved
 
 
 @dataclass(frozen=True)

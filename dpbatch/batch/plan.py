@@ -10,16 +10,15 @@ from dpbatch.batch.journal_writer import below
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.resume import why_skip
 from dpbatch.batch.scan import jobs_of, scan
-from dpbatch.engine.stages import Outcome, Status, outcome_of
 from dpbatch.errors import AbortError, NotDualPixelError, PhotoError
-from dpbatch.photo import Job, Photo, shown
 from dpbatch.raw.container import probe
 from dpbatch.settings import Settings
 from dpbatch.storage.places import Places
-from dpbatch.storage.urls import location, url_of
+from dpbatch.storage.urls import location, shown, url_of
+from dpbatch.types import Job, Outcome, Photo, Status, outcome_of
 
 if TYPE_CHECKING:
-    from dpbatch.batch.run import RunOptions
+    from dpbatch.types import RunOptions
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Plan:
 
 
 def make_plan(
-    options: RunOptions, settings: Settings, endings: tuple[str, ...], places: Places
+    options: RunOptions, settings: Settings, suffixes: tuple[str, ...], places: Places
 ) -> Plan:
     """What is there, and what would become of it. Raises SettingsError, AbortError."""
     found = scan(
@@ -63,7 +62,7 @@ def make_plan(
         except PhotoError as error:
             problems[photo] = error  # loading it will say so again, and the journal with it
         photos.append(photo)
-    jobs = jobs_of(photos, options.out, settings, endings)
+    jobs = jobs_of(photos, options.out, settings, suffixes)
     suspect = [(job, problems[job.photo]) for job in jobs if job.photo in problems]
     return Plan(jobs, tuple(ended), tuple(suspect))
 
@@ -98,7 +97,7 @@ def show(
         if skip is None:
             reporter.would_run(job)
         else:
-            reporter.ended(str(job), skip)
+            reporter.ended(job.name, skip)
     return reporter.close(interrupted=False, aborted="")
 
 

@@ -11,9 +11,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from dpbatch.engine.stages import Outcome, Status
-from dpbatch.photo import Job
 from dpbatch.storage.urls import location
+from dpbatch.types import Job, Outcome, Status
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -113,7 +112,7 @@ class Reporter:
         """In a dry run: this photo would be worked on."""
         self._planned += 1
         self.note(f"would run: {job} -> {location(job.target)}")
-        self._json(event="would-run", input=str(job), output=location(job.target))
+        self._json(event="would-run", input=job.name, output=location(job.target))
 
     def count(self, status: Status) -> int:
         """How many inputs have ended so."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpbatch.batch.journal import Past, Record, Stamper, same_content, stamp, unchanged
-from dpbatch.engine.stages import Outcome, Status
 from dpbatch.errors import NotDualPixelError
-from dpbatch.photo import Job
 from dpbatch.storage.urls import location
+from dpbatch.types import Job, Outcome, Status
 
 
 def why_skip(

@@ -11,51 +11,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from dpbatch.batch.disk_space import Space
 from dpbatch.batch.journal import Journal
 from dpbatch.batch.journal_writer import Book
 from dpbatch.batch.plan import Plan, make_plan, show, why_not
 from dpbatch.batch.progress import Reporter
-from dpbatch.engine.attempts import Limits
-from dpbatch.engine.cluster import ClusterOptions, Needs
+from dpbatch.engine.cluster import Needs
 from dpbatch.engine.local import LocalEngine
-from dpbatch.engine.stages import Engine, Outcome, Stages, Status
 from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
-from dpbatch.photo import Job
 from dpbatch.settings import Settings
 from dpbatch.storage.places import Places, places_of
 from dpbatch.storage.urls import url_of
+from dpbatch.types import BatchStages, Engine, Job, Limits, Outcome, RunOptions, Status
 
 _LINES_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What is worked on and how a run behaves; nothing here changes a pixel.
-
-    max_errors: the run stops once so many photos have failed; 0 never stops.
-    loaders: processes that read ahead.
-    step_limit_s: a process that takes longer for a photo's step is stopped; 0 never stops one.
-    wait_for_space_s: the longest pause on a full disk; 0 ends the run at once.
-    cluster: where Ray is the engine; None for the local one.
-    """
-
-    inputs: tuple[Path, ...]
-    out: Path
-    recursive: bool = True
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    pairs: bool = True
-    overwrite: bool = False
-    retry_failed: bool = False
-    max_errors: int = 0
-    loaders: int = 1
-    step_limit_s: float = Limits.step_s
-    wait_for_space_s: float = 600.0
-    cluster: ClusterOptions | None = None
-    dry_run: bool = False
 
 
 class _Common(TypedDict):
@@ -68,18 +39,6 @@ class _Common(TypedDict):
     log: Path
 
 
-class BatchStages(Stages, Protocol):
-    """Stages over `Job`s that also say what they write."""
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """What follows a photo's name in its outputs, the main one first; that is written last."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for runs whose results need not be made again by the other."""
-
-
 def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: Reporter) -> int:
     """Does it all and returns the exit code.
 
@@ -89,7 +48,7 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
     if options.cluster is not None:
         options = replace(options, out=Path(os.path.abspath(options.out)))  # noqa: PTH100
     places = places_of(options.inputs, options.out)
-    plan = make_plan(options, settings, stages.endings, places)
+    plan = make_plan(options, settings, stages.suffixes, places)
     if options.dry_run:
         with places.journal() as journal:
             return show(plan, options, stages.fingerprint, places, journal, reporter)
@@ -113,7 +72,7 @@ class _Batch:
     journal: Journal
     reporter: Reporter
     stop: _Stop
-    unfinished: set[str] = field(default_factory=set)
+    unfinished: dict[str, Job] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     largest_bytes: int = 0
     too_many_failed: str = ""
@@ -137,15 +96,15 @@ class _Batch:
         waiting = list(self._to_do(plan.jobs))
         self.book.run_planned(len(waiting), self.skipped)
         reporter.work(len(waiting))
-        self.unfinished = {str(job) for job in waiting}
+        self.unfinished = {job.id: job for job in waiting}
         engine = self._engine(waiting)
         try:
             self._work(engine, waiting)
         except AbortError as error:
             stop.request(str(error))
-        for name in sorted(self.unfinished):
-            message = f"{name}: not reached, the run was stopped before"
-            reporter.ended(name, Outcome(Status.SKIPPED, "run", "not-reached", message))
+        for job in self.unfinished.values():
+            message = f"{job}: not reached, the run was stopped before"
+            reporter.ended(job.name, Outcome(Status.SKIPPED, "run", "not-reached", message))
         aborted = stop.reason or (self.too_many_failed if self.unfinished else "")
         interrupted = stop.interrupted and bool(self.unfinished)
         code = reporter.close(interrupted=interrupted, aborted=aborted)
@@ -191,13 +150,13 @@ class _Batch:
             jobs = again
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        self.unfinished.remove(str(job))
+        del self.unfinished[job.id]
         if outcome.status is Status.DONE:
             self.space.finished()
         try:
             self.largest_bytes = max(self.largest_bytes, self.book.ended(job, outcome))
         finally:
-            self._ended(str(job), outcome, job)
+            self._ended(job.name, outcome, job)
 
     def _wait_for_room(self, job: Job, outcome: Outcome) -> bool:
         """Stands still until there is room for the photo, and some for its neighbours."""
@@ -206,7 +165,7 @@ class _Batch:
             need_bytes = 4 * sum(self.places.stamp(path, False).size for path in job.photo.paths)
         is_fetched = outcome.stage == "load" or url_of(job.target) is not None
         folder = Path(tempfile.gettempdir()) if is_fetched else job.target.parent
-        return self.space.wait(str(job), folder, need_bytes)
+        return self.space.wait(job.name, folder, need_bytes)
 
     def _wait_for_a_line(self) -> bool:
         return self.space.wait("the journal", self.places.log.parent, _LINES_BYTES)
@@ -231,7 +190,7 @@ class _Batch:
             if skip is None:
                 yield job
             else:
-                self._ended(str(job), skip, job)
+                self._ended(job.name, skip, job)
 
     def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """The jobs as the engine takes them, each noted first."""

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from dpbatch.batch.journal import FileStamp
 from dpbatch.errors import SettingsError
-from dpbatch.photo import Job, Photo
 from dpbatch.raw.container import RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES, find_pairs
 from dpbatch.settings import Settings
-from dpbatch.storage.urls import url_of
+from dpbatch.storage.urls import shown, url_of
+from dpbatch.types import FileStamp, Job, Photo
 
 _COLLISIONS_SHOWN = 10
 _SUFFIXES = {*RAW_SUFFIXES, *PAIR_SUFFIXES}
@@ -106,7 +105,7 @@ def scan(
 
 
 def jobs_of(
-    photos: Iterable[Photo], out: Path, settings: Settings, endings: Sequence[str]
+    photos: Iterable[Photo], out: Path, settings: Settings, suffixes: Sequence[str]
 ) -> tuple[Job, ...]:
     """Each photo with the files that it becomes: its name after the template, with every ending.
 
@@ -117,7 +116,9 @@ def jobs_of(
     jobs = []
     for photo in photos:
         name = _name(photo, settings.output.template, model)
-        jobs.append(Job(photo, tuple(out / f"{name}{ending}" for ending in endings)))
+        outputs = tuple(out / f"{name}{suffix}" for suffix in suffixes)
+        source = " + ".join(shown(path) for path in photo.paths)
+        jobs.append(Job(outputs[0].relative_to(out).as_posix(), source, photo, outputs))
     _refuse_collisions(jobs)
     return tuple(jobs)
 
@@ -127,8 +128,8 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     collisions = []
     for job in jobs:
         for output in job.outputs:
-            other = takers.setdefault(_key(_absolute(output)), str(job))
-            if other != str(job):
+            other = takers.setdefault(_key(_absolute(output)), job.name)
+            if other != job.name:
                 collisions.append(f"  {output}: {job} and {other}")
     if collisions:
         shown = collisions[:_COLLISIONS_SHOWN]

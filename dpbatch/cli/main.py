@@ -17,7 +17,7 @@ import click
 
 from dpbatch import __version__
 from dpbatch.cli.models import models
-from dpbatch.engine.cluster import ENGINES, ClusterOptions, choose, found_from_anywhere
+from dpbatch.engine.cluster import ENGINES, choose, found_from_anywhere
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
@@ -28,6 +28,7 @@ from dpbatch.settings import (
     settle_blur,
 )
 from dpbatch.storage.urls import place
+from dpbatch.types import ClusterOptions
 from ldp.errors import LdpError
 
 
@@ -355,8 +356,8 @@ def _run_batch(
     cluster: ClusterOptions | None = None,
 ) -> None:
     from dpbatch.batch.progress import Reporter
-    from dpbatch.batch.run import RunOptions
     from dpbatch.batch.run import run as run_batch
+    from dpbatch.types import RunOptions
 
     times = {"step_limit_s": given["time_limit"], "wait_for_space_s": given["wait_for_space"]}
     options = RunOptions(

@@ -9,27 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from dpbatch.engine.stages import Outcome, Seconds, ignore, outcome_of
+from dpbatch.engine.stages import ignore
 from dpbatch.errors import AbortError, WorkerCrashError
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds that keep a run from hanging.
-
-    tries: of a photo whose process dies. step_s: the time that one step of one photo may take,
-    0 for no limit; the default leaves room for a large network and 45 megapixels on a slow CPU.
-    crashes_in_a_row: so many different photos whose processes died without one that was finished
-    between them end the run: the machine is at fault then, not the photos.
-    """
-
-    tries: int = 3
-    step_s: float = 3600.0
-    crashes_in_a_row: int = 20
-
+from dpbatch.types import Limits, Outcome, Seconds, outcome_of
 
 _NOT_MEASURED = Seconds()
 
@@ -81,9 +65,8 @@ class Attempts:
 
         Raises AbortError after `crashes_in_a_row`.
         """
-        name = str(job)
-        self._tries[name] += 1
-        tries = self._tries[name]
+        self._tries[job.id] += 1
+        tries = self._tries[job.id]
         if tries == 1:
             self._crashes_in_a_row += 1
             if self._crashes_in_a_row >= self._limits.crashes_in_a_row:

@@ -23,6 +23,7 @@ from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.settings import Settings
 from dpbatch.storage.urls import location, url_of
+from dpbatch.types import ClusterOptions
 
 ENGINES = ("auto", "local", "ray")
 
@@ -30,31 +31,6 @@ _INSTALL = "pip install 'ray[default]'"
 _DEVICES = Path("/dev")
 _SHM = Path("/dev/shm")
 _ENOUGH_SHM_BYTES = 2 << 30
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """What a user says about Ray.
-
-    address: of a running cluster, as `ray.init` takes it; "" takes RAY_ADDRESS, and without that
-    starts a cluster of this machine alone.
-    gpus_per_actor: GPUs for each copy of the network: a share of one, or whole ones.
-    cpu_actors: so many copies without a GPU, in place of those on GPUs; 0 for GPUs.
-    """
-
-    address: str = ""
-    gpus_per_actor: float = 1.0
-    cpu_actors: int = 0
-
-    def __post_init__(self) -> None:
-        share = self.gpus_per_actor
-        if share <= 0 or (share > 1 and share != int(share)):
-            raise SettingsError(
-                f"--gpus-per-actor {share:g}: expected a share of one GPU, such as 0.5, or a whole "
-                "number of GPUs"
-            )
-        if self.cpu_actors < 0:
-            raise SettingsError(f"--cpu-actors {self.cpu_actors}: expected a number of copies")
 
 
 def choose(

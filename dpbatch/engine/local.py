@@ -18,10 +18,11 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from dpbatch.engine.attempts import Attempts, Limits
-from dpbatch.engine.stages import Ended, Outcome, Seconds, Stages, Status, ignore, never, outcome_of
+from dpbatch.engine.attempts import Attempts
+from dpbatch.engine.stages import ignore, never
 from dpbatch.engine.worker import Collapse, Ready, Refusal, Reply, Result, Step, Worker
 from dpbatch.errors import AbortError, WorkerCrashError
+from dpbatch.types import Limits, Outcome, Seconds, Stages, Status, outcome_of
 
 _POLL_S = 0.25
 
@@ -47,7 +48,7 @@ class LocalEngine:
     on_retry: Callable[[Any, str], None] = ignore
     log: Path | None = None
 
-    def run(self, jobs: Iterable[Any]) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
         """See `Engine.run`.
 
         Raises AbortError where a process cannot be started, and after `limits.crashes_in_a_row`.
@@ -63,7 +64,7 @@ class _Run:
         self._slots: dict[str, Worker | None] = {f"load{n}": None for n in range(engine.loaders)}
         self._slots |= {"restore": None, "save": None}
 
-    def outcomes(self) -> Iterator[Ended]:
+    def outcomes(self) -> Iterator[tuple[Any, Outcome]]:
         try:
             while True:
                 stopping = self._engine.should_stop()
@@ -110,7 +111,7 @@ class _Run:
             if worker.role == "load" or (worker.role == "restore" and worker.result is None):
                 self._remove(worker)
 
-    def _pass_on(self) -> Iterator[Ended]:
+    def _pass_on(self) -> Iterator[tuple[Any, Outcome]]:
         """Moves results one step further, the last step first, so that each makes room."""
         for slot in ("save", "restore"):
             before = "restore" if slot == "save" else "load"
@@ -121,7 +122,7 @@ class _Run:
                 if successor.ready and successor.job is None:
                     yield from self._forward(worker, successor)
 
-    def _forward(self, worker: Worker, successor: Worker) -> Iterator[Ended]:
+    def _forward(self, worker: Worker, successor: Worker) -> Iterator[tuple[Any, Outcome]]:
         try:
             with _ending(worker, successor, after_s=self._engine.limits.step_s):
                 worker.forward(successor)
@@ -131,7 +132,7 @@ class _Run:
             self._remove(other)
             yield from self._crash(dead, job=successor.job, seconds=successor.seconds)
 
-    def _begin(self) -> Iterator[Ended]:
+    def _begin(self) -> Iterator[tuple[Any, Outcome]]:
         """Gives every idle loader a photo."""
         for slot in [slot for slot in self._slots if slot.startswith("load")]:
             resident = self._slots[slot]
@@ -147,7 +148,7 @@ class _Run:
             except OSError:
                 yield from self._crash(worker, job, worker.seconds)
 
-    def _listen(self) -> Iterator[Ended]:
+    def _listen(self) -> Iterator[tuple[Any, Outcome]]:
         """Waits a moment for news, and hears them."""
         speaking = {
             worker.connection: worker
@@ -161,14 +162,14 @@ class _Run:
             except (OSError, EOFError):
                 yield from self._crash(worker, worker.job, worker.seconds)
 
-    def _end_the_overdue(self) -> Iterator[Ended]:
+    def _end_the_overdue(self) -> Iterator[tuple[Any, Outcome]]:
         limit_s = self._engine.limits.step_s
         for worker in self._workers():
             if worker.is_overdue(limit_s):
                 why = f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
                 yield from self._crash(worker, worker.job, worker.seconds, why)
 
-    def _hear(self, worker: Worker, reply: Reply) -> Iterator[Ended]:
+    def _hear(self, worker: Worker, reply: Reply) -> Iterator[tuple[Any, Outcome]]:
         match reply:
             case Ready():
                 worker.ready, worker.since = True, time.monotonic()
@@ -191,7 +192,7 @@ class _Run:
 
     def _crash(
         self, worker: Worker, job: Any, seconds: Seconds, error: str = "", detail: str = ""
-    ) -> Iterator[Ended]:
+    ) -> Iterator[tuple[Any, Outcome]]:
         """A process is gone, or must go: its photo has lost a try, the slot is free for the next
         process."""
         why = error or worker.death()

@@ -23,8 +23,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from dpbatch.engine.stages import Seconds, Stages
 from dpbatch.errors import DpbatchError, PhotoError
+from dpbatch.types import Seconds, Stages
 from ldp.errors import LdpError
 
 _CHUNK_BYTES = 8 << 20

@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbatch.batch.journal import FOLDER, FileStamp, Journal, is_locked, locked, stamp
+from dpbatch.batch.journal import FOLDER, Journal, is_locked, locked, stamp
 from dpbatch.output.atomic import remove_stale_temporaries
 from dpbatch.storage.urls import url_of
+from dpbatch.types import FileStamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dpbatch.batch.run import BatchStages
+    from dpbatch.types import BatchStages
 
 
 class Places:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbatch.batch.journal import FileStamp, Journal
+from dpbatch.batch.journal import Journal
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.storage import store
 from dpbatch.storage.lock import held, is_held
@@ -18,9 +18,10 @@ from dpbatch.storage.scratch import remove_stale_scratch
 from dpbatch.storage.segments import SegmentJournal, state_folder
 from dpbatch.storage.stages import RemoteStages, uploads_folder
 from dpbatch.storage.urls import location, url_of
+from dpbatch.types import FileStamp
 
 if TYPE_CHECKING:
-    from dpbatch.batch.run import BatchStages
+    from dpbatch.types import BatchStages
 
 
 class RemotePlaces(Places):

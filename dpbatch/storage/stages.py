@@ -13,16 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbatch.batch.journal import FOLDER, FileStamp
-from dpbatch.engine.stages import Progress, Saved
+from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import DISK_FULL, DiskFullError, OutputError, PhotoError, UnreadableError
-from dpbatch.photo import Job
 from dpbatch.storage import store
 from dpbatch.storage.scratch import scratch_folder
 from dpbatch.storage.urls import location, url_of
+from dpbatch.types import FileStamp, Job, Progress, Saved
 
 if TYPE_CHECKING:
-    from dpbatch.batch.run import BatchStages
+    from dpbatch.types import BatchStages
 
 
 def uploads_folder(out: Path) -> Path:
@@ -50,9 +49,9 @@ class RemoteStages:
     uploads: Path
 
     @property
-    def endings(self) -> tuple[str, ...]:
+    def suffixes(self) -> tuple[str, ...]:
         """Those of the stages inside."""
-        return self.stages.endings
+        return self.stages.suffixes
 
     @property
     def fingerprint(self) -> str:

@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from dpbatch.batch.journal import FileStamp
 from dpbatch.errors import DISK_FULL, SettingsError
 from dpbatch.storage.urls import location, url_of
+from dpbatch.types import FileStamp
 
 _T = TypeVar("_T")
 

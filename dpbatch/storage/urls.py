@@ -46,3 +46,9 @@ def url_of(path: Path) -> str | None:
 def location(path: Path) -> str:
     """A path as people and records name it: the URL of a remote one."""
     return url_of(path) or str(path)
+
+
+def shown(path: Path) -> str:
+    """A path for people: relative where it is below the working folder, a remote one's URL."""
+    here = Path.cwd()
+    return url_of(path) or str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
-from dpbatch.batch.run import RunOptions, run
-from dpbatch.engine.stages import Status
+from dpbatch.batch.run import run
 from dpbatch.errors import AbortError
 from dpbatch.output.color import apply_orientation
 from dpbatch.photo import PhotoStages
@@ -27,6 +26,7 @@ from dpbatch.settings import (
     settle_blur,
 )
 from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_picture
+from dpbatch.types import RunOptions, Status
 from ldp.models.weights import read_header, resolve, sha256
 from ldp.srgb import encode_srgb
 from training.evaluation.metrics import psnr_db

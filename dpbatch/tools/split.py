@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dpbatch.engine.stages import Progress, Saved
-from dpbatch.photo import Job, LoadedPhoto, load, note_of
+from dpbatch.photo import LoadedPhoto, load, note_of
 from dpbatch.settings import Settings, fingerprint
+from dpbatch.types import Job, Progress, Saved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ class SplitStages:
     settings: Settings
 
     @property
-    def endings(self) -> tuple[str, ...]:
+    def suffixes(self) -> tuple[str, ...]:
         """The right view is the last one written."""
         return ("_R.tif", "_L.tif")
 

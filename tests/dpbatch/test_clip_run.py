@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from dpbatch.cli import main as cli
 from dpbatch.cli.main import main
 from dpbatch.errors import SettingsError
-from dpbatch.photo import Job, Photo, PhotoStages
+from dpbatch.photo import PhotoStages
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings, fingerprint, settle_blur
+from dpbatch.types import Job, Photo
 from ldp.blur import clip_model
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
@@ -174,7 +175,9 @@ def test_a_photo_is_restored_with_a_clip_map(
     )
     stages = PhotoStages(settings, "hash")
     photo = Photo("raw", (shoot / "IMG_1.CR2",), "IMG_1")
-    job = Job(photo, tuple(tmp_path / f"IMG_1{ending}" for ending in stages.endings))
+    job = Job(
+        "a.tif", "a.CR2", photo, tuple(tmp_path / f"IMG_1{ending}" for ending in stages.suffixes)
+    )
     stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
     picture, layer = (tifffile.imread(path) for path in job.outputs)
     assert layer.shape == picture.shape[:2]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from dpbatch.photo import Job, Photo, RestoredPhoto, load, save
+from dpbatch.photo import RestoredPhoto, load, save
 from dpbatch.settings import OutputSettings, RawSettings, Settings
+from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.srgb import encode_srgb
 from training.simulator.cr2.layout import CameraTags
@@ -57,7 +58,12 @@ def test_upright_and_near_stays_near(tmp_path: Path, orientation: int, coc_px: f
     )
     target = tmp_path / "out" / "a.tif"
     settings = Settings(output=OutputSettings(layers=("disparity",)))
-    save(Job(photo, (target, target.with_name("a.disparity.tif"))), restored, settings, "0" * 64)
+    save(
+        Job("a.tif", "a.CR2", photo, (target, target.with_name("a.disparity.tif"))),
+        restored,
+        settings,
+        "0" * 64,
+    )
 
     written = tifffile.imread(target) / 65535
     truth = encode_srgb(cv2.GaussianBlur(scene, (0, 0), 2.0))

@@ -14,10 +14,11 @@ import torch
 
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
-from dpbatch.photo import Job, Photo, PhotoStages, load
+from dpbatch.photo import PhotoStages, load
 from dpbatch.raw.pairs import read_pair_views
 from dpbatch.settings import RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
+from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.errors import LdpError
 from ldp.types import BlurMap, Deblurred, ViewPair, as_float
@@ -62,7 +63,9 @@ def raw(path: Path) -> Photo:
 
 def restore(stages: PhotoStages, photo: Photo, out: Path) -> Job:
     """The three steps in a row, as an engine runs them."""
-    job = Job(photo, tuple(out / f"{photo.stem}{ending}" for ending in stages.endings))
+    job = Job(
+        "a.tif", "a.CR2", photo, tuple(out / f"{photo.stem}{ending}" for ending in stages.suffixes)
+    )
     restored = stages.restorer()(stages.load(job), lambda done, of: None)
     saved = stages.save(job, restored)
     assert saved.outputs == job.outputs
@@ -116,7 +119,9 @@ def test_split_views_can_be_read_back_as_a_pair(tmp_path: Path, orientation: int
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, tags=CameraTags(orientation=orientation))
     stages = SplitStages(Settings())
-    job = Job(raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.endings))
+    job = Job(
+        "a.tif", path.name, raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.suffixes)
+    )
     stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
 
     views = load(raw(path), RawSettings()).views
@@ -136,7 +141,9 @@ def test_swap_exchanges_the_views_of_raw_files_and_pairs_alike(tmp_path: Path) -
     path = tmp_path / "a.CR2"
     write_test_dpraw(path)
     stages = SplitStages(Settings())
-    job = Job(raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.endings))
+    job = Job(
+        "a.tif", path.name, raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.suffixes)
+    )
     stages.save(job, stages.load(job))
     pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "a")
     for photo in (raw(path), pair):

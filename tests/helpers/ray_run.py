@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from dpbatch.batch.progress import Reporter
-from dpbatch.batch.run import RunOptions, run
-from dpbatch.engine.cluster import ClusterOptions
+from dpbatch.batch.run import run
 from dpbatch.settings import Settings
+from dpbatch.types import ClusterOptions, RunOptions
 from tests.helpers.toy_stages import CopyStages
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 
 from dpbatch.batch.progress import Reporter
-from dpbatch.batch.run import RunOptions, run
+from dpbatch.batch.run import run
 from dpbatch.settings import Settings
 from dpbatch.storage.urls import place
+from dpbatch.types import RunOptions
 from tests.helpers.toy_stages import CopyStages
 
 if __name__ == "__main__":

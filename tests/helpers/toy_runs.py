@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dpbatch.batch.progress import Reporter
-from dpbatch.batch.run import RunOptions, run
+from dpbatch.batch.run import run
 from dpbatch.settings import Settings
+from dpbatch.types import RunOptions
 from tests.helpers.toy_stages import CopyStages
 
 REPOSITORY = Path(__file__).parents[2]

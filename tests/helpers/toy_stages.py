@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbatch.batch.journal import FileStamp, stamp
-from dpbatch.engine.stages import Progress, Saved
+from dpbatch.batch.journal import stamp
 from dpbatch.errors import DamagedError, DiskFullError, NotDualPixelError
 from dpbatch.output.atomic import atomic_file
-from dpbatch.photo import Job
+from dpbatch.types import FileStamp, Job, Progress, Saved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +29,10 @@ class Toy:
     trouble: str = ""
     size: int = 100
     folder: Path = Path()
+
+    @property
+    def id(self) -> str:
+        return self.name
 
     def __str__(self) -> str:
         return self.name
@@ -118,7 +121,7 @@ class CopyStages:
 
     seconds: dict[str, float] = field(default_factory=dict)
     fingerprint: str = "first"
-    endings: tuple[str, ...] = (".tif",)
+    suffixes: tuple[str, ...] = (".tif",)
     warnings: tuple[str, ...] = ()
     full: Path | None = None
 

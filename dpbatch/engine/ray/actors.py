@@ -10,11 +10,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from dpbatch.engine.cluster import ClusterOptions
 from dpbatch.engine.ray.calls import ActorCall
 from dpbatch.engine.ray.cluster import Node, living_nodes, on_node
 from dpbatch.engine.ray.steps import Restorer
 from dpbatch.errors import AbortError
+from dpbatch.types import ClusterOptions
 
 _MOST_STARTS = 3
 """So many actors in a row may die on a node without a photo, and without having had one."""

@@ -29,16 +29,17 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from dpbatch.engine.attempts import Attempts, Limits
-from dpbatch.engine.cluster import ClusterOptions, Needs, node_check
+from dpbatch.engine.attempts import Attempts
+from dpbatch.engine.cluster import Needs, node_check
 from dpbatch.engine.ray import steps as ray_steps
 from dpbatch.engine.ray.actors import Actor, Pool
 from dpbatch.engine.ray.calls import ActorCall, TaskCall, ready, why
 from dpbatch.engine.ray.cluster import check_nodes, joined, living_nodes, on_all_nodes
 from dpbatch.engine.ray.metrics import Metrics
 from dpbatch.engine.ray.window import Window
-from dpbatch.engine.stages import Ended, Outcome, Seconds, Stages, Status, ignore, never, outcome_of
+from dpbatch.engine.stages import ignore, never
 from dpbatch.errors import AbortError, WorkerCrashError
+from dpbatch.types import ClusterOptions, Limits, Outcome, Seconds, Stages, Status, outcome_of
 
 _POLL_S = 0.25
 _SURVEY_S = 5.0
@@ -76,7 +77,7 @@ class RayEngine:
     on_note: Callable[[str], None] = ignore
     log: Path | None = None
 
-    def run(self, jobs: Iterable[Any]) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
         """See `Engine.run`.
 
         Raises AbortError where the cluster cannot be joined, a node lacks what the run needs, no
@@ -137,7 +138,7 @@ class _Run:
         self._news_s = time.monotonic()
         self._surveyed_s = -_SURVEY_S
 
-    def outcomes(self) -> Iterator[Ended]:
+    def outcomes(self) -> Iterator[tuple[Any, Outcome]]:
         while True:
             stopping = self._engine.should_stop()
             if stopping:
@@ -235,7 +236,7 @@ class _Run:
 
     # News comes in ---------------------------------------------------------------------------
 
-    def _listen(self) -> Iterator[Ended]:
+    def _listen(self) -> Iterator[tuple[Any, Outcome]]:
         """Waits a moment for news, and hears all there is."""
         speaking = {photo.call.waits_for: photo for photo in self._photos if photo.call is not None}
         waiting = [*speaking, *self._pool.waits_for()]
@@ -249,7 +250,7 @@ class _Run:
             else:
                 self._pool.hear(ref)
 
-    def _hear(self, photo: _Photo) -> Iterator[Ended]:
+    def _hear(self, photo: _Photo) -> Iterator[tuple[Any, Outcome]]:
         assert photo.call is not None
         try:
             said = photo.call.hear()
@@ -263,7 +264,7 @@ class _Run:
         elif isinstance(said, ray_steps.Verdict):
             yield from self._judge(photo, said)
 
-    def _judge(self, photo: _Photo, verdict: ray_steps.Verdict) -> Iterator[Ended]:
+    def _judge(self, photo: _Photo, verdict: ray_steps.Verdict) -> Iterator[tuple[Any, Outcome]]:
         """A step has ended as it should, or as it foresaw: the next one begins, if there is one."""
         assert photo.call is not None
         photo.seconds = replace(photo.seconds, **{photo.stage: verdict.seconds})
@@ -286,7 +287,7 @@ class _Run:
             photo.stage, photo.given_s, photo.began_s = "save", time.monotonic(), None
             photo.call = TaskCall(self._save.remote(self._stages, photo.job, result))
 
-    def _failed(self, photo: _Photo, error: RayError) -> Iterator[Ended]:
+    def _failed(self, photo: _Photo, error: RayError) -> Iterator[tuple[Any, Outcome]]:
         """A step did not come to its end. Who worked on it must go, unless it is gone."""
         if isinstance(error, LocalRayletDiedError):
             raise AbortError(f"Ray has ended on this machine: {error}") from error
@@ -298,15 +299,15 @@ class _Run:
         elif photo.actor is not None:
             self._pool.works(photo.actor, 0.0)
         if is_lost:
-            self._losses[str(photo.job)] += 1
-            if self._losses[str(photo.job)] <= _MOST_LOSSES:
+            self._losses[photo.job.id] += 1
+            if self._losses[photo.job.id] <= _MOST_LOSSES:
                 self._forget(photo)
                 self._attempts.interrupted(photo.job)
                 return
         detail = _COLOURS.sub("", str(error)) if isinstance(error, RayTaskError) else ""
         yield from self._crash(photo, why(error), detail)
 
-    def _end_the_overdue(self) -> Iterator[Ended]:
+    def _end_the_overdue(self) -> Iterator[tuple[Any, Outcome]]:
         limit_s = self._engine.limits.step_s
         now = time.monotonic()
         for photo in list(self._photos):
@@ -320,7 +321,7 @@ class _Run:
             late = f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
             yield from self._crash(photo, late)
 
-    def _crash(self, photo: _Photo, reason: str, detail: str = "") -> Iterator[Ended]:
+    def _crash(self, photo: _Photo, reason: str, detail: str = "") -> Iterator[tuple[Any, Outcome]]:
         """The photo has lost a try."""
         self._forget(photo)
         log = self._engine.log

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dpbatch.engine.stages import Saved, Stages, ignore
+from dpbatch.engine.stages import ignore
 from dpbatch.errors import PhotoError
+from dpbatch.types import Saved, Stages
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import pytest
 from dpbatch.batch import disk_space as space
 from dpbatch.batch.disk_space import Space, has_room
 from dpbatch.batch.journal import Journal, Record
-from dpbatch.engine.cluster import ClusterOptions
 from dpbatch.errors import AbortError
+from dpbatch.types import ClusterOptions
 from tests.helpers.toy_runs import REPOSITORY, go, journal_text, visible, write_pair
 from tests.helpers.toy_stages import CopyStages
 

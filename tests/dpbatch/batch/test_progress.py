@@ -9,11 +9,12 @@ import pytest
 
 from dpbatch.batch import progress
 from dpbatch.batch.progress import Reporter
-from dpbatch.engine.stages import Outcome, Saved, Status
-from dpbatch.photo import Job, Photo
+from dpbatch.types import Job, Outcome, Photo, Saved, Status
 
 DONE = Outcome(Status.DONE, "save", saved=Saved((), (Path("out/a.tif"),)))
-JOB = Job(Photo("raw", (Path("IMG_7.CR2"),), "IMG_7"), (Path("out/IMG_7.tif"),))
+JOB = Job(
+    "IMG_7.tif", "IMG_7.CR2", Photo("raw", (Path("IMG_7.CR2"),), "IMG_7"), (Path("out/IMG_7.tif"),)
+)
 
 
 class Terminal(io.StringIO):

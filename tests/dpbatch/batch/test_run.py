@@ -103,7 +103,7 @@ def test_another_shoots_photo_of_the_same_name_is_no_new_version(
 
 
 def test_a_layer_that_lies_there_counts_as_the_result_does(shoot: Path, out: Path) -> None:
-    stages = CopyStages(endings=(".tif", ".blur.tif"))
+    stages = CopyStages(suffixes=(".tif", ".blur.tif"))
     out.mkdir()
     (out / "a.blur.tif").write_bytes(b"foreign")
     assert go(shoot, out, stages).codes == {"a": "target-exists", "b": "done"}

@@ -11,8 +11,8 @@ import pytest
 
 from dpbatch.batch.scan import Inputs, jobs_of, scan
 from dpbatch.errors import SettingsError
-from dpbatch.photo import Job
 from dpbatch.settings import Settings
+from dpbatch.types import Job
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dpbatch import __version__
-from dpbatch.batch.run import RunOptions
 from dpbatch.cli.main import main
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Settings
+from dpbatch.types import RunOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
 from tests.helpers.scenes import write_test_dpraw

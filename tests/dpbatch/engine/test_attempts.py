@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from dpbatch.engine.attempts import Attempts, Limits
-from dpbatch.engine.stages import Outcome, Seconds, Status
+from dpbatch.engine.attempts import Attempts
 from dpbatch.errors import AbortError, WorkerCrashError
+from dpbatch.types import Limits, Outcome, Seconds, Status
 
 CRASH = WorkerCrashError("x.CR2: the load process died: killed by SIGSEGV")
 

@@ -12,16 +12,10 @@ from pathlib import Path
 import pytest
 
 from dpbatch.engine import cluster
-from dpbatch.engine.cluster import (
-    ClusterOptions,
-    Needs,
-    choose,
-    found_from_anywhere,
-    gpu_count,
-    node_check,
-)
+from dpbatch.engine.cluster import Needs, choose, found_from_anywhere, gpu_count, node_check
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.settings import Settings
+from dpbatch.types import ClusterOptions
 
 HERE = ClusterOptions()
 THERE = ClusterOptions(address="10.0.0.1:6379")

@@ -14,10 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
-from dpbatch.engine.attempts import Limits
 from dpbatch.engine.local import LocalEngine
-from dpbatch.engine.stages import Outcome, Status
 from dpbatch.errors import AbortError
+from dpbatch.types import Limits, Outcome, Status
 from tests.helpers.toy_stages import Toy, ToyStages
 
 

@@ -19,13 +19,11 @@ from dpbatch.batch import run as batch
 from dpbatch.batch.journal import Record
 from dpbatch.batch.status import read_status
 from dpbatch.cli.main import main
-from dpbatch.engine.cluster import ClusterOptions
-from dpbatch.engine.stages import Outcome, Status, outcome_of
 from dpbatch.errors import AbortError, PhotoError
-from dpbatch.photo import Job
 from dpbatch.storage import store
 from dpbatch.storage.places import places_of
 from dpbatch.storage.urls import place
+from dpbatch.types import ClusterOptions, Job, Outcome, Status, outcome_of
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
 from tests.helpers.s3_server import S3Server, put_folder, stored
@@ -269,7 +267,7 @@ def test_the_status_is_told_from_the_bucket(shoot: Path, out: Path) -> None:
 def test_a_photo_whose_layer_alone_was_stored_is_done_by_the_next_run(
     shoot: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages, move = CopyStages(endings=(".tif", ".blur.tif")), store.move
+    stages, move = CopyStages(suffixes=(".tif", ".blur.tif")), store.move
 
     def move_layers(path: Path, target: Path) -> None:
         if target.name == "a.tif":

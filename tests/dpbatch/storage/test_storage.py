@@ -14,12 +14,11 @@ from typing import Any
 import fsspec
 import pytest
 
-from dpbatch.batch.journal import FileStamp
 from dpbatch.errors import OutputError, SettingsError
-from dpbatch.photo import shown
 from dpbatch.storage import store
 from dpbatch.storage.stages import publish
-from dpbatch.storage.urls import location, place, url_of
+from dpbatch.storage.urls import location, place, shown, url_of
+from dpbatch.types import FileStamp
 from tests.helpers.s3_server import S3Server, stored
 
 

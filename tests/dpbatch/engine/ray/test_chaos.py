@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dpbatch.engine.stages import Outcome, Status
+from dpbatch.types import Outcome, Status
 from tests.helpers.ray_helpers import (
     ENVIRONMENT,
     LONGEST_S,
@@ -135,8 +135,8 @@ def test_actors_follow_the_gpus_of_the_cluster(tmp_path: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from dpbatch.engine.cluster import ClusterOptions
     from dpbatch.engine.ray.engine import RayEngine
+    from dpbatch.types import ClusterOptions
 
     os.environ.update(ENVIRONMENT)
     soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}

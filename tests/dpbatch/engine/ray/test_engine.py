@@ -12,19 +12,19 @@ from typing import Any
 import psutil
 import pytest
 
-from dpbatch.engine.attempts import Limits
 from dpbatch.engine.local import LocalEngine
-from dpbatch.engine.stages import Engine, Outcome, Status
 from dpbatch.errors import AbortError
+from dpbatch.types import Engine, Limits, Outcome, Status
 from tests.helpers.ray_helpers import one_node
 from tests.helpers.toy_runs import wait_for
 from tests.helpers.toy_stages import Toy, ToyStages
 
 ray = pytest.importorskip("ray")
 
-from dpbatch.engine.cluster import ClusterOptions, Needs  # noqa: E402
+from dpbatch.engine.cluster import Needs  # noqa: E402
 from dpbatch.engine.ray.cluster import check_nodes, living_nodes  # noqa: E402
 from dpbatch.engine.ray.engine import RayEngine  # noqa: E402
+from dpbatch.types import ClusterOptions  # noqa: E402
 
 TWO = ClusterOptions(cpu_actors=2)
 

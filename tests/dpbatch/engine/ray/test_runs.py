@@ -18,7 +18,7 @@ import psutil
 import pytest
 import tifffile
 
-from dpbatch.engine.stages import Status
+from dpbatch.types import Status
 from tests.helpers.ray_helpers import (
     ENVIRONMENT,
     LONGEST_S,
