@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbatch import __version__
-from dpbatch.batch.journal import stamp
 from dpbatch.errors import RestoreError, SettingsError, UnreadableError
 from dpbatch.settings import (
     CLIP_MAPS,
@@ -18,6 +17,7 @@ from dpbatch.settings import (
     described,
     fingerprint,
 )
+from dpbatch.storage.stamps import stamp
 from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
 
 # The steps run in processes of their own: each imports only what it needs, torch only the second.

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
@@ -22,16 +21,11 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from dpbatch.errors import DISK_FULL, AbortError
+from dpbatch.storage.stamps import FOLDER
 from dpbatch.storage.urls import location
 from dpbatch.types import FileStamp
 
-FOLDER = ".dpbatch"
-_READ_BYTES = 1 << 20
 _LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
-
-
-Stamper = Callable[[Path, bool], FileStamp]
-"""`stamp`, or what does the same for files elsewhere; raises OSError where there is no file."""
 
 
 @dataclass(frozen=True)
@@ -85,56 +79,6 @@ class Past:
 
     last: Record
     done: Record | None
-
-
-def stamp(path: Path, content: bool = True) -> FileStamp:
-    """A file's stamp; with `content` the whole file is read and hashed (about 1 GB/s)."""
-    before = path.stat()
-    digest = ""
-    if content:
-        running = hashlib.blake2b(digest_size=16)
-        with path.open("rb") as stream:
-            while block := stream.read(_READ_BYTES):
-                running.update(block)
-        digest = running.hexdigest()
-    return FileStamp(str(path), before.st_size, before.st_mtime_ns, digest)
-
-
-def same_content(
-    known: Sequence[FileStamp], paths: Sequence[Path], stamp_of: Stamper = stamp
-) -> bool:
-    """Whether files still have the content of their stamps.
-
-    Same size and same modification time count as the same content, as for make and rsync; where
-    only the time differs (a copy, a touched file) the content is read, if the file is here.
-    """
-    if len(known) != len(paths):
-        return False
-    for old, path in zip(known, paths, strict=True):
-        try:
-            now = stamp_of(path, False)
-            if now.size != old.size:
-                return False
-            if now.is_as(old):
-                continue
-            digest = stamp_of(path, True).blake2b
-            if not digest or digest != old.blake2b:
-                return False
-        except OSError:
-            return False  # unreadable now: loading it will say why
-    return True
-
-
-def unchanged(known: Sequence[FileStamp], folder: Path, stamp_of: Stamper = stamp) -> bool:
-    """Whether the files of a record that still lie below `folder` are as they were written."""
-    for old in known:
-        try:
-            now = stamp_of(folder / old.path, False)
-        except FileNotFoundError:
-            continue
-        if not now.is_as(old):
-            return False
-    return True
 
 
 def journal_path(out: Path) -> Path:

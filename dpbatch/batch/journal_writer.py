@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from dpbatch.batch.journal import Journal, Record, RunLine, stamp
+from dpbatch.batch.journal import Journal, Record, RunLine
 from dpbatch.errors import AbortError, NotDualPixelError
 from dpbatch.storage.places import Places
+from dpbatch.storage.stamps import stamp
 from dpbatch.storage.urls import location, url_of
 from dpbatch.types import FileStamp, Job, Outcome, Saved
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dpbatch.batch.journal import Past, Record, Stamper, same_content, stamp, unchanged
+from dpbatch.batch.journal import Past, Record
 from dpbatch.errors import NotDualPixelError
+from dpbatch.storage.stamps import Stamper, same_content, stamp, unchanged
 from dpbatch.storage.urls import location
 from dpbatch.types import Job, Outcome, Status
 

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from dpbatch import __version__
-from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.settings import Settings
+from dpbatch.storage.stamps import FOLDER
 from dpbatch.storage.urls import location, url_of
 from dpbatch.types import ClusterOptions
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 
-from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import AbortError
 from dpbatch.storage import store
+from dpbatch.storage.stamps import FOLDER
 from dpbatch.storage.urls import location
 
 BEAT_S = 15.0

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbatch.batch.journal import FOLDER, Journal, is_locked, locked, stamp
+from dpbatch.batch.journal import Journal, is_locked, locked
 from dpbatch.output.atomic import remove_stale_temporaries
+from dpbatch.storage.stamps import FOLDER, stamp
 from dpbatch.storage.urls import url_of
 from dpbatch.types import FileStamp
 

@@ -15,10 +15,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from dpbatch.batch.journal import FOLDER, Journal
+from dpbatch.batch.journal import Journal
 from dpbatch.errors import AbortError
 from dpbatch.storage import store
 from dpbatch.storage.lock import Lock
+from dpbatch.storage.stamps import FOLDER
 from dpbatch.storage.urls import location
 
 SEGMENT_BYTES = 128 * 1024

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbatch.batch.journal import FOLDER
 from dpbatch.errors import DISK_FULL, DiskFullError, OutputError, PhotoError, UnreadableError
 from dpbatch.storage import store
 from dpbatch.storage.scratch import scratch_folder
+from dpbatch.storage.stamps import FOLDER
 from dpbatch.storage.urls import location, url_of
 from dpbatch.types import FileStamp, Job, Progress, Saved
 

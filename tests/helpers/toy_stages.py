@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbatch.batch.journal import stamp
 from dpbatch.errors import DamagedError, DiskFullError, NotDualPixelError
 from dpbatch.output.atomic import atomic_file
+from dpbatch.storage.stamps import stamp
 from dpbatch.types import FileStamp, Job, Progress, Saved
 
 if TYPE_CHECKING:

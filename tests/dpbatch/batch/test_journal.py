@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dpbatch.batch.journal import Journal, Record, locked, same_content, stamp, unchanged
+from dpbatch.batch.journal import Journal, Record, locked
 from dpbatch.errors import AbortError
+from dpbatch.storage.stamps import same_content, stamp, unchanged
 from dpbatch.types import FileStamp
 
 DONE = Record(
