@@ -54,7 +54,7 @@ class Attempts:
         """Whether `next` may still give a job, once nothing is in flight."""
         return self._jobs_left or bool(self._suspects) or bool(self._interrupted)
 
-    def ended(self) -> None:
+    def finished(self) -> None:
         """A photo ended without a crash: the machine works."""
         self._crashes_in_a_row = 0
 

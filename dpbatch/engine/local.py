@@ -177,7 +177,7 @@ class _Run:
                 self._engine.on_progress(worker.job, done, of)
             case Refusal(seconds, error):
                 _count(worker, seconds)
-                self._attempts.ended()
+                self._attempts.finished()
                 yield worker.finish(), outcome_of(error, worker.role, worker.seconds)
             case Result(seconds):
                 _count(worker, seconds)
@@ -185,7 +185,7 @@ class _Run:
                 if worker.role == "save":
                     saved = worker.take()
                     outcome = Outcome(Status.DONE, "save", saved=saved, seconds=worker.seconds)
-                    self._attempts.ended()
+                    self._attempts.finished()
                     yield worker.finish(), outcome
             case Collapse(error, detail):
                 yield from self._crash(worker, worker.job, worker.seconds, error, detail)

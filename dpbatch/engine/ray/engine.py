@@ -277,7 +277,7 @@ class _Run:
             photo.actor = None
         if verdict.error is not None or photo.stage == "save":
             self._forget(photo)
-            self._attempts.ended()
+            self._attempts.finished()
             yield photo.job, _outcome(photo, verdict)
         elif photo.stage == "load":
             photo.loaded = result
