@@ -1,4 +1,4 @@
-"""The commands of `dpbatch models`; like all of the command line, they parse, call and print."""
+"""The commands of `dpbatch models`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ldp.errors import ClipUnavailableError
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(ctx: click.Context) -> None:
-    """List the networks and the CLIP weights, or do something with them."""
+    """List, describe, convert or fetch networks."""
     if ctx.invoked_subcommand is not None:
         return
     from dpbatch.tools.models import clip_files, shipped_networks
@@ -29,9 +29,9 @@ def models(ctx: click.Context) -> None:
 
 @models.command("describe")
 @click.argument("model", metavar="NAME|FILE", required=False)
-@click.option("--size", metavar="SIZE", help="One of tiny, small, large, released: no weights.")
+@click.option("--size", metavar="SIZE", help="In place of a file: tiny, small, large or released.")
 def models_describe(model: str | None, size: str | None) -> None:
-    """Print a network's parameters and multiply-adds, and what its file says."""
+    """Print a network's size, cost and origin."""
     from dpbatch.tools.models import cost_of_size, describe
 
     if (model is None) == (size is None):
@@ -48,9 +48,12 @@ def models_describe(model: str | None, size: str | None) -> None:
     type=click.Path(path_type=Path),
     help="The .safetensors file to write.",
 )
-@click.option("--crop-px", type=click.IntRange(16), help="Side of its training crops.")
+@click.option("--crop-px", type=click.IntRange(16), help="Side of the crops in its training.")
 def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
-    """Turn the CHECKPOINT that LDP's authors released (model.pth) into a file for --model."""
+    """Convert the CHECKPOINT of LDP's authors for --model.
+
+    CHECKPOINT is the file that the authors released (model.pth).
+    """
     from ldp.models.conversion import convert
 
     unused = convert(checkpoint, out, crop_px).unused
@@ -62,7 +65,7 @@ def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
 @models.command("fetch")
 @click.argument("blur", type=click.Choice(["clip", "clip-patch"]))
 def models_fetch(blur: str) -> None:
-    """Fetch the CLIP weights of a blur map into open_clip's cache and verify them."""
+    """Download the CLIP weights of a blur map and verify them."""
     from dpbatch.tools.models import fetch_clip
 
     clip, digest = fetch_clip(blur)

@@ -12,12 +12,11 @@ import tifffile
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from dpbatch.cli import main as cli
 from dpbatch.cli.main import main
 from dpbatch.errors import SettingsError
 from dpbatch.photo import PhotoStages
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings, fingerprint, settle_blur
-from dpbatch.types import Job, Photo
+from dpbatch.types import Job, Photo, RunOptions
 from ldp.blur import clip_model
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
@@ -132,9 +131,12 @@ def test_other_clip_weights_redo_a_photo_and_the_same_ones_elsewhere_do_not(
     shoot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[str] = []
-    monkeypatch.setattr(
-        cli, "_run_batch", lambda given, settings, stages, cluster: keys.append(stages.fingerprint)
-    )
+
+    def fake_run(options: RunOptions, settings: Settings, stages: PhotoStages, _: object) -> int:
+        keys.append(stages.fingerprint)
+        return 0
+
+    monkeypatch.setattr("dpbatch.batch.run.run", fake_run)
     first, second = (shoot.parent / f"{name}.pt" for name in ("first", "second"))
 
     def key(weights: object, blur: str = "clip") -> str:

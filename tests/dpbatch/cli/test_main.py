@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,29 @@ def test_it_runs_as_a_module_and_says_its_version() -> None:
     command = [sys.executable, "-m", "dpbatch", "--version"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert said.strip().endswith(__version__)
+
+
+def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> None:
+    told = dpbatch("run", "--help").output
+    titles = ["read", "write", "restore", "machines", "wrong", "Messages", "Other"]
+    sections = dict(zip(titles, re.split(r"\n\n[A-Z][a-z ]+:\n", told)[1:], strict=True))
+    for title, option in (
+        ("read", "--demosaic"),
+        ("write", "--out"),
+        ("restore", "--model"),
+        ("machines", "--device"),
+        ("wrong", "--dry-run"),
+        ("Messages", "--json-log"),
+        ("Other", "--help"),
+    ):
+        assert option in sections[title]
+    flowing = " ".join(told.split())
+    for group in fields(Settings):
+        for item in fields(getattr(Settings(), group.name)):
+            option = f"--{item.name.replace('_', '-')} "
+            default = str(getattr(getattr(Settings(), group.name), item.name))
+            if option in flowing and default not in ("False", "()"):
+                assert f"[default: {default}" in flowing.split(option)[1].split(" --")[0]
 
 
 def test_a_shoot_is_restored_and_told_in_numbers_that_add_up(

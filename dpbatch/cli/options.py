@@ -1,0 +1,184 @@
+"""Options in titled sections, those that several commands share, and their values as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import click
+
+from dpbatch.settings import DEMOSAICS, RawSettings, Settings
+from dpbatch.storage.urls import place
+from dpbatch.types import Limits, RunOptions
+
+Decorator = Callable[[Any], Any]
+
+
+class SectionedOption(click.Option):
+    """An option that the help lists under the title `section`."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists the options in sections, in the order of their declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one definition list a section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                title = getattr(parameter, "section", "Other")
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class Location(click.Path):
+    """A path or a URL."""
+
+    name = "path or url"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the path that stands for what was typed."""
+        return place(value) if isinstance(value, str) else value
+
+
+def section(title: str) -> Callable[..., Decorator]:
+    """Return `click.option` for one section of the help.
+
+    Its argument shown_default is the value that holds without a preset and a flag.
+    """
+
+    def option(*names: str, help: str = "", shown_default: object = None, **kwargs: Any) -> Any:
+        if shown_default is not None:
+            help = f"{help}  [default: {shown_default}]"
+        return click.option(*names, cls=SectionedOption, section=title, help=help, **kwargs)
+
+    return option
+
+
+def together(*options: Decorator) -> Decorator:
+    """Return several options as one decorator, in this order in the help."""
+    return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+read = section("What to read")
+write = section("What to write")
+restore = section("How to restore")
+speed = section("Speed and machines")
+trouble = section("When something goes wrong")
+messages = section("Messages")
+
+inputs = click.argument("inputs", nargs=-1, required=True, type=Location())
+scan_options = together(
+    read(
+        "--recursive/--no-recursive",
+        default=True,
+        shown_default="--recursive",
+        help="Look into subfolders too.",
+    ),
+    read("--include", multiple=True, metavar="GLOB", help="Read only files that match."),
+    read("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match."),
+)
+read_options = together(
+    scan_options,
+    read(
+        "--swap/--no-swap",
+        default=None,
+        shown_default="--no-swap",
+        help="Exchange the left and the right view.",
+    ),
+    read(
+        "--demosaic",
+        type=click.Choice(DEMOSAICS),
+        shown_default=RawSettings.demosaic,
+        help="How colours are interpolated from the raw file; linear is the fastest.",
+    ),
+)
+write_options = together(
+    write("-o", "--out", required=True, type=Location(), help="Folder or URL for the results."),
+    write(
+        "--template",
+        metavar="NAME",
+        shown_default=Settings().output.template,
+        help="Name of a result without its suffix: {dir} subfolder, {stem} file name, {ext} suffix "
+        "of the input, {root} name of the folder given, {model}.",
+    ),
+    write("--overwrite", is_flag=True, help="Make everything again and replace what exists."),
+)
+preset_option = restore(
+    "--preset",
+    metavar="NAME|FILE.toml",
+    help="Start from saved settings; `dpbatch presets` lists those that come with dpbatch.",
+)
+jobs_option = speed(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Read N photos ahead, each in its own process.  [default: 1; with Ray as many as keep the "
+    "GPUs busy]",
+)
+trouble_options = together(
+    trouble("--dry-run", is_flag=True, help="Show what would be done and do nothing."),
+    trouble("--retry-failed", is_flag=True, help="Only photos that failed in an earlier run."),
+    trouble("--fail-fast", is_flag=True, help="Stop at the first photo that fails."),
+    trouble(
+        "--max-errors",
+        type=click.IntRange(1),
+        metavar="N",
+        shown_default="never",
+        help="Stop when N photos have failed.",
+    ),
+    trouble(
+        "--time-limit",
+        type=click.FloatRange(0),
+        metavar="MINUTES",
+        shown_default=f"{Limits.step_s / 60:g}",
+        help="Give up on a photo that takes longer for one step; 0 waits for ever.",
+    ),
+    trouble(
+        "--wait-for-space",
+        type=click.FloatRange(0),
+        metavar="MINUTES",
+        shown_default=f"{RunOptions.wait_for_space_s / 60:g}",
+        help="Pause so long on a full disk; 0 stops at once.",
+    ),
+)
+message_options = together(
+    messages("--json-log", is_flag=True, help="Print a line of JSON for each photo."),
+    messages("--quiet", is_flag=True, help="Print only the table at the end."),
+)
+
+
+def settings_of(given: dict[str, Any]) -> Settings:
+    """Return the defaults, overridden by the preset, overridden by the flags that were given.
+
+    given: the command's parameters. Raises SettingsError.
+    """
+    from dpbatch.presets import load, merge
+
+    layers, bit_depth = given.get("layers"), given.get("bit_depth")
+    flags = {
+        "raw": {"swap": given["swap"], "demosaic": given["demosaic"]},
+        "restore": {
+            name: given.get(name) for name in ("model", "device", "tile", "blur", "clip_weights")
+        },
+        "output": {
+            "template": given["template"],
+            "format": given.get("format_"),
+            "bit_depth": int(bit_depth) if bit_depth else None,
+            "layers": None if layers is None else [part for part in layers.split(",") if part],
+        },
+    }
+    set_flags = {
+        group: {name: value for name, value in values.items() if value is not None}
+        for group, values in flags.items()
+    }
+    base = load(given["preset"]) if given["preset"] else Settings()
+    return merge(base, set_flags, where="command line")

@@ -1,0 +1,225 @@
+"""Commands that work on a shoot: run, split, status, presets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dpbatch.cli import options
+from dpbatch.cli.options import Location, SectionedCommand
+from dpbatch.engine.cluster import ENGINES, choose, found_from_anywhere
+from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYERS, Settings, settle_blur
+from dpbatch.types import ClusterOptions
+
+if TYPE_CHECKING:
+    from dpbatch.types import BatchStages
+
+_DEFAULTS = Settings()
+
+
+@click.command(cls=SectionedCommand)
+@options.inputs
+@options.read_options
+@options.write_options
+@options.write(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    shown_default=_DEFAULTS.output.format,
+    help="File format of the results.",
+)
+@options.write(
+    "--bit-depth",
+    type=click.Choice(["16", "8"]),
+    shown_default=_DEFAULTS.output.bit_depth,
+    help="Bits a colour: 16 for editing, 8 for viewing.",
+)
+@options.write(
+    "--layers",
+    metavar="NAMES",
+    shown_default="none",
+    help=f"Maps to write beside the picture, separated by commas: {', '.join(LAYERS)}.",
+)
+@options.preset_option
+@options.restore(
+    "--model",
+    metavar="NAME|FILE",
+    shown_default=_DEFAULTS.restore.model,
+    help="Network: one that comes with dpbatch (`dpbatch models`) or a .safetensors file.",
+)
+@options.restore(
+    "--blur",
+    type=click.Choice(BLUR_ESTIMATORS),
+    shown_default=f"{_DEFAULTS.restore.blur}, what the network was trained with",
+    help="How blur is found: disparity compares the two views; clip and clip-patch ask a CLIP "
+    "network, as in the LDP paper.",
+)
+@options.restore(
+    "--clip-weights",
+    metavar="TAG|FILE",
+    shown_default=_DEFAULTS.restore.clip_weights,
+    help="Weights of the CLIP network.",
+)
+@options.speed(
+    "--device",
+    metavar="DEVICE",
+    shown_default=_DEFAULTS.restore.device,
+    help="Where to compute: auto, cpu, cuda, cuda:N.",
+)
+@options.speed(
+    "--tile",
+    type=click.IntRange(0),
+    metavar="PX",
+    shown_default="0, chosen to fit the memory",
+    help="Side of the squares that a photo is computed in.",
+)
+@options.jobs_option
+@options.speed(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    shown_default="auto, Ray for a cluster or several GPUs, else local",
+    help="What distributes the work.",
+)
+@options.speed(
+    "--address", default="", metavar="ADDRESS", help="Ray: a running cluster, or auto to find it."
+)
+@options.speed(
+    "--gpus-per-actor",
+    type=float,
+    default=ClusterOptions.gpus_per_actor,
+    metavar="N",
+    shown_default=f"{ClusterOptions.gpus_per_actor:g}",
+    help="Ray: GPUs for each copy of the network, also a share such as 0.5.",
+)
+@options.speed(
+    "--cpu-actors",
+    type=click.IntRange(0),
+    default=ClusterOptions.cpu_actors,
+    metavar="N",
+    shown_default="0, use GPUs",
+    help="Ray: compute with N copies of the network on CPUs.",
+)
+@options.trouble_options
+@options.message_options
+def run(**given: Any) -> None:
+    """Deblur every dual-pixel photo in INPUTS.
+
+    INPUTS are files, folders, or URLs such as s3://bucket/shoot. Reads raw files (CR2, CR3) and
+    pairs that are already split (NAME_L.tif with NAME_R.tif, or folders inputL and inputR). Writes
+    one picture for each to --out, with the camera's metadata. A second run skips what is done and
+    tries again what failed.
+    """
+    settings = options.settings_of(given)
+    from ldp.models.weights import read_header, resolve, sha256
+
+    weights = resolve(settings.restore.model)  # first of all: it may be missing
+    header = read_header(weights)
+    if settings.restore.blur not in ("auto", header.blur_map):
+        _warn(
+            f"warning: {settings.restore.model} was trained with the blur map "
+            f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"
+        )
+    settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
+
+    from dpbatch.photo import PhotoStages, clip_id, require_clip
+
+    asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
+    cluster = choose(given["engine"], asked, settings.restore.device, _warn)
+    if cluster is not None:
+        settings = found_from_anywhere(settings)
+    if not given["dry_run"]:
+        require_clip(settings.restore)
+    stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))
+    _run_batch(given, settings, stages, cluster=cluster)
+
+
+@click.command(cls=SectionedCommand)
+@options.inputs
+@options.read_options
+@options.write_options
+@options.preset_option
+@options.jobs_option
+@options.trouble_options
+@options.message_options
+def split(**given: Any) -> None:
+    """Write the two views of every dual-pixel raw in INPUTS.
+
+    Each photo becomes NAME_L.tif and NAME_R.tif, for other programs or for a later run.
+    """
+    from dpbatch.tools.split import SplitStages
+
+    settings = options.settings_of(given)
+    _run_batch(given, settings, SplitStages(settings), pairs=False)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=Location())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(folder: Path, as_json: bool) -> None:
+    """Show how far a run is, or how it ended.
+
+    DIR is the --out of a run, which may still be running in another terminal or on another machine.
+    Reads the run's journal and writes nothing.
+    """
+    from dpbatch.batch.status import read_status
+    from dpbatch.batch.status_text import to_text
+
+    report = read_status(folder)
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else to_text(report))
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets that come with dpbatch, or print NAME."""
+    from dpbatch.presets import shipped, text
+
+    if name is not None:
+        click.echo(text(name), nl=False)
+        return
+    for shipped_name in shipped():
+        summary = text(shipped_name).splitlines()[0].lstrip("# ")
+        click.echo(f"{shipped_name:<10} {summary}")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"dpbatch: {text}", err=True)
+
+
+def _run_batch(
+    given: dict[str, Any],
+    settings: Settings,
+    stages: BatchStages,
+    *,
+    pairs: bool = True,
+    cluster: ClusterOptions | None = None,
+) -> None:
+    """Run the stages over the inputs and exit with the run's code."""
+    from dpbatch.batch.progress import Reporter
+    from dpbatch.batch.run import run as run_batch
+    from dpbatch.types import RunOptions
+
+    times = {"step_limit_s": given["time_limit"], "wait_for_space_s": given["wait_for_space"]}
+    run_options = RunOptions(
+        inputs=given["inputs"],
+        out=given["out"],
+        recursive=given["recursive"],
+        include=given["include"],
+        exclude=given["exclude"],
+        pairs=pairs,
+        overwrite=given["overwrite"],
+        retry_failed=given["retry_failed"],
+        max_errors=1 if given["fail_fast"] else given["max_errors"] or 0,
+        loaders=given["jobs"] or (1 if cluster is None else 0),
+        **{name: 60 * minutes for name, minutes in times.items() if minutes is not None},
+        cluster=cluster,
+        dry_run=given["dry_run"],
+    )
+    log = sys.stdout if given["json_log"] else None
+    messages = sys.stderr if log else sys.stdout
+    sys.exit(run_batch(run_options, settings, stages, Reporter(messages, log, given["quiet"])))

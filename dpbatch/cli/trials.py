@@ -1,0 +1,67 @@
+"""Commands that make their own photos: demo, benchmark."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from dpbatch.errors import SettingsError
+from dpbatch.settings import RestoreSettings
+
+_model_option = click.option(
+    "--model",
+    default=RestoreSettings.model,
+    metavar="NAME|FILE",
+    show_default=True,
+    help="Network to use.",
+)
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the shoot and the results.",
+)
+@_model_option
+def demo(out: Path, model: str) -> None:
+    """Render a small shoot, deblur it and measure the gain.
+
+    The photos are real CR2 files, rendered from pictures with known depth.
+    """
+    from dpbatch.tools.demo import run_demo
+
+    sys.exit(run_demo(out, model))
+
+
+@click.command()
+@click.option(
+    "--size",
+    "size_px",
+    default="8192x5464",
+    metavar="WxH",
+    show_default=True,
+    help="Size of a photo in pixels.",
+)
+@click.option("--photos", default=2, type=click.IntRange(1), show_default=True)
+@_model_option
+@click.option(
+    "--device",
+    default=RestoreSettings.device,
+    show_default=True,
+    help="Where to compute: auto, cpu, cuda, cuda:N.",
+)
+def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
+    """Measure the time and memory of `run` on generated files."""
+    from dpbatch.tools.benchmark import run_benchmark
+
+    width, _, height = size_px.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise SettingsError(f"--size {size_px}: expected WIDTHxHEIGHT in px, such as 8192x5464")
+    arguments = ("--model", model, "--device", device)
+    result = run_benchmark(int(width), int(height), photos, arguments)
+    click.echo(result.to_text(int(width) * int(height) / 1e6, model))
