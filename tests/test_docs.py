@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,3 +46,37 @@ def test_the_map_has_one_line_for_each_module_of_a_made_up_tree(tmp_path: Path) 
     page = f"{module_map.START}\n{text}\n{module_map.END}"
     expected = [Path("dpbatch/cli/c.py"), Path("ldp/a.py"), Path("ldp/blur/b.py")]
     assert module_map.listed(page) == expected == module_map.modules()
+
+
+def test_the_library_example_runs_and_loads_neither_rawpy_nor_the_command_line(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
+    view = (cv2.GaussianBlur(noise, (0, 0), 2.0) * 65535).astype(np.uint16)
+    for side in "LR":
+        tifffile.imwrite(tmp_path / f"IMG_1_{side}.tif", view)
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code += "\nimport sys\nprint(sorted({'rawpy', 'ray', 'click', 'exiv2'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    sharp = tifffile.imread(tmp_path / "IMG_1.tif")
+    assert sharp.shape == (64, 96, 3)
+    assert sharp.dtype == np.uint16
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_a_broken_link_and_load_nothing_from_other_hosts(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = sorted(tmp_path.rglob("*.html"))
+    assert tmp_path / "architecture" / "index.html" in pages
+    loaded = r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"\']?(?:https?:)?//[^>]*>"
+    for page in pages:
+        assert re.findall(loaded, page.read_text(encoding="utf-8")) == [], page
