@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from typing_extensions import TypeVar
+
 from dpbatch.errors import NotDualPixelError, PhotoError, SettingsError
 
 Progress = Callable[[int, int], None]
@@ -109,8 +111,9 @@ class Outcome:
     """How one input ended.
 
     stage: where it was decided: scan, load, restore, save; run where the run stopped before it.
-    code: stable, for machines; message: for people, names the file and what to do.
-    detail: the traceback of an unexpected error.
+    code: stable name of the reason, for programs. message: for people; names the file, what was
+        found, what was expected and what to do.
+    detail: traceback of an unexpected error.
     """
 
     status: Status
@@ -123,7 +126,7 @@ class Outcome:
 
 
 def outcome_of(error: PhotoError, stage: str, seconds: Seconds = Seconds()) -> Outcome:
-    """A photo's error as its outcome: an ordinary raw is skipped, the rest has failed."""
+    """Turn a photo's error into its outcome: an ordinary raw is skipped, all else has failed."""
     status = Status.SKIPPED if isinstance(error, NotDualPixelError) else Status.FAILED
     return Outcome(status, stage, error.code, str(error), seconds=seconds)
 
@@ -132,10 +135,11 @@ def outcome_of(error: PhotoError, stage: str, seconds: Seconds = Seconds()) -> O
 class Limits:
     """Bounds that keep a run from hanging.
 
-    tries: of a photo whose process dies. step_s: the time that one step of one photo may take,
-    0 for no limit; the default leaves room for a large network and 45 megapixels on a slow CPU.
-    crashes_in_a_row: so many different photos whose processes died without one that was finished
-    between them end the run: the machine is at fault then, not the photos.
+    tries: number of tries for a photo whose process dies.
+    step_s: time limit for one step of one photo in seconds, 0 for none. The default is enough for
+        a large network and 45 megapixels on a slow CPU.
+    crashes_in_a_row: the run ends once the processes of so many different photos have died without
+        a finished photo in between; then the machine is a more likely cause than the photos.
     """
 
     tries: int = 3
@@ -145,12 +149,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """What a user says about Ray.
+    """The user's options for Ray.
 
-    address: of a running cluster, as `ray.init` takes it; "" takes RAY_ADDRESS, and without that
-    starts a cluster of this machine alone.
-    gpus_per_actor: GPUs for each copy of the network: a share of one, or whole ones.
-    cpu_actors: so many copies without a GPU, in place of those on GPUs; 0 for GPUs.
+    address: address of a running cluster, as for `ray.init`; "" takes RAY_ADDRESS, and without
+        that a cluster of this machine alone is started.
+    gpus_per_actor: GPUs for each copy of the network: a fraction of one, or a whole number.
+    cpu_actors: number of copies of the network on CPUs instead of GPUs; 0 uses GPUs.
     """
 
     address: str = ""
@@ -170,13 +174,13 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What is worked on and how a run behaves; nothing here changes a pixel.
+    """Which inputs a run processes and how it behaves; nothing here changes a pixel.
 
-    max_errors: the run stops once so many photos have failed; 0 never stops.
-    loaders: processes that read ahead.
-    step_limit_s: a process that takes longer for a photo's step is stopped; 0 never stops one.
-    wait_for_space_s: the longest pause on a full disk; 0 ends the run at once.
-    cluster: where Ray is the engine; None for the local one.
+    max_errors: number of failed photos at which the run stops; 0 never stops it.
+    loaders: number of processes that load ahead; 0 lets the Ray engine choose.
+    step_limit_s: time limit for one step of one photo in seconds; 0 for none.
+    wait_for_space_s: the longest pause on a full disk in seconds; 0 ends the run at once.
+    cluster: options of the Ray engine; None for the local engine.
     """
 
     inputs: tuple[Path, ...]
@@ -195,42 +199,60 @@ class RunOptions:
     dry_run: bool = False
 
 
-class Stages(Protocol):
-    """The three steps of a photo, as one object that can be pickled.
+class Identified(Protocol):
+    """What an engine needs to know of a job; str(job) is its name for people."""
 
-    Each step may run in a process of its own, so whatever passes between them is pickled too, and
-    arrays may arrive read-only.
-    A PhotoError ends this photo; any other exception ends the process as well, and the photo fails
-    with it.
+    @property
+    def id(self) -> str:
+        """Unique among the jobs of a run."""
+
+
+JobT = TypeVar("JobT", bound=Identified, default=Any)
+JobT_contra = TypeVar("JobT_contra", bound=Identified, contravariant=True, default=Any)
+LoadedT = TypeVar("LoadedT", default=Any)
+"""What the first step returns and the second one takes."""
+RestoredT = TypeVar("RestoredT", default=Any)
+"""What the second step returns and the last one takes."""
+
+
+class Stages(Protocol[JobT_contra, LoadedT, RestoredT]):
+    """The three steps of a photo.
+
+    The object, the jobs and what the steps return are pickled, since each step may run in a
+    process of its own. Arrays may arrive read-only.
+    A PhotoError ends this photo. Any other exception ends the process as well and costs the photo
+    one try.
     """
 
-    def load(self, job: Any) -> Any:
-        """The first step, in one of several processes: read, split, develop."""
+    def load(self, job: JobT_contra) -> LoadedT:
+        """Read, split and develop. Runs in several processes at a time."""
 
-    def restorer(self) -> Callable[[Any, Progress], Any]:
-        """Built once in the process that restores; an error here ends the run."""
+    def restorer(self) -> Callable[[LoadedT, Progress], RestoredT]:
+        """Build the second step, once in the process that restores. An error ends the run."""
 
-    def save(self, job: Any, restored: Any) -> Saved:
-        """The last step: encode and write. No file appears under its name before it is whole."""
+    def save(self, job: JobT_contra, restored: RestoredT) -> Saved:
+        """Encode and write. No file appears under its final name before it is complete."""
 
 
-class BatchStages(Stages, Protocol):
-    """Stages over `Job`s that also say what they write."""
+class BatchStages(
+    Stages[JobT_contra, LoadedT, RestoredT], Protocol[JobT_contra, LoadedT, RestoredT]
+):
+    """Stages that also declare what they write."""
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What follows a photo's name in its outputs, the main one first; that is written last."""
+        """Appended to a photo's name for each output. The first is the main one, written last."""
 
     @property
     def fingerprint(self) -> str:
-        """Equal for runs whose results need not be made again by the other."""
+        """Equal for two runs where neither needs to redo the results of the other."""
 
 
-class Engine(Protocol):
-    """Runs the stages over jobs (any picklable objects); a job is taken when it is needed."""
+class Engine(Protocol[JobT]):
+    """Runs stages over jobs. A job is taken from the iterable only when there is room for it."""
 
-    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
-        """Every job that was taken with its outcome, in the order in which they end.
+    def run(self, jobs: Iterable[JobT]) -> Iterator[tuple[JobT, Outcome]]:
+        """Yield each job with its outcome, in the order in which they finish.
 
-        A run that was stopped ends without the outcomes of the jobs that it gave up.
+        After a stop the jobs that were given up have no outcome.
         """

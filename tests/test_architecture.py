@@ -48,10 +48,6 @@ ONLY_IN = {
 """Libraries that one place keeps from the rest of the project."""
 
 KNOWN = {
-    "dpbatch.cli.main is longer than 350 lines": "cli",
-    "dpbatch.engine.cluster imports dpbatch.storage.reach": "engine",
-    "dpbatch.engine.cluster imports dpbatch.storage.stamps": "engine",
-    "dpbatch.engine.cluster imports dpbatch.storage.urls": "engine",
     "dpbatch.photo imports dpbatch.storage.stamps": "engine",
     "dpbatch.photo imports dpbatch.tools.models": "engine",
     "dpbatch.storage.places imports dpbatch.batch.journal": "storage",

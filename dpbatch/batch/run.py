@@ -18,11 +18,12 @@ from dpbatch.batch.journal import Journal
 from dpbatch.batch.journal_writer import Book
 from dpbatch.batch.plan import Plan, make_plan, show, why_not
 from dpbatch.batch.progress import Reporter
-from dpbatch.engine.cluster import Needs
 from dpbatch.engine.local import LocalEngine
+from dpbatch.engine.node_check import node_check
 from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
 from dpbatch.settings import Settings
 from dpbatch.storage.places import Places, places_of
+from dpbatch.storage.shared import shared_check
 from dpbatch.storage.urls import url_of
 from dpbatch.types import BatchStages, Engine, Job, Limits, Outcome, RunOptions, Status
 
@@ -111,7 +112,7 @@ class _Batch:
         self.book.run_ended(code, aborted or ("interrupted" if interrupted else ""))
         return code
 
-    def _engine(self, jobs: list[Job]) -> Engine:
+    def _engine(self, jobs: list[Job]) -> Engine[Job]:
         options, reporter = self.options, self.reporter
         common = _Common(
             loaders=options.loaders,
@@ -124,18 +125,19 @@ class _Batch:
             return LocalEngine(self.stages, on_progress=reporter.progress, **common)
         from dpbatch.engine.ray.engine import RayEngine
 
-        photo = jobs[0].photo.paths if jobs else ()
+        first_photo = jobs[0].photo.paths if jobs else ()
+        files_check = partial(shared_check, (*options.inputs, *first_photo), options.out)
         return RayEngine(
             self.stages,
             options.cluster,
-            needs=Needs((*options.inputs, *photo), options.out, self.model),
+            open_check=partial(node_check, self.model, files_check),
             clean=partial(self.places.clean, {job.target.parent for job in jobs}),
-            on_use=reporter.use,
-            on_note=partial(reporter.note, always=True),
+            on_busy=reporter.use,
+            on_warning=partial(reporter.note, always=True),
             **common,
         )
 
-    def _work(self, engine: Engine, jobs: list[Job]) -> None:
+    def _work(self, engine: Engine[Job], jobs: list[Job]) -> None:
         """Lets the engine do the jobs; those that met a full disk come again at the end."""
         while jobs and not self._should_stop():
             again = []

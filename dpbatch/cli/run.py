@@ -11,7 +11,7 @@ import click
 
 from dpbatch.cli import options
 from dpbatch.cli.options import Location, SectionedCommand
-from dpbatch.engine.cluster import ENGINES, choose, found_from_anywhere
+from dpbatch.engine.choose import ENGINES, choose
 from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYERS, Settings, settle_blur
 from dpbatch.types import ClusterOptions
 
@@ -131,7 +131,9 @@ def run(**given: Any) -> None:
     asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)
     if cluster is not None:
-        settings = found_from_anywhere(settings)
+        from dpbatch.engine.node_check import with_absolute_weights
+
+        settings = with_absolute_weights(settings)
     if not given["dry_run"]:
         require_clip(settings.restore)
     stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))

@@ -1,44 +1,60 @@
-"""Which photo an engine begins next, and how often one whose process died is tried again.
+"""The order in which an engine takes its jobs, and how often a job is tried after a crash.
 
-Every engine draws its jobs here, so that the promises about failures hold in all of them: an error
-that a step foresaw is final; a photo whose process died, or that took too long, is a suspect. It
-waits until all others have ended and then runs alone, so that it cannot take a neighbour with it.
+Every engine takes its jobs from here, so that all of them keep the same promises. A PhotoError is
+final. A job whose process died, or that exceeded the time limit, is a suspect: it waits until all
+other jobs have finished and then runs alone, so that it cannot take another job down with it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Generic
 
-from dpbatch.engine.stages import ignore
 from dpbatch.errors import AbortError, WorkerCrashError
-from dpbatch.types import Limits, Outcome, Seconds, outcome_of
+from dpbatch.types import JobT, Limits, Outcome, Seconds, outcome_of
 
 _NOT_MEASURED = Seconds()
 
 
-class Attempts:
-    """Draws the jobs of a run one by one, the suspects last."""
+def never() -> bool:
+    """Return False: the default of an engine's `should_stop`."""
+    return False
+
+
+def ignore(*_: object) -> None:
+    """Do nothing: the default of an engine's callbacks."""
+
+
+def overdue_reason(limit_s: float) -> str:
+    """Return the reason of a crash where a process was killed at the time limit."""
+    return f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
+
+
+class Attempts(Generic[JobT]):
+    """Hands out the jobs of a run one by one, the suspects last."""
 
     def __init__(
         self,
-        jobs: Iterable[Any],
+        jobs: Iterable[JobT],
         limits: Limits,
-        on_retry: Callable[[Any, str], None] = ignore,
+        on_retry: Callable[[JobT, str], None] = ignore,
     ) -> None:
-        """on_retry: told (job, reason) of every crash that is not the job's last."""
+        """on_retry: called with (job, reason) after each crash that is followed by another try."""
         self._jobs = iter(jobs)
         self._limits = limits
         self._on_retry = on_retry
-        self._suspects: deque[Any] = deque()
-        self._interrupted: deque[Any] = deque()
+        self._suspects: deque[JobT] = deque()
+        self._interrupted: deque[JobT] = deque()
         self._tries: Counter[str] = Counter()
         self._crashes_in_a_row = 0
         self._jobs_left = True
 
-    def next(self, in_flight: int) -> Any:
-        """The job to begin now, or None: none is left, or the suspects wait for those in flight."""
+    def next(self, in_flight: int) -> JobT | None:
+        """Return the job to start now; None while suspects wait, or when none is left.
+
+        in_flight: number of jobs that were handed out and have not finished.
+        """
         if self._interrupted:
             return self._interrupted.popleft()
         if self._jobs_left:
@@ -51,19 +67,19 @@ class Attempts:
 
     @property
     def left(self) -> bool:
-        """Whether `next` may still give a job, once nothing is in flight."""
+        """Whether `next` may still return a job once nothing is in flight."""
         return self._jobs_left or bool(self._suspects) or bool(self._interrupted)
 
     def finished(self) -> None:
-        """A photo ended without a crash: the machine works."""
+        """Record that a job finished without a crash, so the machine works."""
         self._crashes_in_a_row = 0
 
     def crashed(
-        self, job: Any, stage: str, error: WorkerCrashError, seconds: Seconds = _NOT_MEASURED
+        self, job: JobT, stage: str, error: WorkerCrashError, seconds: Seconds = _NOT_MEASURED
     ) -> Outcome | None:
-        """A process died over this job, or was stopped: its outcome, or None where it runs again.
+        """Record a crash. Returns the job's outcome, or None where it will be tried again.
 
-        Raises AbortError after `crashes_in_a_row`.
+        Raises AbortError after `crashes_in_a_row` different jobs.
         """
         self._tries[job.id] += 1
         tries = self._tries[job.id]
@@ -71,17 +87,17 @@ class Attempts:
             self._crashes_in_a_row += 1
             if self._crashes_in_a_row >= self._limits.crashes_in_a_row:
                 raise AbortError(
-                    f"{self._crashes_in_a_row} photos in a row ended their processes, the last "
-                    f"with: {error}; the fault is more likely this machine's than theirs (if it is "
-                    "theirs, leave them out with --exclude)"
+                    f"the processes of {self._crashes_in_a_row} photos in a row crashed, the last "
+                    f"with: {error}; this machine is a more likely cause than the photos (if it "
+                    "is the photos, leave them out with --exclude)"
                 )
         if tries < self._limits.tries:
             self._suspects.append(job)
             self._on_retry(job, str(error))
             return None
-        alone = f" (tried {tries} times, at last alone)" if tries > 1 else ""
+        alone = f" (tried {tries} times, the last time alone)" if tries > 1 else ""
         return outcome_of(WorkerCrashError(f"{error}{alone}"), stage, seconds)
 
-    def interrupted(self, job: Any) -> None:
-        """Something else took the job's process away: it is no suspect, and runs again at once."""
+    def interrupted(self, job: JobT) -> None:
+        """Record that the job lost its process to another cause; it runs again at once."""
         self._interrupted.append(job)

@@ -1,10 +1,10 @@
-"""The engine of one machine: photo N+1 is read and photo N-1 written while photo N is restored.
+"""The engine of one machine: loads photo N+1 and saves photo N-1 while photo N is restored.
 
-    loader(s) --> restorer --> saver        a process each; the parent only passes on
+    loader(s) --> restorer --> saver        one process each; the parent only forwards results
 
 Whatever happens to a process (a crash in LibRaw, a GPU error, the kernel's out-of-memory killer, a
-call that never returns) costs one try of the photo that it worked on, and a fresh process takes its
-place.
+call that never returns) costs one try of the photo that it worked on, and a new process replaces
+it.
 """
 
 from __future__ import annotations
@@ -16,39 +16,48 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from dpbatch.engine.attempts import Attempts
-from dpbatch.engine.stages import ignore, never
-from dpbatch.engine.worker import Collapse, Ready, Refusal, Reply, Result, Step, Worker
+from dpbatch.engine.attempts import Attempts, ignore, never, overdue_reason
+from dpbatch.engine.worker import Crashed, Progressed, Ready, Rejected, Reply, Result, Worker
 from dpbatch.errors import AbortError, WorkerCrashError
-from dpbatch.types import Limits, Outcome, Seconds, Stages, Status, outcome_of
+from dpbatch.types import (
+    JobT,
+    Limits,
+    LoadedT,
+    Outcome,
+    RestoredT,
+    Seconds,
+    Stages,
+    Status,
+    outcome_of,
+)
 
 _POLL_S = 0.25
 
 
 @dataclass(frozen=True)
-class LocalEngine:
+class LocalEngine(Generic[JobT, LoadedT, RestoredT]):
     """Runs `stages` on this machine.
 
-    loaders: processes that read ahead, each holds one photo.
-    should_stop: asked several times a second; once true no photo is begun, those being read or
-        restored are given up, and those already restored are still saved.
-    on_progress: (job, steps done, steps in all) of the photo being restored.
-    limits: tries and times, see `Limits`; a process's start may take as long as a step.
-    on_retry: (job, reason) of a photo whose process died and that will run again.
-    log: file for what the processes write to stderr; None leaves it on this one's.
+    loaders: number of processes that load ahead; each holds one photo.
+    should_stop: called several times a second. Once it returns True no photo is started, those
+        being loaded or restored are given up, and those already restored are still saved.
+    on_progress: called with (job, steps done, steps in all) for the photo being restored.
+    limits: tries and times; starting a process may take as long as a step.
+    on_retry: called with (job, reason) for a photo whose process died and that will run again.
+    log: file that the stderr of the processes is appended to; None leaves it on this process's.
     """
 
-    stages: Stages
+    stages: Stages[JobT, LoadedT, RestoredT]
     loaders: int = 1
     should_stop: Callable[[], bool] = never
-    on_progress: Callable[[Any, int, int], None] = ignore
+    on_progress: Callable[[JobT, int, int], None] = ignore
     limits: Limits = field(default_factory=Limits)
-    on_retry: Callable[[Any, str], None] = ignore
+    on_retry: Callable[[JobT, str], None] = ignore
     log: Path | None = None
 
-    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Outcome]]:
+    def run(self, jobs: Iterable[JobT]) -> Iterator[tuple[JobT, Outcome]]:
         """See `Engine.run`.
 
         Raises AbortError where a process cannot be started, and after `limits.crashes_in_a_row`.
@@ -56,41 +65,43 @@ class LocalEngine:
         return _Run(self, jobs).outcomes()
 
 
-class _Run:
-    def __init__(self, engine: LocalEngine, jobs: Iterable[Any]) -> None:
+class _Run(Generic[JobT]):
+    def __init__(self, engine: LocalEngine[JobT, Any, Any], jobs: Iterable[JobT]) -> None:
         self._engine = engine
         self._attempts = Attempts(jobs, engine.limits, engine.on_retry)
         # A slot is empty until it is needed, and again after its process died.
-        self._slots: dict[str, Worker | None] = {f"load{n}": None for n in range(engine.loaders)}
+        self._slots: dict[str, Worker[JobT] | None] = {
+            f"load{n}": None for n in range(engine.loaders)
+        }
         self._slots |= {"restore": None, "save": None}
 
-    def outcomes(self) -> Iterator[tuple[Any, Outcome]]:
+    def outcomes(self) -> Iterator[tuple[JobT, Outcome]]:
         try:
             while True:
                 stopping = self._engine.should_stop()
                 if stopping:
                     self._give_up()
-                yield from self._pass_on()
+                yield from self._forward_results()
                 if not stopping:
-                    yield from self._begin()
+                    yield from self._start_jobs()
                 if self._in_flight() == 0 and (stopping or not self._attempts.left):
                     return
-                yield from self._listen()
-                yield from self._end_the_overdue()
+                yield from self._poll()
+                yield from self._kill_overdue()
         finally:
             for worker in self._workers():
-                worker.kill()
+                worker.close()
 
-    def _workers(self) -> list[Worker]:
+    def _workers(self) -> list[Worker[JobT]]:
         return [worker for worker in self._slots.values() if worker is not None]
 
     def _in_flight(self) -> int:
         return sum(worker.job is not None for worker in self._workers())
 
-    def _worker(self, slot: str) -> Worker:
-        """The slot's process, started if there is none, or if it died while idle."""
+    def _worker(self, slot: str) -> Worker[JobT]:
+        """Return the slot's process; start one if there is none, or if it died while idle."""
         worker = self._slots[slot]
-        if worker is not None and worker.ready and worker.job is None and worker.ended():
+        if worker is not None and worker.ready and worker.job is None and worker.is_dead():
             self._remove(worker)
             worker = None
         if worker is None:
@@ -99,20 +110,20 @@ class _Run:
             self._slots[slot] = worker
         return worker
 
-    def _remove(self, worker: Worker) -> None:
+    def _remove(self, worker: Worker[JobT]) -> None:
         for slot, resident in self._slots.items():
             if resident is worker:
                 self._slots[slot] = None
-        worker.kill()
+        worker.close()
 
     def _give_up(self) -> None:
-        """Ends all that would still take long: reading and restoring."""
+        """Kill what would still take long: loading and restoring."""
         for worker in self._workers():
             if worker.role == "load" or (worker.role == "restore" and worker.result is None):
                 self._remove(worker)
 
-    def _pass_on(self) -> Iterator[tuple[Any, Outcome]]:
-        """Moves results one step further, the last step first, so that each makes room."""
+    def _forward_results(self) -> Iterator[tuple[JobT, Outcome]]:
+        """Move results one step on, the last step first, so that each makes room for the next."""
         for slot in ("save", "restore"):
             before = "restore" if slot == "save" else "load"
             for worker in self._workers():
@@ -122,18 +133,23 @@ class _Run:
                 if successor.ready and successor.job is None:
                     yield from self._forward(worker, successor)
 
-    def _forward(self, worker: Worker, successor: Worker) -> Iterator[tuple[Any, Outcome]]:
+    def _forward(
+        self, worker: Worker[JobT], successor: Worker[JobT]
+    ) -> Iterator[tuple[JobT, Outcome]]:
         try:
-            with _ending(worker, successor, after_s=self._engine.limits.step_s):
+            with _killed_after(self._engine.limits.step_s, worker, successor):
                 worker.forward(successor)
         except (OSError, EOFError):
-            # The pipe between them holds half a picture now: neither can go on.
-            dead, other = (worker, successor) if worker.ended(within_s=0.5) else (successor, worker)
+            # The pipe between them holds half a picture: neither process can go on.
+            is_first = worker.is_dead(within_s=0.5)
+            dead, other = (worker, successor) if is_first else (successor, worker)
+            job = successor.job
+            assert job is not None
             self._remove(other)
-            yield from self._crash(dead, job=successor.job, seconds=successor.seconds)
+            yield from self._crash(dead, job, successor.seconds)
 
-    def _begin(self) -> Iterator[tuple[Any, Outcome]]:
-        """Gives every idle loader a photo."""
+    def _start_jobs(self) -> Iterator[tuple[JobT, Outcome]]:
+        """Give every idle loader a job."""
         for slot in [slot for slot in self._slots if slot.startswith("load")]:
             resident = self._slots[slot]
             if resident is not None and resident.job is not None:
@@ -141,83 +157,90 @@ class _Run:
             job = self._attempts.next(self._in_flight())
             if job is None:
                 return
-            self._worker("restore")  # loads its network while the first photo is read
+            self._worker("restore")  # it loads the network while the first photo is loaded
             worker = self._worker(slot)
             try:
                 worker.give(job)
             except OSError:
                 yield from self._crash(worker, job, worker.seconds)
 
-    def _listen(self) -> Iterator[tuple[Any, Outcome]]:
-        """Waits a moment for news, and hears them."""
-        speaking = {
+    def _poll(self) -> Iterator[tuple[JobT, Outcome]]:
+        """Wait briefly for replies and handle them."""
+        busy = {
             worker.connection: worker
             for worker in self._workers()
             if worker.result is None and (worker.job is not None or not worker.ready)
         }
-        for heard in connection.wait(list(speaking), _POLL_S):
-            worker = speaking[heard]  # type: ignore[index]
+        for source in connection.wait(list(busy), _POLL_S):
+            worker = busy[source]  # type: ignore[index]
             try:
-                yield from self._hear(worker, worker.connection.recv())
+                yield from self._handle(worker, worker.connection.recv())
             except (OSError, EOFError):
                 yield from self._crash(worker, worker.job, worker.seconds)
 
-    def _end_the_overdue(self) -> Iterator[tuple[Any, Outcome]]:
+    def _kill_overdue(self) -> Iterator[tuple[JobT, Outcome]]:
         limit_s = self._engine.limits.step_s
         for worker in self._workers():
             if worker.is_overdue(limit_s):
-                why = f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
-                yield from self._crash(worker, worker.job, worker.seconds, why)
+                yield from self._crash(worker, worker.job, worker.seconds, overdue_reason(limit_s))
 
-    def _hear(self, worker: Worker, reply: Reply) -> Iterator[tuple[Any, Outcome]]:
+    def _handle(self, worker: Worker[JobT], reply: Reply) -> Iterator[tuple[JobT, Outcome]]:
         match reply:
             case Ready():
                 worker.ready, worker.since = True, time.monotonic()
-            case Step(done, of):
-                self._engine.on_progress(worker.job, done, of)
-            case Refusal(seconds, error):
-                _count(worker, seconds)
+            case Progressed(done, total):
+                assert worker.job is not None
+                self._engine.on_progress(worker.job, done, total)
+            case Rejected(seconds, error):
+                _add_seconds(worker, seconds)
                 self._attempts.finished()
-                yield worker.finish(), outcome_of(error, worker.role, worker.seconds)
+                yield worker.release(), outcome_of(error, worker.role, worker.seconds)
             case Result(seconds):
-                _count(worker, seconds)
+                _add_seconds(worker, seconds)
                 worker.result = reply
                 if worker.role == "save":
-                    saved = worker.take()
+                    saved = worker.take_saved()
                     outcome = Outcome(Status.DONE, "save", saved=saved, seconds=worker.seconds)
                     self._attempts.finished()
-                    yield worker.finish(), outcome
-            case Collapse(error, detail):
-                yield from self._crash(worker, worker.job, worker.seconds, error, detail)
+                    yield worker.release(), outcome
+            case Crashed(error, traceback):
+                yield from self._crash(worker, worker.job, worker.seconds, error, traceback)
 
     def _crash(
-        self, worker: Worker, job: Any, seconds: Seconds, error: str = "", detail: str = ""
-    ) -> Iterator[tuple[Any, Outcome]]:
-        """A process is gone, or must go: its photo has lost a try, the slot is free for the next
-        process."""
-        why = error or worker.death()
+        self,
+        worker: Worker[JobT],
+        job: JobT | None,
+        seconds: Seconds,
+        error: str = "",
+        traceback: str = "",
+    ) -> Iterator[tuple[JobT, Outcome]]:
+        """Remove a process that died or must be killed; its photo has used up one try.
+
+        job: None for a process that died while it started.
+        """
+        reason = error or worker.exit_reason()
         self._remove(worker)
-        if not worker.ready:
-            raise AbortError(f"the {worker.role} process could not start: {why}")
+        if not worker.ready or job is None:
+            raise AbortError(f"the {worker.role} process could not start: {reason}")
         where = f"; see {self._engine.log}" if self._engine.log and not error else ""
-        crash = WorkerCrashError(f"{job}: the {worker.role} process died: {why}{where}")
+        crash = WorkerCrashError(f"{job}: the {worker.role} process died: {reason}{where}")
         outcome = self._attempts.crashed(job, worker.role, crash, seconds)
         if outcome is not None:
-            yield job, replace(outcome, detail=detail)
+            yield job, replace(outcome, detail=traceback)
 
 
 @contextmanager
-def _ending(*workers: Worker, after_s: float) -> Iterator[None]:
-    """Ends the processes where the block takes longer: what waits for them then fails."""
-    if after_s <= 0:
+def _killed_after(limit_s: float, *workers: Worker[JobT]) -> Iterator[None]:
+    """Kill the processes where the block takes longer than that; 0 never does."""
+    if limit_s <= 0:
         yield
         return
 
-    def end() -> None:
+    def kill() -> None:
         for worker in workers:
-            worker.end()
+            worker.kill()
 
-    timer = threading.Timer(after_s, end)
+    timer = threading.Timer(limit_s, kill)
     timer.daemon = True
     timer.start()
     try:
@@ -226,5 +249,5 @@ def _ending(*workers: Worker, after_s: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _count(worker: Worker, seconds: float) -> None:
+def _add_seconds(worker: Worker[JobT], seconds: float) -> None:
     worker.seconds = replace(worker.seconds, **{worker.role: seconds})

@@ -1,9 +1,9 @@
-"""One child process that does one step of one photo at a time, and how arrays reach it.
+"""A child process that does one step of one photo at a time, and how arrays travel to it.
 
-Pictures travel over a pipe in chunks, straight out of the array that holds them and straight into
-the one that will: no shared memory to run out of or to leave behind, and no second copy of a
-picture that fills half a gigabyte. A result stays in its process until the next one wants it, so
-the number of processes bounds the memory.
+Arrays pass through a pipe in chunks, directly from the source array's memory into the target's.
+There is no shared memory that could run out or be left behind, and no second copy of a picture of
+half a gigabyte. A result stays in its process until the next process takes it, so the number of
+processes bounds the memory.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from dpbatch.errors import DpbatchError, PhotoError
-from dpbatch.types import Seconds, Stages
+from dpbatch.types import JobT, LoadedT, RestoredT, Saved, Seconds, Stages
 from ldp.errors import LdpError
 
 _CHUNK_BYTES = 8 << 20
-_DEATH_S = 5.0
+_JOIN_S = 5.0
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The process is up, and what it works with is built."""
+    """The process has started, and the step is built."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """Progress within a photo."""
+class Progressed:
+    """Progress within a photo: `done` of `total` parts."""
 
     done: int
-    of: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -55,86 +55,96 @@ class Package:
 
 @dataclass(frozen=True)
 class Result:
-    """A step that succeeded; its package's buffers are still in the pipe."""
+    """A step that succeeded; the buffers of its package are still in the pipe."""
 
     seconds: float
     package: Package
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A step that failed as foreseen; the process goes on."""
+class Rejected:
+    """A step that ended with a PhotoError; the process goes on."""
 
     seconds: float
     error: PhotoError
 
 
 @dataclass(frozen=True)
-class Collapse:
-    """Something that nobody foresaw; the process ends after saying so."""
+class Crashed:
+    """An unexpected exception; the process ends after sending this."""
 
     error: str
-    detail: str
+    traceback: str
 
 
-Reply = Ready | Step | Result | Refusal | Collapse
+Reply = Ready | Progressed | Result | Rejected | Crashed
 
 
-class Worker:
-    """A child process seen from the parent. `role` is load, restore or save."""
+class Worker(Generic[JobT]):
+    """The parent's handle of a child process. `role` is load, restore or save."""
 
-    def __init__(self, role: str, stages: Stages, log: Path | None) -> None:
-        """log: where the process's stderr goes (LibRaw's chatter, crash dumps); None keeps it."""
+    def __init__(
+        self, role: str, stages: Stages[JobT, LoadedT, RestoredT], log: Path | None
+    ) -> None:
+        """Start the process.
+
+        log: file that its stderr (LibRaw's messages, crash dumps) is appended to; None inherits
+        the parent's stderr.
+        """
         self.role = role
         self.ready = False
-        self.job: Any = None
-        """The job it works on, or whose result waits in it; None when idle."""
+        self.job: JobT | None = None
+        """The job it works on, or whose result it holds; None when idle."""
         self.seconds = Seconds()
-        """Of that job, so far."""
+        """Time spent on that job so far."""
         self.result: Result | None = None
         """Set while a result waits to be taken."""
         self.since = time.monotonic()
-        """When what it does now began: its start, or the step it is at."""
+        """When its current activity began: its start, or the step it is running."""
         self.connection, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(
             target=_serve, args=(role, stages, theirs, log), daemon=True, name=f"dpbatch-{role}"
         )
-        with _interrupts_held_back():
+        with _sigint_blocked():
             self._process.start()
         theirs.close()
 
-    def give(self, job: Any) -> None:
-        """Hands over a new job. Raises OSError where the process is gone."""
+    def give(self, job: JobT) -> None:
+        """Send a new job to an idle process. Raises OSError where the process is dead."""
         self.job, self.seconds, self.since = job, Seconds(), time.monotonic()
         _send(self.connection, (job,))
 
-    def finish(self) -> Any:
-        """Lets go of the job, and says which it was."""
-        job, self.job, self.result = self.job, None, None
+    def release(self) -> JobT:
+        """Make the worker idle; return the job that it had."""
+        job = self.job
+        assert job is not None
+        self.job = self.result = None
         return job
 
-    def forward(self, successor: Worker) -> None:
-        """Moves the waiting result and its job to `successor`, without a copy in this process.
+    def forward(self, successor: Worker[JobT]) -> None:
+        """Move the waiting result and its job to `successor`, without a copy in this process.
 
-        Raises OSError or EOFError where either process dies on the way; both are useless then.
+        Raises OSError or EOFError where either process dies meanwhile; then neither is usable.
         """
         assert self.result is not None
         package = self.result.package
-        successor.seconds, successor.job = self.seconds, self.finish()
+        successor.seconds, successor.job = self.seconds, self.release()
         successor.connection.send(package)
         for size in package.buffer_bytes:
             for _ in range(0, size, _CHUNK_BYTES):
                 successor.connection.send_bytes(self.connection.recv_bytes())
         successor.since = time.monotonic()
 
-    def take(self) -> Any:
-        """The waiting result itself. Raises OSError or EOFError as `forward`."""
+    def take_saved(self) -> Saved:
+        """Receive the last step's result. Raises OSError or EOFError as `forward`."""
         assert self.result is not None
-        return _receive(self.connection, self.result.package)[1]
+        _, saved = _receive(self.connection, self.result.package)
+        assert isinstance(saved, Saved)
+        return saved
 
-    def death(self) -> str:
-        """Why a process that stopped answering did so, in words."""
-        self._process.join(_DEATH_S)
+    def exit_reason(self) -> str:
+        """Describe how a process ended that stopped answering."""
+        self._process.join(_JOIN_S)
         code = self._process.exitcode
         if code is None:
             return "it stopped answering"
@@ -145,38 +155,38 @@ class Worker:
                 return f"killed by signal {-code}"
         return f"exit code {code}"
 
-    def ended(self, within_s: float = 0.0) -> bool:
-        """Whether the process is gone, or goes within that time."""
+    def is_dead(self, within_s: float = 0.0) -> bool:
+        """Whether the process has ended, or ends within that time."""
         self._process.join(within_s)
         return not self._process.is_alive()
 
     def is_overdue(self, limit_s: float) -> bool:
-        """Whether its start, or the step it is at, takes longer than that; 0 is no limit."""
+        """Whether its start or its current step takes longer than `limit_s`; 0 is no limit."""
         is_busy = not self.ready or (self.job is not None and self.result is None)
         if not is_busy or not 0 < limit_s < time.monotonic() - self.since:
             return False
-        return not self.connection.poll()  # what it has said may not have been heard yet
-
-    def end(self) -> None:
-        """Sends the process its death; whoever waits for its words is told that it is gone."""
-        self._process.kill()
+        return not self.connection.poll()  # a reply may be waiting unread
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """Kill the process; pending reads raise EOFError."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Kill the process and close the pipe."""
         self.connection.close()
         self._process.kill()
-        self._process.join(_DEATH_S)  # one that hangs in a driver's call may never go
+        self._process.join(_JOIN_S)  # a process that hangs in a driver call may never end
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal; one that is starting must not die of it."""
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT while a process starts: Ctrl-C reaches all processes of the terminal."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # its start, inside the first spawn, would lift the mask
+    resource_tracker.ensure_running()  # started inside the first spawn, it would lift the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -184,10 +194,15 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(role: str, stages: Stages, connection: Connection, log: Path | None) -> None:
-    """The child's life: build, then one job after the other until the parent hangs up."""
+def _serve(
+    role: str,
+    stages: Stages[JobT, LoadedT, RestoredT],
+    connection: Connection,
+    log: Path | None,
+) -> None:
+    """Run the child: build the step, then do one job after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if log is not None:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(descriptor, 2)
@@ -199,41 +214,47 @@ def _serve(role: str, stages: Stages, connection: Connection, log: Path | None) 
         while True:
             _work(step, connection)
     except (EOFError, ConnectionError):
-        return  # the parent has hung up, or is gone
+        return  # the parent has closed the pipe, or is dead
     except BaseException as error:
-        foreseen = isinstance(error, DpbatchError | LdpError)
-        text = str(error) if foreseen else f"{type(error).__name__}: {error}"
-        connection.send(Collapse(text, traceback.format_exc()))
+        is_expected = isinstance(error, DpbatchError | LdpError)
+        text = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        connection.send(Crashed(text, traceback.format_exc()))
         raise
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _step(role: str, stages: Stages, connection: Connection) -> Callable[..., Any]:
-    """The role's step as a function of (job, what the step before it gave)."""
+def _step(
+    role: str, stages: Stages[JobT, LoadedT, RestoredT], connection: Connection
+) -> Callable[..., object]:
+    """Build the role's step as a function of (job, result of the step before)."""
     if role == "load":
         return stages.load
     if role == "save":
         return stages.save
     restore = stages.restorer()
-    return lambda job, loaded: restore(loaded, lambda done, of: connection.send(Step(done, of)))
+
+    def report(done: int, total: int) -> None:
+        connection.send(Progressed(done, total))
+
+    return lambda _job, loaded: restore(loaded, report)
 
 
-def _work(step: Callable[..., Any], connection: Connection) -> None:
+def _work(step: Callable[..., object], connection: Connection) -> None:
     arguments = _receive(connection, connection.recv())
     job = arguments[0]
     start = time.perf_counter()
     try:
         result = step(*arguments)
     except PhotoError as error:
-        connection.send(Refusal(time.perf_counter() - start, error))
+        connection.send(Rejected(time.perf_counter() - start, error))
         return
-    del arguments  # the result may wait here a while, what it was made from need not
+    del arguments  # the result may wait here for a while; its input is no longer needed
     seconds = time.perf_counter() - start
     _send(connection, (job, result), lambda package: Result(seconds, package))
 
@@ -241,7 +262,7 @@ def _work(step: Callable[..., Any], connection: Connection) -> None:
 def _send(
     connection: Connection, value: object, wrap: Callable[[Package], object] = lambda p: p
 ) -> None:
-    """Sends wrap(package), then the package's buffers; waits until the other end has read them."""
+    """Send wrap(package), then the package's buffers; blocks until the other end has read them."""
     pickles: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(value, protocol=5, buffer_callback=pickles.append)
     buffers = [item.raw() for item in pickles]
@@ -252,7 +273,7 @@ def _send(
 
 
 def _receive(connection: Connection, package: Package) -> Any:
-    """The object of a package, its buffers read from the pipe into memory of their own."""
+    """Unpickle a package, its buffers read from the pipe into new memory."""
     buffers = []
     for size in package.buffer_bytes:
         buffer = memoryview(bytearray(size))

@@ -102,7 +102,7 @@ def make_trouble(kind: str) -> None:
         case "hang":
             time.sleep(3600)
         case "bug":
-            raise ZeroDivisionError("nobody foresaw this")
+            raise ZeroDivisionError("this is unexpected")
         case "damaged":
             raise DamagedError("half of it is missing")
         case "ordinary":

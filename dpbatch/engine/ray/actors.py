@@ -1,4 +1,4 @@
-"""The actors that hold the network: as many as the nodes' GPUs carry, replaced when they die."""
+"""The actors that hold the network: as many as the GPUs have room for, replaced when they die."""
 
 from __future__ import annotations
 
@@ -16,100 +16,101 @@ from dpbatch.engine.ray.steps import Restorer
 from dpbatch.errors import AbortError
 from dpbatch.types import ClusterOptions
 
-_MOST_STARTS = 3
-"""So many actors in a row may die on a node without a photo, and without having had one."""
+_START_TRIES = 3
+"""Actors in a row that may die on a node while idle and before their first photo."""
 
 
 class Actor:
-    """One copy of the network. node: Ray's id of where it is."""
+    """One copy of the network. node: Ray's id of the node."""
 
     def __init__(self, node: Node, stages: Any, gpus: float, threads: int) -> None:
+        """Start the actor. stages: a reference. threads: for computing on the CPU."""
         self.node, self.address = node.id, node.address
         self.call: ActorCall | None = None
-        """The photo it works on; None when idle."""
+        """The photo being restored; None when idle."""
         self.has_worked = False
-        """Whether it has restored a photo, or refused one."""
-        self.has_ahead = False
-        """Whether its next photo is on its way to its node."""
+        """Whether it has restored or rejected a photo."""
+        self.has_prefetch = False
+        """Whether its next photo is being sent to its node."""
         self.ready_s = 0.0
-        """When it was ready, by `time.monotonic`; 0 before."""
+        """When it became ready, by `time.monotonic`; 0 before."""
         self._busy_s = self._given_s = 0.0
         options: dict[str, Any] = {
-            "num_cpus": 0,  # a core of its own might leave none for loading
+            "num_cpus": 0,  # reserving a core might leave none for loading
             "num_gpus": gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": on_node(node),
             "concurrency_groups": {"beside": 2},
         }
-        remote: Any = ray.remote  # whose types know no concurrency groups
+        remote: Any = ray.remote  # its types lack concurrency groups
         self._handle = remote(**options)(Restorer).remote()
         self.built = self._handle.build.remote(stages, threads)
-        self.death = self._beside("wait_for_ever")
-        """A reference that is never ready but by the actor's death."""
+        self.death = self._beside("wait_forever")
+        """A reference that becomes ready only when the actor dies."""
 
     def _beside(self, method: str, *arguments: Any) -> Any:
         return getattr(self._handle, method).options(concurrency_group="beside").remote(*arguments)
 
     def restore(self, loaded: Any) -> ActorCall:
-        """Gives it a photo; it must be idle."""
-        self._given_s, self.has_ahead = time.monotonic(), False
+        """Start on a photo; the actor must be idle."""
+        self._given_s, self.has_prefetch = time.monotonic(), False
         self.call = ActorCall(*self._handle.restore.options(num_returns=2).remote(loaded))
         return self.call
 
     def fetch(self, loaded: Any) -> None:
-        """Brings a loaded photo to its node while it is busy with another."""
-        self.has_ahead = True
+        """Send a loaded photo to its node while it is busy with another."""
+        self.has_prefetch = True
         self._beside("fetch", loaded)
 
     def finish(self, seconds: float) -> None:
-        """Its photo is done with, and took so long."""
+        """Become idle; the photo took so long."""
         self._busy_s += seconds
         self.call, self.has_worked = None, True
 
-    def use(self) -> float:
-        """The share of its time since it was ready that it spent on photos, 0 to 1."""
+    def busy_share(self) -> float:
+        """Return the share of its time since it was ready that it spent on photos, in [0, 1]."""
         now = time.monotonic()
         busy_s = self._busy_s + (now - self._given_s if self.call else 0.0)
         return min(1.0, busy_s / max(now - self.ready_s, 1e-3))
 
     def kill(self) -> None:
-        """Ends its process at once."""
+        """Kill its process."""
         ray.kill(self._handle, no_restart=True)
 
 
 class Pool:
     """All actors of a run."""
 
-    def __init__(self, stages: Any, options: ClusterOptions, note: Callable[[str], None]) -> None:
-        """stages: a reference. note: told of nodes that leave, or are unfit."""
-        self._stages, self._note = stages, note
+    def __init__(self, stages: Any, options: ClusterOptions, warn: Callable[[str], None]) -> None:
+        """stages: a reference. warn: called for nodes that leave or are unfit."""
+        self._stages, self._warn = stages, warn
         self._gpus_per_actor, self._cpu_actors = options.gpus_per_actor, options.cpu_actors
         self._actors: list[Actor] = []
         self._failed_starts: Counter[str] = Counter()
         self._unfit: dict[str, str] = {}
-        """Nodes on which no actor can be built, and why."""
+        """Nodes on which no actor can be built, with the reason."""
         self._nodes: dict[str, Node] = {}
         self._has_had_any = False
         self.has_lost_one = False
-        """Whether an actor has been dropped that `follow` has not replaced yet."""
+        """Whether an actor was dropped that `update` has not replaced yet."""
 
     @property
     def size(self) -> int:
-        """Actors, those being built included."""
+        """Number of actors, including those being built."""
         return len(self._actors)
 
-    def follow(self, nodes: Sequence[Node]) -> None:
-        """Builds actors where there is room for one, and forgets those of nodes that have left.
+    def update(self, nodes: Sequence[Node]) -> None:
+        """Build actors where there is room, and forget those of nodes that have left.
 
-        Raises AbortError where there has been no room for any from the start.
+        Raises AbortError where there has never been room for one.
         """
         self.has_lost_one = False
-        now = {node.id: node for node in nodes}
-        for gone in self._nodes.keys() - now.keys():
-            self._note(f"warning: node {self._nodes[gone].address} has left the cluster")
-        self._nodes = now
-        self._actors = [actor for actor in self._actors if actor.call or actor.node in now]
+        current = {node.id: node for node in nodes}
+        for gone in self._nodes.keys() - current.keys():
+            self._warn(f"warning: node {self._nodes[gone].address} has left the cluster")
+        self._nodes = current
+        self._actors = [actor for actor in self._actors if actor.call or actor.node in current]
         for node in self._missing():
             threads = max(1, int(node.cpus) // self._room(node))
             gpus = 0.0 if self._cpu_actors else self._gpus_per_actor
@@ -123,7 +124,7 @@ class Pool:
             )
 
     def _room(self, node: Node) -> int:
-        """Actors that a node may hold."""
+        """Return how many actors a node may hold."""
         if node.id in self._unfit:
             return 0
         if self._cpu_actors:
@@ -131,7 +132,7 @@ class Pool:
         return int(node.gpus / self._gpus_per_actor + 1e-6)
 
     def _missing(self) -> Iterator[Node]:
-        """A node for each actor that is to be built now."""
+        """Yield a node for each actor to be built now."""
         has = Counter(actor.node for actor in self._actors)
         able = [node for node in self._nodes.values() if self._room(node)]
         if not self._cpu_actors:
@@ -144,24 +145,24 @@ class Pool:
             yield emptiest
 
     def idle(self) -> list[Actor]:
-        """Those that are ready and have no photo."""
+        """Return the actors that are ready and have no photo."""
         return [actor for actor in self._actors if actor.ready_s and actor.call is None]
 
     def busy(self) -> list[Actor]:
-        """Those with a photo."""
+        """Return the actors that have a photo."""
         return [actor for actor in self._actors if actor.call is not None]
 
     def is_on(self, node: str) -> bool:
         """Whether there is an actor on a node."""
         return any(actor.node == node for actor in self._actors)
 
-    def waits_for(self) -> list[Any]:
-        """References that are ready once an actor is built, or has died while it was idle."""
+    def pending(self) -> list[Any]:
+        """Return references that become ready once an actor is built, or dies while idle."""
         building = [actor.built for actor in self._actors if not actor.ready_s]
         return building + [actor.death for actor in self._actors if actor.call is None]
 
-    def hear(self, ref: Any) -> None:
-        """One of `waits_for` is ready. Raises AbortError where no node can hold an actor."""
+    def handle(self, ref: Any) -> None:
+        """Handle one of `pending` that is ready. Raises AbortError as `drop`."""
         actor = next((one for one in self._actors if ref in (one.built, one.death)), None)
         if actor is None:
             return
@@ -172,16 +173,18 @@ class Pool:
             return
         actor.ready_s = time.monotonic()
 
-    def works(self, actor: Actor, seconds: float) -> None:
-        """An actor has restored a photo, or refused it, in so much time."""
+    def finished(self, actor: Actor, seconds: float) -> None:
+        """Record that an actor restored or rejected a photo in so much time."""
         actor.finish(seconds)
         self._failed_starts[actor.node] = 0
 
     def drop(self, actor: Actor, error: RayError | None = None) -> None:
-        """Ends an actor that died or must die; `follow` will build another one.
+        """Kill an actor that is dead or unusable; `update` builds another one.
 
-        error: why, where it died without a photo. Raises AbortError where actors die so again and
-        again before they have done anything, and no other node is left.
+        error: the reason, where it died without a photo.
+
+        Raises AbortError where actors keep dying before their first photo and no other node is
+        left.
         """
         actor.kill()
         self.has_lost_one = True
@@ -193,22 +196,22 @@ class Pool:
             return
         self._failed_starts[actor.node] += 1
         raised = isinstance(error, RayTaskError)
-        if not raised and self._failed_starts[actor.node] < _MOST_STARTS:
+        if not raised and self._failed_starts[actor.node] < _START_TRIES:
             return
         cause = str(error.cause if isinstance(error, RayTaskError) else error)
-        why = f"the restore process could not start on node {actor.address}: "
-        why += cause.partition("\n")[0]
-        self._unfit[actor.node] = why
+        reason = f"the restore process could not start on node {actor.address}: "
+        reason += cause.partition("\n")[0]
+        self._unfit[actor.node] = reason
         if not self._actors and not any(self._room(node) for node in self._nodes.values()):
-            raise AbortError(why)
-        self._note(f"warning: {why}; going on without it")
+            raise AbortError(reason)
+        self._warn(f"warning: {reason}; going on without it")
 
-    def use(self) -> tuple[float, ...]:
-        """How busy each actor that is ready has been, 0 to 1."""
-        return tuple(actor.use() for actor in self._actors if actor.ready_s)
+    def busy_shares(self) -> tuple[float, ...]:
+        """Return `Actor.busy_share` of each actor that is ready."""
+        return tuple(actor.busy_share() for actor in self._actors if actor.ready_s)
 
     def close(self) -> None:
-        """Ends all actors."""
+        """Kill all actors."""
         for actor in self._actors:
             actor.kill()
         self._actors = []

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster or starting one here, its nodes, and where Ray's chatter goes."""
+"""Joining or starting a Ray cluster, its nodes, and the log that Ray's output goes to."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dpbatch.engine.cluster import small_shared_memory
+from dpbatch.engine.node_check import Check, small_shared_memory
 from dpbatch.errors import AbortError
 
-_PROBE_S = 300.0
-_MOST_ASKS = 4
-_ASK_AGAIN_S = 3.0
-_CLEANING_S = 30.0
+_T = TypeVar("_T")
+
+_CHECK_TIMEOUT_S = 300.0
+_CHECK_TRIES = 4
+_CHECK_PAUSE_S = 3.0
+_CLEAN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A living node. address: its IP address. store_bytes: of its object store."""
+    """A living node. address: its IP address. store_bytes: size of its object store."""
 
     id: str
     address: str
@@ -36,7 +38,7 @@ class Node:
 
 
 def living_nodes() -> tuple[Node, ...]:
-    """The nodes that Ray holds for alive, in a fixed order."""
+    """Return the nodes that Ray considers alive, in a fixed order."""
     nodes = []
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["Alive"]:
@@ -48,21 +50,23 @@ def living_nodes() -> tuple[Node, ...]:
 
 @contextmanager
 def joined(address: str, log: Path | None) -> Iterator[None]:
-    """This process is a driver of a Ray cluster while the block lasts.
+    """Make this process a driver of a Ray cluster while the context is open.
 
-    address: as for `ray.init`; "" takes RAY_ADDRESS, which `ray job submit` sets, and else starts a
-    cluster of this machine alone, which ends with the block. A program that has joined a cluster
-    already stays in it. log: file for what Ray and the processes on the nodes say.
-    Raises AbortError where there is no such cluster, or it does not let us in.
+    address: as for `ray.init`; "" takes RAY_ADDRESS, which `ray job submit` sets, and without that
+        starts a cluster of this machine alone, which ends with the context. A process that has
+        joined a cluster already stays in it.
+    log: file for the output of Ray and of the processes on the nodes.
+
+    Raises AbortError where there is no such cluster, or it refuses the connection.
     """
     if ray.is_initialized():
         yield
         return
-    # What is lost is told by the engine, once and in its own words.
+    # The engine reports lost tasks itself, once each.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    is_ours = not (address or os.environ.get("RAY_ADDRESS"))
-    own: dict[str, Any] = {"address": "local", "include_dashboard": False} if is_ours else {}
-    with _chatter_in(log) as is_in_log:
+    starts_own = not (address or os.environ.get("RAY_ADDRESS"))
+    own: dict[str, Any] = {"address": "local", "include_dashboard": False} if starts_own else {}
+    with _ray_output_in(log) as is_in_log:
         try:
             with _stderr_in(log):
                 ray.init(
@@ -71,9 +75,9 @@ def joined(address: str, log: Path | None) -> Iterator[None]:
                     configure_logging=log is None,
                     logging_level=logging.ERROR,
                 )
-        except Exception as error:  # a bare one is what Ray raises where a node starts too slowly
+        except Exception as error:  # where a node starts too slowly Ray raises a bare Exception
             where = "a Ray cluster of this machine could not be started"
-            if not is_ours:
+            if not starts_own:
                 where = f"no Ray cluster at {address or os.environ['RAY_ADDRESS']}"
             raise AbortError(f"{where}: {error}") from error
         try:
@@ -83,11 +87,11 @@ def joined(address: str, log: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _chatter_in(log: Path | None) -> Iterator[bool]:
-    """Sends what Ray says to `log` instead of the terminal; gives whether that worked.
+def _ray_output_in(log: Path | None) -> Iterator[bool]:
+    """Send Ray's output to `log` instead of the terminal; gives whether that worked.
 
-    Ray prints the last lines of a raylet to the driver's stdout whenever a process dies, whatever
-    `log_to_driver` says; there is no public way to have them elsewhere.
+    Ray prints the last lines of a raylet to the driver's stdout whenever a process dies, even with
+    `log_to_driver` off; there is no public way to redirect them.
     """
     if log is None:
         yield False
@@ -101,17 +105,17 @@ def _chatter_in(log: Path | None) -> Iterator[bool]:
     before = logger.propagate, logger.handlers[:], logger.level
     logger.propagate, logger.handlers = False, [handler]
     logger.setLevel(logging.INFO)
-    nodes = logging.Logger("nodes")  # one of its own: ray.init sets the other's level
+    nodes = logging.Logger("nodes")  # a logger of its own: ray.init sets the level of "ray"
     nodes.addHandler(handler)
     name = "print_to_stdstream"
     printing = getattr(ray_worker, name, None)
 
     def write(data: Mapping[str, Any], *_: object, **__: object) -> None:
         if data.get("pid") == "autoscaler":
-            return  # its state every five seconds
-        who = " ".join(str(data[key]) for key in ("ip", "pid") if data.get(key))
+            return  # reports its state every five seconds
+        source = " ".join(str(data[key]) for key in ("ip", "pid") if data.get(key))
         for line in data.get("lines", ()):
-            nodes.info("(%s) %s", who, str(line).rstrip())
+            nodes.info("(%s) %s", source, str(line).rstrip())
 
     if printing is not None:
         setattr(ray_worker, name, write)
@@ -127,7 +131,7 @@ def _chatter_in(log: Path | None) -> Iterator[bool]:
 
 @contextmanager
 def _stderr_in(log: Path | None) -> Iterator[None]:
-    """Sends what this process writes to stderr, its C++ parts included, to `log`."""
+    """Send this process's stderr to `log`, including what C++ code writes."""
     if log is None:
         yield
         return
@@ -142,67 +146,71 @@ def _stderr_in(log: Path | None) -> Iterator[None]:
 
 
 def on_node(node: Node) -> NodeAffinitySchedulingStrategy:
-    """Runs there or nowhere."""
+    """Schedule on that node or not at all."""
     return NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
-def check_nodes(
-    nodes: Sequence[Node], problem_here: Callable[[], str], note: Callable[[str], None]
-) -> None:
-    """Runs `problem_here` on every node. Raises AbortError that names the node and what it lacks.
+def check_nodes(nodes: Sequence[Node], check: Check, warn: Callable[[str], None]) -> None:
+    """Run `check` on every node.
 
-    note: told of what is no obstacle; a node that leaves meanwhile is none.
+    warn: called with what is no obstacle; a node that leaves meanwhile is none.
+
+    Raises AbortError that names the node and its problem.
     """
-    for _ in range(_MOST_ASKS):
-        silent = _asked(nodes, problem_here, note)
+    for _ in range(_CHECK_TRIES):
+        silent = _unanswered(nodes, check, warn)
         if not silent:
             return
-        time.sleep(_ASK_AGAIN_S)  # a node that has just died counts as alive for a moment
+        time.sleep(_CHECK_PAUSE_S)  # a node that has just died counts as alive for a moment
         living = {node.id for node in living_nodes()}
         for node in silent:
             if node.id not in living:
-                note(f"warning: node {node.address} left the cluster before the first photo")
+                warn(f"warning: node {node.address} left the cluster before the first photo")
         nodes = [node for node in silent if node.id in living]
         if not nodes:
             return
-    raise AbortError(f"node {nodes[0].address} could not be asked: {silent[nodes[0]]}")
+    raise AbortError(f"node {nodes[0].address} could not be checked: {silent[nodes[0]]}")
 
 
-def _asked(
-    nodes: Sequence[Node], problem_here: Callable[[], str], note: Callable[[str], None]
+def _unanswered(
+    nodes: Sequence[Node], check: Check, warn: Callable[[str], None]
 ) -> dict[Node, RayError]:
-    """The nodes that gave no answer, and why. Raises AbortError for one that is not fit, or that
-    cannot even run the question."""
-    tasks = _on_each(nodes, _probed, problem_here)
-    done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=_PROBE_S)
+    """Run the check once; return the nodes that died before they answered, each with the error.
+
+    Raises AbortError for a node that is unfit, that cannot run the check, or that is too slow.
+    """
+    tasks = _on_each(nodes, _checked, check)
+    done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=_CHECK_TIMEOUT_S)
     if late:
         silent = ", ".join(tasks[task].address for task in late)
-        raise AbortError(f"no answer within {_PROBE_S:.0f} s from the nodes {silent}")
+        raise AbortError(f"no answer within {_CHECK_TIMEOUT_S:.0f} s from the nodes {silent}")
     lost = {}
     for task in done:
         node = tasks[task]
         try:
             problem, warning = ray.get(task)
         except RayTaskError as error:
-            raise AbortError(f"node {node.address} could not be asked: {error}") from error
+            raise AbortError(f"node {node.address} could not be checked: {error}") from error
         except RayError as error:
             lost[node] = error
             continue
         if problem:
             raise AbortError(f"node {node.address} {problem}")
         if warning:
-            note(f"warning: node {node.address}: {warning}")
+            warn(f"warning: node {node.address}: {warning}")
     return lost
 
 
 def on_all_nodes(action: Callable[[], None]) -> None:
-    """Does something on every node, as far as they do it soon and without an error."""
+    """Run an action on every node; errors and slow nodes are ignored."""
     tasks = list(_on_each(living_nodes(), _done, action))
-    ray.wait(tasks, num_returns=len(tasks), timeout=_CLEANING_S, fetch_local=False)
+    ray.wait(tasks, num_returns=len(tasks), timeout=_CLEAN_TIMEOUT_S, fetch_local=False)
 
 
-def _on_each(nodes: Sequence[Node], function: Callable[..., Any], argument: Any) -> dict[Any, Node]:
-    """A task a node, by its reference."""
+def _on_each(
+    nodes: Sequence[Node], function: Callable[[_T], object], argument: _T
+) -> dict[Any, Node]:
+    """Start a task on each node; returns the nodes by the tasks' references."""
     task: Any = ray.remote(function)
     return {
         task.options(num_cpus=0, max_retries=0, scheduling_strategy=on_node(node)).remote(
@@ -212,8 +220,8 @@ def _on_each(nodes: Sequence[Node], function: Callable[..., Any], argument: Any)
     }
 
 
-def _probed(problem_here: Callable[[], str]) -> tuple[str, str]:
-    return problem_here(), small_shared_memory()
+def _checked(check: Check) -> tuple[str, str]:
+    return check(), small_shared_memory()
 
 
 def _done(action: Callable[[], None]) -> None:

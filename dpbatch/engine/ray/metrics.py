@@ -1,4 +1,4 @@
-"""What Prometheus can read of a run, through the port that every Ray node has for it."""
+"""Metrics of a run for Prometheus, through the port that every Ray node opens for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ _BOUNDARIES_S = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
 
 class Metrics:
-    """ray_dpbatch_photos_total{status}, ray_dpbatch_step_seconds{step}, ray_dpbatch_in_flight,
-    ray_dpbatch_actors and ray_dpbatch_actor_busy, the mean over the actors."""
+    """Five metrics.
+
+    ray_dpbatch_photos_total{status}, ray_dpbatch_step_seconds{step}, ray_dpbatch_in_flight,
+    ray_dpbatch_actors, and ray_dpbatch_actor_busy, the mean over the actors.
+    """
 
     def __init__(self) -> None:
         self._photos = Counter(
-            "dpbatch_photos_total", description="Photos ended, by status.", tag_keys=("status",)
+            "dpbatch_photos_total", description="Photos finished, by status.", tag_keys=("status",)
         )
         self._seconds = Histogram(
             "dpbatch_step_seconds",
@@ -29,16 +32,16 @@ class Metrics:
         self._actors = Gauge("dpbatch_actors", description="Actors that are ready.")
         self._busy = Gauge("dpbatch_actor_busy", description="Mean busy share of the actors.")
 
-    def ended(self, outcome: Outcome) -> None:
-        """A photo has its outcome."""
+    def finished(self, outcome: Outcome) -> None:
+        """Count a photo's outcome."""
         self._photos.inc(tags={"status": outcome.status.value})
 
     def step(self, name: str, seconds: float) -> None:
-        """A step took so long."""
+        """Record how long a step took."""
         self._seconds.observe(seconds, tags={"step": name})
 
-    def follow(self, in_flight: int, busy: Sequence[float]) -> None:
-        """How things stand now. busy: of each actor that is ready, 0 to 1."""
+    def update(self, in_flight: int, busy: Sequence[float]) -> None:
+        """Set the current values. busy: share of each actor that is ready, in [0, 1]."""
         self._in_flight.set(in_flight)
         self._actors.set(len(busy))
         if busy:

@@ -1,8 +1,8 @@
-"""What runs on a cluster's nodes: the steps as Ray tasks and an actor. Ray is told so in `ray.py`.
+"""What runs on the nodes of a cluster: the steps, as Ray tasks and as an actor.
 
-Each step first says where it runs, so that the driver knows what it lost when a node leaves and can
-time the step from its real start; then it gives its result, which stays in the object store of its
-node; then its verdict, which is small and goes to the driver.
+A step first reports where it runs, so that the driver knows what is lost when a node leaves, and
+can time the step from its actual start. Then it returns its result, which stays in the object
+store of its node, and a Verdict, which is small and goes to the driver.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
-from dpbatch.engine.stages import ignore
+from dpbatch.engine.attempts import ignore
 from dpbatch.errors import PhotoError
-from dpbatch.types import Saved, Stages
+from dpbatch.types import JobT, LoadedT, Progress, RestoredT, Saved, Stages
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A step has begun. node: Ray's id of the node."""
+class Started:
+    """A step has started. node: Ray's id of the node."""
 
     node: str
     pid: int
@@ -30,9 +30,11 @@ class Begun:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a step ended. result_bytes: what its result takes in the object store.
+    """How a step finished.
 
-    error: what the step foresaw; the result is None then. saved: of the last step.
+    result_bytes: size of its result in the object store.
+    error: the step's PhotoError; its result is None then.
+    saved: what the last step returned.
     """
 
     seconds: float
@@ -41,68 +43,72 @@ class Verdict:
     saved: Saved | None = None
 
 
-def load(stages: Stages, job: Any) -> Iterator[Any]:
-    """The first step as a generator: Begun, the loaded photo, Verdict."""
-    yield _begun()
-    result, verdict = _tried(lambda: stages.load(job))
+def load(
+    stages: Stages[JobT, LoadedT, RestoredT], job: JobT
+) -> Iterator[Started | LoadedT | Verdict | None]:
+    """Run the first step; yields Started, the loaded photo, Verdict."""
+    yield _started()
+    result, verdict = _run(lambda: stages.load(job))
     yield result
     yield verdict
 
 
-def save(stages: Stages, job: Any, restored: Any) -> Iterator[Any]:
-    """The last step as a generator: Begun, None, Verdict."""
-    yield _begun()
-    saved, verdict = _tried(lambda: stages.save(job, restored), measure=False)
+def save(
+    stages: Stages[JobT, LoadedT, RestoredT], job: JobT, restored: RestoredT
+) -> Iterator[Started | Verdict | None]:
+    """Run the last step; yields Started, None, Verdict."""
+    yield _started()
+    saved, verdict = _run(lambda: stages.save(job, restored), measure=False)
     yield None
     yield Verdict(verdict.seconds, error=verdict.error, saved=saved)
 
 
-class Restorer:
-    """The actor that holds the network, and restores one photo at a time."""
+class Restorer(Generic[LoadedT, RestoredT]):
+    """The actor that holds the network and restores one photo at a time."""
 
     def __init__(self) -> None:
-        """Nothing that can fail, so that a failure is never mistaken for a death: see `build`."""
-        self._restore: Callable[..., Any] | None = None
+        """Do nothing that can fail, so that no failure passes for a death; see `build`."""
+        self._restore: Callable[[LoadedT, Progress], RestoredT] | None = None
 
-    def build(self, stages: Stages, threads: int) -> Begun:
-        """Loads the network; raises whatever that raises. threads: for computing on the CPU."""
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch comes in; Ray sets it to 1
+    def build(self, stages: Stages[JobT, LoadedT, RestoredT], threads: int) -> Started:
+        """Load the network; raises what that raises. threads: for computing on the CPU."""
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported; Ray sets it to 1
         self._restore = stages.restorer()
-        return _begun()
+        return _started()
 
-    def fetch(self, loaded: Any) -> None:
-        """Brings a loaded photo onto this node while another is being restored: as an argument."""
+    def fetch(self, loaded: LoadedT) -> None:
+        """Do nothing; passing the argument brings a loaded photo onto this node ahead of time."""
 
-    def wait_for_ever(self) -> None:
-        """Ends only by the actor's death, which its caller learns at once by that."""
+    def wait_forever(self) -> None:
+        """Block; the call fails when the actor dies, so the caller notices at once."""
         threading.Event().wait()
 
-    def restore(self, loaded: Any) -> tuple[Any, Verdict]:
-        """The second step: the restored photo, and Verdict."""
+    def restore(self, loaded: LoadedT) -> tuple[RestoredT | None, Verdict]:
+        """Run the second step."""
         restore = self._restore
         assert restore is not None
-        return _tried(lambda: restore(loaded, ignore))
+        return _run(lambda: restore(loaded, ignore))
 
 
-def _begun() -> Begun:
+def _started() -> Started:
     import ray
 
-    return Begun(ray.get_runtime_context().get_node_id(), os.getpid())
+    return Started(ray.get_runtime_context().get_node_id(), os.getpid())
 
 
-def _tried(step: Callable[[], Any], measure: bool = True) -> tuple[Any, Verdict]:
-    """A step's result and verdict. What nobody foresaw goes on to the driver, through Ray."""
+def _run(step: Callable[[], RestoredT], measure: bool = True) -> tuple[RestoredT | None, Verdict]:
+    """Return a step's result and verdict. Unexpected exceptions reach the driver through Ray."""
     start = time.perf_counter()
     try:
         result = step()
     except PhotoError as error:
         return None, Verdict(time.perf_counter() - start, error=error)
     seconds = time.perf_counter() - start
-    return result, Verdict(seconds, _bytes(result) if measure else 0)
+    return result, Verdict(seconds, _pickled_bytes(result) if measure else 0)
 
 
-def _bytes(value: Any) -> int:
-    """The size of an object when pickled, without a copy of the arrays in it."""
+def _pickled_bytes(value: object) -> int:
+    """The size of an object when pickled, found without copying its arrays."""
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     return len(pickled) + sum(buffer.raw().nbytes for buffer in buffers)

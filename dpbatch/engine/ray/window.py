@@ -1,4 +1,4 @@
-"""How many photos may be in flight: actors stay busy, and nothing spills to disk."""
+"""How many photos may be in flight: enough to keep actors busy, without spilling to disk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MEMORY_OF_MEANS = 0.9
 
 
 class Window:
-    """min(2 x actors + loaders, half the object store / bytes a photo), both measured as it goes.
+    """min(2 x actors + loaders, half the object store / bytes per photo), measured during the run.
 
-    Until the first photo is loaded nobody knows how large they are, and two a node are read.
+    Until the first photo is loaded its size is unknown, and two photos per node are loaded.
     """
 
     def __init__(self, loaders: int) -> None:
-        """loaders: photos read ahead beside those of the actors; 0 takes what keeps them busy."""
+        """loaders: photos loaded beyond those of the actors; 0 chooses what keeps actors busy."""
         self._loaders = loaders
         self._nodes = self._actors = 1
         self._cpus = self._store_bytes = 0.0
@@ -26,14 +26,14 @@ class Window:
         self._mean_s: dict[str, float] = {}
         self._has_warned = False
 
-    def follow(self, nodes: Sequence[Node], actors: int) -> None:
-        """The cluster is now so large. actors: those being built included."""
+    def update(self, nodes: Sequence[Node], actors: int) -> None:
+        """Set the cluster's current size. actors: including those being built."""
         self._nodes, self._actors = max(1, len(nodes)), max(1, actors)
         self._cpus = sum(node.cpus for node in nodes)
         self._store_bytes = sum(node.store_bytes for node in nodes)
 
-    def learn(self, stage: str, seconds: float, result_bytes: int) -> None:
-        """A step took so long, its wait for a processor included; its result is so large."""
+    def record(self, stage: str, seconds: float, result_bytes: int) -> None:
+        """Record a step. seconds: including its wait for a processor."""
         before = self._mean_s.get(stage, seconds)
         self._mean_s[stage] = _MEMORY_OF_MEANS * before + (1 - _MEMORY_OF_MEANS) * seconds
         self._photo_bytes = max(self._photo_bytes, result_bytes)
@@ -47,7 +47,7 @@ class Window:
         return max(1, min(wanted, self._fitting()))
 
     def warning(self) -> str:
-        """Said once, where memory holds so few photos that actors will wait; else ""."""
+        """Return a warning, once, where memory holds too few photos for the actors; else ""."""
         if self._has_warned or not self._photo_bytes or self._fitting() > self._actors:
             return ""
         self._has_warned = True
@@ -66,7 +66,7 @@ class Window:
         if not loaders:
             loaders = self._actors
             if "restore" in self._mean_s:
-                # As many as are read and written in the time that the actors take for one each.
+                # As many photos as are loaded and saved while every actor restores one.
                 beside_s = self._mean_s.get("load", 0.0) + self._mean_s.get("save", 0.0)
                 loaders = math.ceil(self._actors * beside_s / max(self._mean_s["restore"], 1e-3))
             loaders = max(1, min(loaders, int(self._cpus)))

@@ -168,7 +168,7 @@ def test_poison_fails_after_three_tries_and_every_other_photo_is_done(
     told = Counter((line["target"], line["status"]) for line in lines if "target" in line)
     for name in poison:
         assert (told[f"{name}.tif", "started"], told[f"{name}.tif", "failed"]) == (3, 1)
-        assert "tried 3 times, at last alone" in ran.photos[name]["message"]
+        assert "tried 3 times, the last time alone" in ran.photos[name]["message"]
     assert sum(count for (_, status), count in told.items() if status == "done") == 20
     assert ran.text.count("it will run again, alone") == 4
 

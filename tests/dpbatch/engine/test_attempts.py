@@ -82,7 +82,7 @@ def test_a_photo_that_crashed_for_good_has_failed_with_its_reason() -> None:
         "restore",
         "worker-crash",
     )
-    assert outcome.message == f"{CRASH} (tried 2 times, at last alone)"
+    assert outcome.message == f"{CRASH} (tried 2 times, the last time alone)"
     assert outcome.seconds == seconds
     assert attempts.next(0) is None
     assert not attempts.left

@@ -20,7 +20,7 @@ from dpbatch.types import Limits, Outcome, Status
 from tests.helpers.toy_stages import Toy, ToyStages
 
 
-def run(engine: LocalEngine, jobs: list[Toy]) -> dict[str, Outcome]:
+def run(engine: LocalEngine[Toy, Any, Any], jobs: list[Toy]) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     for job, outcome in engine.run(jobs):
         assert job.name not in outcomes
@@ -64,7 +64,7 @@ def test_every_photo_goes_through_all_steps_unharmed_by_its_neighbours_end(tmp_p
         assert (tmp_path / name).read_bytes() == bytes([8]) * 100
     assert "SIGABRT" in outcomes["crashed-reading"].message
     assert "exit code 3" in outcomes["exited-reading"].message
-    assert "ZeroDivisionError: nobody foresaw this" in outcomes["surprise"].message
+    assert "ZeroDivisionError: this is unexpected" in outcomes["surprise"].message
     assert "make_trouble" in outcomes["surprise"].detail
     assert "Fatal Python error: Aborted" in log.read_text()
     assert not children()
@@ -103,7 +103,7 @@ def test_poison_is_tried_three_times_at_last_alone_and_harms_no_neighbour(tmp_pa
     }
     assert "killed by SIGABRT" in failed["kills-loading"].message
     assert "exit code 9" in failed["kills-restoring"].message
-    assert all("tried 3 times, at last alone" in o.message for o in failed.values())
+    assert all("tried 3 times, the last time alone" in o.message for o in failed.values())
 
     lines = tries.read_text().splitlines()
     expected = Counter(f"load {job.name}" for job in good)
@@ -123,7 +123,7 @@ def test_a_crash_that_was_the_moments_fault_costs_nothing(tmp_path: Path) -> Non
     jobs = [Toy(f"{n}", folder=tmp_path) for n in range(4)]
     killed, outcomes = False, {}
 
-    def kill_once(job: Toy, done: int, of: int) -> None:
+    def kill_once(job: Toy, done: int, total: int) -> None:
         nonlocal killed
         if job.name == "1" and not killed:
             killed = True
@@ -177,7 +177,7 @@ def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
-def test_a_restorer_that_no_longer_listens_is_replaced(tmp_path: Path) -> None:
+def test_a_restorer_that_no_longer_answers_is_replaced(tmp_path: Path) -> None:
     size, stopped, outcomes = 3_000_000, False, {}  # more than a pipe holds
     for job, outcome in LocalEngine(ToyStages(), limits=Limits(step_s=5)).run(
         [Toy(f"{n}", "load:damaged" if n == 1 else "", size, tmp_path) for n in range(4)]
@@ -223,30 +223,30 @@ def test_steps_of_different_photos_overlap(tmp_path: Path) -> None:
     assert times[-1] - times[0] < 2 * step_s * (photos - 1)
 
 
-def test_jobs_are_drawn_only_as_fast_as_they_are_worked_on(tmp_path: Path) -> None:
-    drawn, ended, most_in_flight = 0, 0, 0
+def test_jobs_are_taken_only_as_fast_as_they_are_worked_on(tmp_path: Path) -> None:
+    taken, ended, most_in_flight = 0, 0, 0
 
     def jobs() -> Any:
-        nonlocal drawn
+        nonlocal taken
         for number in range(12):
-            drawn += 1
+            taken += 1
             yield Toy(str(number), folder=tmp_path)
 
     for _ in LocalEngine(ToyStages(seconds={"restore": 0.02})).run(jobs()):
-        most_in_flight = max(most_in_flight, drawn - ended)
+        most_in_flight = max(most_in_flight, taken - ended)
         ended += 1
     assert ended == 12
     assert most_in_flight <= 4  # one in each of the three processes, and the one just ended
 
 
 def test_progress_and_seconds_are_those_of_the_photo(tmp_path: Path) -> None:
-    heard: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     engine = LocalEngine(
         ToyStages(seconds={"load": 0.1, "restore": 0.2, "save": 0.05}),
-        on_progress=lambda job, done, of: heard.append((job.name, done, of)),
+        on_progress=lambda job, done, total: reported.append((job.name, done, total)),
     )
     outcomes = run(engine, [Toy("a", folder=tmp_path), Toy("b", folder=tmp_path)])
-    assert heard == [("a", 1, 2), ("a", 2, 2), ("b", 1, 2), ("b", 2, 2)]
+    assert reported == [("a", 1, 2), ("a", 2, 2), ("b", 1, 2), ("b", 2, 2)]
     for outcome in outcomes.values():
         seconds = outcome.seconds
         assert seconds.load >= 0.1
@@ -280,7 +280,7 @@ def test_a_process_that_died_while_idle_costs_nothing(tmp_path: Path) -> None:
     ):
         statuses.append(outcome.status)
         if job.name == "0":
-            time.sleep(0.5)  # the loader has told of its photo and waits for the next one
+            time.sleep(0.5)  # the loader has reported its photo and waits for the next one
             max(children(), key=lambda child: child.create_time()).kill()
             time.sleep(0.2)
     assert statuses == [Status.FAILED, Status.FAILED, Status.DONE, Status.DONE]

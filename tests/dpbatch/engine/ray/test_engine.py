@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from tests.helpers.toy_stages import Toy, ToyStages
 
 ray = pytest.importorskip("ray")
 
-from dpbatch.engine.cluster import Needs  # noqa: E402
+
+from dpbatch.engine.node_check import node_check  # noqa: E402
 from dpbatch.engine.ray.cluster import check_nodes, living_nodes  # noqa: E402
 from dpbatch.engine.ray.engine import RayEngine  # noqa: E402
+from dpbatch.storage.shared import shared_check  # noqa: E402
 from dpbatch.types import ClusterOptions  # noqa: E402
 
 TWO = ClusterOptions(cpu_actors=2)
@@ -38,7 +41,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
-def run(engine: Engine, jobs: list[Toy]) -> dict[str, Outcome]:
+def run(engine: Engine[Toy], jobs: list[Toy]) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     for job, outcome in engine.run(jobs):
         assert job.name not in outcomes
@@ -46,7 +49,7 @@ def run(engine: Engine, jobs: list[Toy]) -> dict[str, Outcome]:
     return outcomes
 
 
-def make(kind: str, stages: ToyStages, **options: Any) -> Engine:
+def make(kind: str, stages: ToyStages, **options: Any) -> Engine[Toy]:
     return LocalEngine(stages, **options) if kind == "local" else RayEngine(stages, TWO, **options)
 
 
@@ -70,7 +73,7 @@ def test_poison_is_tried_three_times_and_harms_no_neighbour(tmp_path: Path, kind
             stage,
             "worker-crash",
         )
-        assert "tried 3 times, at last alone" in outcome.message
+        assert "tried 3 times, the last time alone" in outcome.message
     counts = Counter(tries.read_text().splitlines())
     assert counts["load crashes-reading"] == 3
     assert counts["restore 666"] == 3
@@ -80,7 +83,7 @@ def test_poison_is_tried_three_times_and_harms_no_neighbour(tmp_path: Path, kind
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
+def test_an_expected_error_is_final_and_an_unexpected_one_has_its_traceback(
     tmp_path: Path,
 ) -> None:
     tries = tmp_path / "tries"
@@ -98,7 +101,7 @@ def test_what_a_step_foresaw_is_final_and_what_nobody_foresaw_has_its_traceback(
         "surprise": (Status.FAILED, "load", "worker-crash"),
         "unwritable": (Status.FAILED, "save", "damaged"),
     }
-    assert "ZeroDivisionError: nobody foresaw this" in outcomes["surprise"].message
+    assert "ZeroDivisionError: this is unexpected" in outcomes["surprise"].message
     assert "make_trouble" in outcomes["surprise"].detail
     counts = Counter(tries.read_text().splitlines())
     assert [counts[f"load {name}"] for name in troubles] == [1, 1, 3, 1]
@@ -161,35 +164,36 @@ def test_an_idle_actor_that_dies_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_every_node_is_probed_before_the_first_photo(tmp_path: Path) -> None:
+def test_every_node_is_checked_before_the_first_photo(tmp_path: Path) -> None:
     shoot, out = tmp_path / "shoot", tmp_path / "out"
     shoot.mkdir()
-    needs = Needs((shoot,), out, "tiny")
+    files_check = partial(shared_check, (shoot,), out)
+    fit, unfit = (partial(node_check, model, files_check) for model in ("tiny", "no-such-network"))
     jobs = [Toy("a", folder=tmp_path)]
-    assert run(RayEngine(ToyStages(), TWO, needs=needs), jobs)["a"].status is Status.DONE
+    assert run(RayEngine(ToyStages(), TWO, open_check=fit), jobs)["a"].status is Status.DONE
     assert not list((out / ".dpbatch").iterdir())
     with pytest.raises(AbortError, match=r"no-such-network"):
-        run(RayEngine(ToyStages(), TWO, needs=replace(needs, model="no-such-network")), jobs)
+        run(RayEngine(ToyStages(), TWO, open_check=unfit), jobs)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_node_that_leaves_while_it_is_asked_is_no_obstacle() -> None:
+def test_a_node_that_leaves_while_it_is_checked_is_no_obstacle() -> None:
     here = living_nodes()
     gone = replace(here[0], id="1" * len(here[0].id), address="192.0.2.1")
-    told: list[str] = []
-    check_nodes([gone, *here], lambda: "", told.append)
-    check_nodes([gone], lambda: "", told.append)
-    assert [text for text in told if "192.0.2.1" in text] == [
+    warnings: list[str] = []
+    check_nodes([gone, *here], lambda: "", warnings.append)
+    check_nodes([gone], lambda: "", warnings.append)
+    assert [text for text in warnings if "192.0.2.1" in text] == [
         "warning: node 192.0.2.1 left the cluster before the first photo"
     ] * 2
     with pytest.raises(AbortError, match="lacks a lens"):
-        check_nodes([gone, *here], lambda: "lacks a lens", told.append)
+        check_nodes([gone, *here], lambda: "lacks a lens", warnings.append)
 
     def broken() -> str:
         raise RuntimeError("no Python of that version")
 
-    with pytest.raises(AbortError, match=r"(?s)could not be asked: .*no Python of that version"):
-        check_nodes(here, broken, told.append)
+    with pytest.raises(AbortError, match=r"(?s)could not be checked: .*no Python of that version"):
+        check_nodes(here, broken, warnings.append)
 
 
 def actors() -> list[psutil.Process]:

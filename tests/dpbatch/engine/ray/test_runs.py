@@ -33,8 +33,8 @@ from tests.helpers.toy_stages import Toy, ToyStages
 
 ray = pytest.importorskip("ray")
 
-from dpbatch.engine.cluster import ClusterOptions  # noqa: E402
 from dpbatch.engine.ray.engine import RayEngine  # noqa: E402
+from dpbatch.types import ClusterOptions  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

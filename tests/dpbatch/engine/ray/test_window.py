@@ -17,7 +17,7 @@ def window(
 ) -> Window:
     made = Window(loaders)
     one = Node("a", "10.0.0.1", cpus / nodes, 0, store_gib * GIB / nodes)
-    made.follow([one] * nodes, actors)
+    made.update([one] * nodes, actors)
     return made
 
 
@@ -29,48 +29,48 @@ def test_it_is_small_until_the_size_of_a_photo_is_known() -> None:
 
 def test_then_it_is_twice_the_actors_and_the_loaders_as_far_as_memory_reaches() -> None:
     made = window(8, loaders=4, store_gib=100)
-    made.learn("load", 1.0, GIB)
+    made.record("load", 1.0, GIB)
     assert made.size == 2 * 8 + 4
-    made.learn("load", 1.0, 5 * GIB)
+    made.record("load", 1.0, 5 * GIB)
     assert made.size == 10  # half of 100 GiB
-    made.learn("load", 1.0, GIB)
+    made.record("load", 1.0, GIB)
     assert made.size == 10  # another one may be as large
-    made.learn("load", 1.0, 90 * GIB)
+    made.record("load", 1.0, 90 * GIB)
     assert made.size == 1
 
 
 def test_there_are_as_many_loaders_as_the_actors_need() -> None:
     made = window(4)
-    made.learn("load", 6.0, 1)
-    made.learn("restore", 2.0, 1)
-    made.learn("save", 2.0, 0)
+    made.record("load", 6.0, 1)
+    made.record("restore", 2.0, 1)
+    made.record("save", 2.0, 0)
     assert made.size == 2 * 4 + 4 * (6 + 2) // 2
     slow = window(4)
-    slow.learn("load", 0.1, 1)
-    slow.learn("restore", 100.0, 1)
+    slow.record("load", 0.1, 1)
+    slow.record("restore", 100.0, 1)
     assert slow.size == 2 * 4 + 1
     few = window(4, cpus=3)
-    few.learn("load", 60.0, 1)
-    few.learn("restore", 0.0, 1)
+    few.record("load", 60.0, 1)
+    few.record("restore", 0.0, 1)
     assert few.size == 2 * 4 + 3
 
 
-def test_it_follows_the_cluster() -> None:
+def test_it_adapts_to_the_cluster() -> None:
     made = window(2, loaders=1)
-    made.learn("load", 1.0, 1)
+    made.record("load", 1.0, 1)
     assert made.size == 5
-    made.follow([Node("a", "10.0.0.1", 8, 4, 10 * GIB)], 4)
+    made.update([Node("a", "10.0.0.1", 8, 4, 10 * GIB)], 4)
     assert made.size == 9
-    made.follow([], 0)
+    made.update([], 0)
     assert made.size == 1  # nothing fits, and it goes on once there is something again
 
 
-def test_too_little_memory_is_told_once() -> None:
+def test_too_little_memory_is_reported_once() -> None:
     made = window(8, store_gib=10)
     assert made.warning() == ""
-    made.learn("load", 1.0, GIB)
+    made.record("load", 1.0, GIB)
     assert "10.0 GiB holds 5 photos" in made.warning()
     assert made.warning() == ""
     roomy = window(4, store_gib=10)
-    roomy.learn("load", 1.0, GIB)
+    roomy.record("load", 1.0, GIB)
     assert roomy.warning() == ""
