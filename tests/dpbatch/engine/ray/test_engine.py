@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -198,5 +199,9 @@ def test_a_node_that_leaves_while_it_is_checked_is_no_obstacle() -> None:
 
 def actors() -> list[psutil.Process]:
     """The processes of this test's cluster that hold a network."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.cmdline()[:1] and "Restorer" in child.cmdline()[0]]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # zombies have no command line either
+            if "Restorer" in "".join(child.cmdline()[:1]):
+                found.append(child)
+    return found
