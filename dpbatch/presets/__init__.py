@@ -1,28 +1,31 @@
-"""Presets: TOML files that set some of the settings, shipped ones by name, one's own by path."""
+"""Presets: TOML files with some of the settings, by the name of a shipped one or by path."""
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from dpbatch.errors import SettingsError
 from dpbatch.settings import Settings
 
 
 def shipped() -> tuple[str, ...]:
-    """The names of the presets that come with the package, sorted."""
+    """Return the names of the presets that come with dpbatch, sorted."""
     files = resources.files(__name__).iterdir()
     return tuple(sorted(Path(file.name).stem for file in files if file.name.endswith(".toml")))
 
 
 def text(name: str) -> str:
-    """A preset's TOML.
+    """Return the TOML of a preset.
 
-    name: a shipped preset's name, or the path of a file that ends in .toml.
-    Raises SettingsError where there is none, or it cannot be read.
+    name: of a shipped preset, or the path of a file that ends in .toml.
+    Raises SettingsError if there is none or it cannot be read.
     """
     try:
         if name.lower().endswith(".toml"):
@@ -38,7 +41,7 @@ def text(name: str) -> str:
 
 
 def load(name: str) -> Settings:
-    """The defaults with a preset's values over them. Raises SettingsError."""
+    """Return the defaults overridden by a preset. Raises SettingsError."""
     try:
         tables = tomllib.loads(text(name))
     except tomllib.TOMLDecodeError as error:
@@ -46,46 +49,39 @@ def load(name: str) -> Settings:
     return merge(Settings(), tables, where=f"preset {name}")
 
 
-def merge(base: Settings, tables: dict[str, Any], where: str) -> Settings:
-    """`base` with the values of `tables` ({"output": {"format": "png"}}) over it.
+def merge(base: Settings, tables: Mapping[str, object], where: str) -> Settings:
+    """Return `base` overridden by tables such as {"output": {"format": "png"}}.
 
-    where: said at the start of every message. Raises SettingsError on an unknown group or key
+    where: the start of every error message. Raises SettingsError for an unknown table or key
     (listing the known ones), a wrong type or a value out of range.
     """
-    groups = [item.name for item in fields(base)]
-    merged = base
-    for group_name, values in tables.items():
-        if group_name not in groups:
-            raise SettingsError(
-                f"{where}: unknown table [{group_name}]; known are "
-                + ", ".join(f"[{group}]" for group in groups)
-            )
-        if not isinstance(values, dict):
-            raise SettingsError(f"{where}: {group_name} must be a table, [{group_name}]")
-        group = getattr(base, group_name)
-        known = [item.name for item in fields(group)]
-        typed = {}
-        for key, value in values.items():
-            if key not in known:
-                raise SettingsError(
-                    f"{where}: unknown key {key!r} in [{group_name}]; known are {', '.join(known)}"
-                )
-            typed[key] = _typed(value, getattr(group, key), f"{where}: {key}")
-        try:
-            merged = replace(merged, **{group_name: replace(group, **typed)})
-        except SettingsError as error:
-            raise SettingsError(f"{where}: {error}") from error
-    return merged
+    groups: dict[str, dict[str, object]] = {
+        item.name: msgspec.to_builtins(getattr(base, item.name)) for item in fields(base)
+    }
+    for name, table in tables.items():
+        if name not in groups:
+            known = ", ".join(f"[{group}]" for group in groups)
+            raise SettingsError(f"{where}: unknown table [{name}]; known are {known}")
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{where}: {name} must be a table, [{name}]")
+        for key in table:
+            if key not in groups[name]:
+                known = ", ".join(groups[name])
+                raise SettingsError(f"{where}: unknown key {key!r} in [{name}]; known are {known}")
+        groups[name] |= table
+    try:
+        return msgspec.convert(groups, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{where}: {_wrong_type(error, groups)}") from error
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from error
 
 
-def _typed(value: object, default: object, where: str) -> object:
-    """`value` as the default's type: a list becomes a tuple, nothing else is converted."""
-    if isinstance(default, tuple):
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise SettingsError(f"{where}: expected a list of names, found {value!r}")
-    if type(value) is not type(default):
-        raise SettingsError(
-            f"{where}: expected {type(default).__name__}, found {value!r} ({type(value).__name__})"
-        )
-    return value
+def _wrong_type(error: msgspec.ValidationError, groups: dict[str, dict[str, object]]) -> str:
+    """Return msgspec's message in the words of a preset: "bit_depth: expected int, found '16'"."""
+    match = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.(\w+)\.(\w+).*`", str(error))
+    if match is None:
+        return str(error)
+    expected, found, group, key = match.groups()
+    expected = "a list of names" if expected == "array" else expected
+    return f"{key}: expected {expected}, found {groups[group][key]!r} ({found})"
