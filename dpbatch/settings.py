@@ -1,4 +1,4 @@
-"""Every default of a run, once. TOML presets and flags only override."""
+"""The settings of a run and their defaults. Presets and flags override them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from dpbatch.errors import SettingsError
-from ldp.errors import NEEDS_SOFT_MAP
 
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
 CLIP_MAPS = ("clip", "clip-patch")
@@ -17,7 +16,7 @@ BIT_DEPTHS = (16, 8)
 LAYERS = ("blur", "disparity")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
-# Raised by hand when the same settings and weights give other pixels than the release before.
+# Raise it in a release that gives other pixels than the last one for equal settings and weights.
 PIXEL_VERSION = 1
 
 _NOT_IN_PIXELS = {"pixels": False}
@@ -28,11 +27,11 @@ class RawSettings:
     """How a dual-pixel raw becomes two views."""
 
     swap: bool = False
-    """Exchange left and right (which eye the second frame shows is not documented by Canon)."""
+    """Exchange left and right. Canon does not document which view the second frame is."""
     demosaic: str = "ahd"
-    """LibRaw's demosaic: ahd, ppg, linear, dcb, dht, vng."""
+    """Demosaicing method of LibRaw: ahd, ppg, linear, dcb, dht, vng."""
     shading: bool = True
-    """Match the views' gain and colour to each other, smoothly over the frame."""
+    """Match gain and colour of the two views, smoothly over the frame."""
 
     def __post_init__(self) -> None:
         _check_choice("demosaic", self.demosaic, DEMOSAICS)
@@ -43,16 +42,16 @@ class RestoreSettings:
     """How two views become one sharp picture."""
 
     model: str = field(default="tiny", metadata=_NOT_IN_PIXELS)
-    """A shipped network's name or the path of a .safetensors file."""
+    """Name of a shipped network or path of a .safetensors file."""
     device: str = field(default="auto", metadata=_NOT_IN_PIXELS)
     """auto, cpu, cuda, cuda:N."""
     tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
-    """Tile side in px; 0 lets the program choose."""
+    """Side of a tile in px; 0 chooses one that fits the memory."""
     blur: str = "auto"
-    """The blur map's estimator: disparity, clip (LDP's paper), clip-patch (LDP's released code);
-    auto takes the one that the network was trained with."""
+    """Estimator of the blur map: disparity, clip (as in LDP's paper), clip-patch (as in LDP's
+    released code), or auto, the one that the network was trained with."""
     clip_weights: str = field(default="openai", metadata=_NOT_IN_PIXELS)
-    """Of the CLIP maps: one of open_clip's tags or a file."""
+    """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
@@ -67,17 +66,17 @@ class RestoreSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What is written, and how."""
+    """Which files are written, and how."""
 
     format: str = field(default="tif", metadata=_NOT_IN_PIXELS)
     """tif or png."""
     bit_depth: int = 16
     """16 or 8."""
     template: str = field(default="{dir}/{stem}", metadata=_NOT_IN_PIXELS)
-    """Output name below --out without its suffix: {dir} folder below the one given, {stem} file
-    name, {ext} the input's suffix, {root} name of the folder given, {model}."""
+    """Name of the output below --out, without suffix: {dir} folder below the given one, {stem} file
+    name, {ext} suffix of the input, {root} name of the given folder, {model}."""
     layers: tuple[str, ...] = ()
-    """Any of blur, disparity: written beside the picture as 16-bit grey TIFF."""
+    """Maps to write beside the picture as 16-bit grey TIFF: blur, disparity."""
 
     def __post_init__(self) -> None:
         _check_choice("format", self.format, FORMATS)
@@ -97,7 +96,7 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides how a photo comes out; its fingerprint is part of the resume key."""
+    """All settings of a photo. Their fingerprint decides whether a result has to be made again."""
 
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
@@ -105,41 +104,44 @@ class Settings:
 
 
 def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = False) -> Settings:
-    """The settings with the estimator's name in the place of auto.
+    """Return the settings with the name of an estimator in place of auto.
 
-    trained_with, needs_soft_map: the network's, as ldp.models.weights.Header has them. Raises
-    SettingsError for an estimator that is not known, and where the network reads or a layer wants
-    what the estimator cannot give.
+    trained_with: the estimator of the network's training. needs_soft_map: whether the network reads
+        the unnormalised map of CLIP.
+    Raises SettingsError for an unknown estimator, or one that does not give what the network or a
+    layer needs.
     """
     blur = trained_with if settings.restore.blur == "auto" else settings.restore.blur
     if needs_soft_map and blur != "clip":
-        raise SettingsError(f"--blur {blur}: {NEEDS_SOFT_MAP}")
+        raise SettingsError(
+            f"blur {blur}: this network reads CLIP's unnormalised map; use --blur clip"
+        )
     if blur != "disparity" and "disparity" in settings.output.layers:
         raise SettingsError(
-            f"layers disparity: the blur map {blur!r} knows no signed disparity; leave the layer "
-            "out, or take --blur disparity"
+            f"layers disparity: the blur map {blur!r} has no signed disparity; leave the layer out "
+            "or add --blur disparity"
         )
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
 def fingerprint(settings: Settings, weights_sha256: str, clip_id: str = "") -> str:
-    """What two runs must share so that a result of one need not be made again by the other.
+    """Return a key that is equal for runs that write equal results.
 
-    Covers the settings that change what is written, the content of the network's and of CLIP's
-    weights (clip_id: dpbatch.photo.clip_id's) and PIXEL_VERSION. Where the result goes, on which
-    device and in which tiles it is computed is left out.
+    Covers the settings that change what is written, the content of the weights of the network and
+    of CLIP (clip_id: from dpbatch.photo.clip_id) and PIXEL_VERSION; not the output path, the
+    device and the tile.
     """
     parts = [PIXEL_VERSION, weights_sha256, clip_id, _pixel_values(settings)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def described(settings: Settings) -> str:
-    """The settings on one line, as they are noted in a result: compact JSON."""
+    """Return the settings as one line of JSON, for the XMP of a result."""
     return json.dumps(asdict(settings), separators=(",", ":"))
 
 
 def _pixel_values(group: object) -> list[object]:
-    """[[name, value], ...] of a settings dataclass, sorted by name, groups nested."""
+    """Return [[name, value], ...] of what changes the result, sorted by name, groups nested."""
     assert is_dataclass(group)
     values: list[object] = []
     for item in sorted(fields(group), key=lambda item: item.name):

@@ -16,9 +16,9 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 def apply_orientation(picture: npt.NDArray[_Scalar], orientation: int) -> npt.NDArray[_Scalar]:
     """Turn stored pixels upright.
 
-    picture: (H, W) or (H, W, C), as stored. orientation: the EXIF tag, 1 to 8 (TIFF 6.0: which side
-    of the upright picture row 0 and column 0 are). Returns a C-contiguous array, (W, H) for 5 to 8;
-    for 1 the array itself if it is contiguous.
+    picture: (H, W) or (H, W, C), as stored. orientation: the EXIF tag, 1 to 8 (TIFF 6.0: on which
+    side of the upright picture row 0 and column 0 lie). Returns a C-contiguous array, (W, H) for 5
+    to 8; for 1 the array itself if it is contiguous. Raises ValueError for another orientation.
     """
     if orientation not in range(1, 9):
         raise ValueError(f"EXIF orientation {orientation}, expected 1 to 8")
@@ -34,10 +34,12 @@ def apply_orientation(picture: npt.NDArray[_Scalar], orientation: int) -> npt.ND
 
 @functools.cache
 def srgb_icc_profile() -> bytes:
-    """An ICC version 4 profile of sRGB (ICC.1:2010), about 500 bytes, the same on every call.
+    """Return an ICC version 4 profile of sRGB (ICC.1:2010), about 500 bytes.
 
-    Built from the standard's own numbers: primaries and white of ITU-R BT.709, adapted to the
-    profile connection space's D50 by Bradford, and the transfer function as a parametric curve.
+    Its bytes never change. LittleCMS writes the time of the call into the profile that it makes,
+    so two results of one photo would differ. The numbers are those of the standard: primaries and
+    white of ITU-R BT.709, adapted by Bradford to D50, the white of the profile connection space,
+    and the transfer function as a parametric curve.
     """
     adaptation = _bradford(_D65, _D50)
     primaries_d50 = adaptation @ _primaries_to_xyz()
@@ -73,18 +75,18 @@ def srgb_icc_profile() -> bytes:
 
 
 _D65 = np.array([0.3127 / 0.3290, 1.0, (1 - 0.3127 - 0.3290) / 0.3290])
-_D50 = np.array([0.9642, 1.0, 0.8249])  # as ICC.1 rounds it
+_D50 = np.array([0.9642, 1.0, 0.8249])  # rounded as in ICC.1
 
 
 def _primaries_to_xyz() -> npt.NDArray[np.float64]:
-    """(3, 3): linear sRGB to XYZ under D65, from the chromaticities of BT.709."""
+    """Return the (3, 3) matrix from linear sRGB to XYZ under D65, from the primaries of BT.709."""
     x_y = np.array([[0.64, 0.33], [0.30, 0.60], [0.15, 0.06]])
     xyz = np.stack([x_y[:, 0] / x_y[:, 1], np.ones(3), (1 - x_y.sum(axis=1)) / x_y[:, 1]])
     return np.asarray(xyz * np.linalg.solve(xyz, _D65), np.float64)
 
 
 def _bradford(white: npt.NDArray[np.float64], to: npt.NDArray[np.float64]) -> Any:
-    """(3, 3): the linear Bradford adaptation of XYZ from one white to another (ICC.1 annex E)."""
+    """Return the (3, 3) Bradford adaptation of XYZ from one white to another (ICC.1 annex E)."""
     cone = np.array(
         [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
     )
@@ -100,6 +102,6 @@ def _xyz(values: npt.NDArray[np.float64]) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    """A multiLocalizedUnicode tag of one English record."""
+    """Return a multiLocalizedUnicode tag with one English record."""
     encoded = text.encode("utf-16-be")
     return b"mluc" + struct.pack(">4xII4sII", 1, 12, b"enUS", len(encoded), 28) + encoded

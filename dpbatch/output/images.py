@@ -1,4 +1,4 @@
-"""TIFF and PNG files of a restored picture: 16 or 8 bit, ICC profile, metadata, written whole."""
+"""Write restored pictures as TIFF and PNG: 16 or 8 bit, with ICC profile and metadata."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def write_picture(
     note: ProcessingNote,
     orientation: int = 1,
 ) -> tuple[str, ...]:
-    """Write one finished picture as `target`, in the format and bit depth of the settings.
+    """Write a finished picture to `target` in the format and bit depth of the settings.
 
     rgb: (H, W, 3) uint16, sRGB-encoded, 65535 is white.
-    orientation: the EXIF tag to write; 1 says that the picture is upright.
+    orientation: the EXIF tag to write; 1 for an upright picture.
 
     Returns warnings about metadata that could not be carried over. Raises OutputError or
-    DiskFullError; `target` is then what it was before.
+    DiskFullError and then leaves `target` as it was.
     """
     pixels = rgb if settings.bit_depth == 16 else to_8_bit(rgb)
     height, width = pixels.shape[:2]
@@ -52,7 +52,7 @@ def write_picture(
 
 
 def to_8_bit(rgb: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """The nearest 8-bit value of each 16-bit value, 65535 to 255; any shape."""
+    """Return the nearest 8-bit value of each 16-bit value, 65535 to 255; any shape."""
     result = np.empty(rgb.shape, np.uint8)
     for start in range(0, len(rgb), _ROWS_AT_ONCE):
         rows = rgb[start : start + _ROWS_AT_ONCE].astype(np.uint32)
@@ -68,10 +68,10 @@ def encode_tiff(
     pixels_per_inch: float = 72.0,
     description: str | None = None,
 ) -> memoryview:
-    """A TIFF file of one page, deflate with horizontal prediction.
+    """Return a TIFF file of one page, compressed by deflate with horizontal prediction.
 
-    pixels: (H, W, 3) RGB or (H, W) grey. Level 1 is both the fastest and, on photos with their
-    noise in 16 bits, as small as any.
+    pixels: (H, W, 3) RGB or (H, W) grey. Level 1 is the fastest and, for the noise of 16-bit
+    photos, as small as any.
     """
     file = io.BytesIO()
     tifffile.imwrite(
@@ -94,7 +94,7 @@ def encode_tiff(
 
 
 def encode_png(pixels: Pixels, icc: bytes, pixels_per_inch: float = 72.0) -> bytes:
-    """A PNG file with a named ICC profile. pixels: (H, W, 3) RGB."""
+    """Return a PNG file with a named ICC profile. pixels: (H, W, 3) RGB."""
     # Level 1, runs only, filter "sub": three times as fast as the defaults and 0.5 % larger.
     encoded = bytes(imagecodecs.png_encode(pixels, level=1, strategy=3, filter=16))
     header_end = 8 + 12 + 13  # signature; length, name and checksum of IHDR; its content

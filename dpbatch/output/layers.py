@@ -1,4 +1,4 @@
-"""The blur map beside the picture, as 16-bit grey TIFF of the photo's full size."""
+"""Write the blur map beside the picture, as 16-bit grey TIFF of the full size."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def write_layers(
     which: Collection[str],
     note: ProcessingNote,
 ) -> tuple[Path, ...]:
-    """Write STEM.blur.tif and STEM.disparity.tif, as far as `which` names them, upright.
+    """Write STEM.blur.tif, STEM.disparity.tif or both, upright.
 
-    target_stem: the picture's path without its suffix. size: (height, width) of the views, in the
-    sensor's orientation; orientation: the EXIF tag that turns them upright.
+    target_stem: path of the picture without suffix. size: (height, width) of the views in the
+    orientation of the sensor; orientation: the EXIF tag that turns them upright. which: names of
+    layers.
 
     blur: amount in [0, 1] as 0..65535.
-    disparity: disparity_px = (value - offset) / scale, x_left - x_right along the sensor's x in
-        pixels of the full-size view, near of the focus plane positive; turning the picture upright
-        does not change it. offset is 32768; scale is 256 where that holds all values, and 128, 64
-        and so on where they reach 128 px and more. Both stand in the TIFF's ImageDescription (JSON)
-        and in the XMP (dpbatch:DisparityOffset, dpbatch:DisparityScale).
+    disparity: disparity_px = (value - offset) / scale, which is x_left - x_right along the x of the
+        sensor in pixels of the full-size view, near of the focus plane positive; turning the
+        picture upright does not change it. offset is 32768. scale is 256, or 128, 64 and so on for
+        disparities of 128 px and more. Both are in the ImageDescription of the TIFF (JSON) and in
+        the XMP (dpbatch:DisparityOffset, dpbatch:DisparityScale).
 
-    Returns the paths written. Raises OutputError or DiskFullError; a file is written whole or not.
+    Returns the paths of the files. Raises OutputError or DiskFullError.
     """
     written = []
     description: dict[str, str | float]
@@ -52,8 +53,8 @@ def write_layers(
             properties = {"Layer": "blur"}
         elif blur_map.disparity_px is None:
             raise OutputError(
-                f"{target_stem}: this blur estimator knows no signed disparity; leave the layer "
-                "'disparity' out"
+                f"{target_stem}: this blur estimator gives no signed disparity; leave out the "
+                "layer 'disparity'"
             )
         else:
             scale = disparity_scale(blur_map.disparity_px)
@@ -88,18 +89,18 @@ def write_layers(
 
 
 def quantise_amount(amount: Plane) -> npt.NDArray[np.uint16]:
-    """amount: float32, [0, 1] (what lies outside is clipped), to 0..65535."""
+    """Scale and clip [0, 1] to 0..65535."""
     return np.rint(amount.clip(0, 1) * np.float32(65535)).astype(np.uint16)
 
 
 def quantise_disparity(disparity_px: Plane, scale: float) -> npt.NDArray[np.uint16]:
-    """Signed float32 px to 32768 + px * scale."""
+    """Return 32768 + disparity_px * scale, clipped to 16 bits."""
     steps: Plane = np.rint(disparity_px * np.float32(scale))
     return (steps + np.float32(DISPARITY_OFFSET)).clip(0, 65535).astype(np.uint16)
 
 
 def disparity_scale(disparity_px: Plane) -> float:
-    """Steps a px: 256, halved until the largest disparity fits beside the offset."""
+    """Return the steps a px: 256, halved until the largest disparity fits into 16 bits."""
     largest_px = float(np.abs(disparity_px).max())
     scale = _FINEST_DISPARITY_SCALE
     while largest_px * scale > 32767:
@@ -108,7 +109,7 @@ def disparity_scale(disparity_px: Plane) -> float:
 
 
 def _enlarge(values: npt.NDArray[np.uint16], size: tuple[int, int]) -> npt.NDArray[np.uint16]:
-    """To (height, width). In 16-bit steps, not floats: half the memory, off by a step at most."""
+    """Resize to (height, width) in 16 bits: half the memory of floats, an error of one step."""
     height, width = size
     enlarged: npt.NDArray[np.uint16] = np.empty(size, np.uint16)
     cv2.resize(values, (width, height), dst=enlarged, interpolation=cv2.INTER_LINEAR)

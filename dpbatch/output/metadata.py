@@ -1,16 +1,12 @@
-"""Camera metadata from the source into the result. The only file that imports exiv2.
+"""Camera metadata from the source into the result.
 
-The metadata travels as a TIFF without pixels (`PhotoMetadata.carrier`), which any process can
-unpickle and which holds EXIF, GPS, MakerNote, IPTC and XMP alike. Files are read and written in
-memory: the operating system's errors (a full disk) then reach Python, and names need no encoding.
+Files are read and written in memory: the errors of the operating system (a full disk) then reach
+Python, and file names need no encoding for exiv2.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,53 +14,19 @@ from pathlib import Path
 import exiv2
 
 from dpbatch.errors import OutputError, UnreadableError
-
-# RDF wants the name space to end in a separator.
-XMP_NAMESPACE = "urn:dpbatch:xmp:1.0#"
+from dpbatch.output.carrier import carrier_of, is_carried, open_image
 
 _LONGEST_TEXT = 300
-
-# One directory without entries; exiv2 wants at least some 24 bytes to tell what it is.
-_EMPTY_TIFF = b"II*\0" + (8).to_bytes(4, "little") + bytes(56)
-
-# What IFD0 says about the photo. All else there (sizes, strips, profiles, private data with
-# offsets) describes the source file and would be wrong in the result.
-_IMAGE_TAGS = re.compile(
-    r"DocumentName|ImageDescription|Make|Model|DateTime|Artist|HostComputer|Copyright|Rating|"
-    r"RatingPercent|ImageNumber|ImageHistory|TimeZoneOffset|DateTimeOriginal|XPTitle|"
-    r"XPComment|XPAuthor|XPKeywords|XPSubject|CameraSerialNumber|LensInfo|OriginalRawFileName|"
-    r"ProcessingSoftware|PrintImageMatching|UniqueCameraModel"
-)
-# Other pages and thumbnails; the interoperability group names the source's colour space; MakerNote
-# holds exiv2's notes on where it found the maker's.
-_FOREIGN_GROUPS = re.compile(
-    r"Image\d+|SubImage\d+|SubThumb\d+|Thumbnail|Iop|MpfInfo|PanasonicRaw|MakerNote"
-)
-_PHOTO_TAGS_OF_THE_FILE = re.compile(
-    r"ColorSpace|PixelXDimension|PixelYDimension|ComponentsConfiguration|"
-    r"CompressedBitsPerPixel|Gamma|InteroperabilityTag|RelatedSoundFile"
-)
-# Tags that exiv2 makes up while reading the maker's AFInfo array, and would write as real ones.
-_CANON_AF_DERIVED = range(0x2600, 0x2700)
-# XMP that describes the source file, or edits that a program would apply to the result once more.
-_XMP_OF_THE_FILE = re.compile(
-    r"Xmp\.tiff\.(ImageWidth|ImageLength|BitsPerSample|Compression|PhotometricInterpretation|"
-    r"SamplesPerPixel|PlanarConfiguration|YCbCr\w+|Orientation|NativeDigest)|"
-    r"Xmp\.exif\.(PixelXDimension|PixelYDimension|ColorSpace|ComponentsConfiguration|"
-    r"CompressedBitsPerPixel|NativeDigest)|"
-    r"Xmp\.xmp\.(Thumbnails|CreatorTool).*|Xmp\.dc\.format|Xmp\.photoshop\.ICCProfile|"
-    r"Xmp\.xmpMM\.(DocumentID|InstanceID)|Xmp\.(crs|dpbatch)\..*"
-)
 
 
 @dataclass(frozen=True)
 class PhotoMetadata:
-    """What a source file says about its photo, ready for another file and another process.
+    """The metadata of a source file, ready for another file and another process.
 
     carrier: a TIFF without pixels with the EXIF, GPS, MakerNote, IPTC and XMP that hold for any
-        rendering of the photo; empty where the source has none.
-    pixels_per_inch: the source's resolution; 72 where it names none, as EXIF has it.
-    problem: what could not be read or carried, for the user; empty where all went well.
+        rendering of the photo; empty if the source has none.
+    pixels_per_inch: resolution of the source; 72, the default of EXIF, if it names none.
+    problem: what could not be read or carried over, for the user; empty if nothing.
     """
 
     carrier: bytes = b""
@@ -74,25 +36,31 @@ class PhotoMetadata:
 
 @dataclass(frozen=True)
 class ProcessingNote:
-    """What was done, for the result's XMP. An empty text is left out of the file."""
+    """How a result was made, for its XMP. An empty text is left out of the file.
+
+    source: file name of the source, or the two names of a pair.
+    settings: the settings in one line.
+    """
 
     version: str
     source: str = ""
-    """The source's file name, or the two names of a pair."""
     model: str = ""
     weights_sha256: str = ""
     settings: str = ""
-    """The settings' fingerprint or summary, as the journal has it."""
 
 
 def read_metadata(path: Path) -> PhotoMetadata:
-    """The metadata of a CR2, CR3, TIFF, PNG or JPEG.
+    """Return the metadata of a CR2, CR3, TIFF, PNG or JPEG.
 
-    Never fails a photo: what exiv2 cannot read, or cannot write again, is named in `problem`.
+    Raises nothing: what exiv2 cannot read, or cannot write again, is named in `problem`.
     """
     try:
-        source = _open(path.read_bytes())
-        return _carry(source, path)
+        source = open_image(path.read_bytes())
+        carrier, dropped = carrier_of(source)
+        if not carrier:
+            return PhotoMetadata()
+        problem = f"{path.name}: metadata not carried over: {', '.join(dropped)}" if dropped else ""
+        return PhotoMetadata(carrier, _pixels_per_inch(source.exifData()), problem)
     except OSError as error:
         return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.strerror}")
     except exiv2.Exiv2Error as error:
@@ -100,13 +68,13 @@ def read_metadata(path: Path) -> PhotoMetadata:
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Every EXIF, MakerNote, IPTC and XMP tag as readable text, e.g. "Exif.Photo.FNumber": "F2.8".
+    """Return every EXIF, MakerNote, IPTC and XMP tag as text, e.g. "Exif.Photo.FNumber": "F2.8".
 
-    A key that occurs more than once has its values joined by ", "; tables of numbers are cut short.
-    Raises UnreadableError.
+    The values of a key that occurs more than once are joined by ", "; long tables of numbers are
+    shortened. Raises UnreadableError.
     """
     try:
-        source = _open(path.read_bytes())
+        source = open_image(path.read_bytes())
         tags: dict[str, str] = {}
         for data in (source.exifData(), source.iptcData(), source.xmpData()):
             for datum in data:
@@ -142,32 +110,32 @@ def write_with_metadata(
 ) -> tuple[str, ...]:
     """Write an encoded picture to `path`, with the metadata and the note in it.
 
-    encoded: a whole TIFF or PNG file whose pixels are width x height; where it has an ICC profile,
-        that is taken to be sRGB.
-    orientation: the EXIF tag that turns the pixels upright, 1 where they are.
+    encoded: a whole TIFF or PNG file of width x height pixels; an ICC profile in it is taken to be
+        sRGB.
+    orientation: the EXIF tag that turns the pixels upright; 1 if they are.
     properties: further texts for the dpbatch name space of the XMP.
 
-    Returns warnings: a photo is not lost because its metadata does not encode, the result then
-    carries the note alone. Raises OutputError where not even that is possible, and OSError.
+    Returns warnings: if exiv2 cannot write the metadata, the result carries the note alone. Raises
+    OutputError if it cannot write the note either, and OSError.
     """
     warnings: tuple[str, ...] = (metadata.problem,) if metadata.problem else ()
     try:
         try:
-            result = _embed(encoded, metadata, note, (width, height), orientation, properties or {})
+            result = embed(encoded, metadata, note, (width, height), orientation, properties or {})
         except exiv2.Exiv2Error as error:
             if not metadata.carrier:
                 raise
             warnings += (f"{note.source}: metadata not written: {error.message}",)
             empty = PhotoMetadata()
-            result = _embed(encoded, empty, note, (width, height), orientation, properties or {})
+            result = embed(encoded, empty, note, (width, height), orientation, properties or {})
     except exiv2.Exiv2Error as error:
         raise OutputError(f"{note.source}: metadata not written: {error.message}") from error
-    # While `result` lives: the view is on its memory.
+    # data() is a view of the memory of `result`, which must be alive here.
     path.write_bytes(result.data())
     return warnings
 
 
-def _embed(
+def embed(
     encoded: bytes | memoryview,
     metadata: PhotoMetadata,
     note: ProcessingNote,
@@ -175,13 +143,16 @@ def _embed(
     orientation: int,
     properties: Mapping[str, str],
 ) -> exiv2.Image:
-    """The file in memory, with its metadata. size: (width, height)."""
-    result = _open(encoded)
+    """Return the file in memory with the metadata in it; arguments as in `write_with_metadata`.
+
+    size: (width, height). Raises exiv2.Exiv2Error.
+    """
+    result = open_image(encoded)
     exif, xmp = result.exifData(), result.xmpData()
     if metadata.carrier:
-        source = _open(metadata.carrier)
+        source = open_image(metadata.carrier)
         for datum in source.exifData():
-            if _is_carried(datum):
+            if is_carried(datum):
                 exif.add(datum)
         for datum in source.iptcData():
             result.iptcData().add(datum)
@@ -190,7 +161,7 @@ def _embed(
     tool = f"dpbatch {note.version}"
     exif["Exif.Image.Orientation"] = exiv2.UShortValue(orientation)
     exif["Exif.Image.Software"] = tool
-    if result.imageType() != exiv2.ImageType.tiff:  # there the file's own structure has it
+    if result.imageType() != exiv2.ImageType.tiff:  # a TIFF has its resolution in its own tags
         resolution = Fraction(metadata.pixels_per_inch).limit_denominator(1000)
         for key in ("XResolution", "YResolution"):
             exif[f"Exif.Image.{key}"] = exiv2.URationalValue(
@@ -222,122 +193,23 @@ def _embed(
     return result
 
 
-def _carry(source: exiv2.Image, path: Path) -> PhotoMetadata:
-    """What of the source holds for any rendering, as a TIFF without pixels."""
-    exif = exiv2.ExifData()
-    for datum in source.exifData():
-        if _is_carried(datum):
-            exif.add(datum)
-    xmp = exiv2.XmpData()
-    for datum in source.xmpData():
-        if not _XMP_OF_THE_FILE.fullmatch(datum.key()):
-            xmp.add(datum)
-    iptc = source.iptcData()
-    if exif.empty() and iptc.empty() and xmp.empty():
-        return PhotoMetadata()
-    pixels_per_inch = _pixels_per_inch(source.exifData())
-    try:
-        return PhotoMetadata(_encode(exif, iptc, xmp), pixels_per_inch)
-    except exiv2.Exiv2Error:
-        exif, dropped = _encodable(exif)
-        if not _encodes(iptc=iptc):
-            iptc = exiv2.IptcData()
-            dropped.append("IPTC")
-        if not _encodes(xmp=xmp):
-            xmp = exiv2.XmpData()
-            dropped.append("XMP")
-        problem = f"{path.name}: metadata not carried over: {', '.join(dropped)}"
-        return PhotoMetadata(_encode(exif, iptc, xmp), pixels_per_inch, problem)
-
-
-def _is_carried(datum: exiv2.Exifdatum) -> bool:
-    group = datum.groupName()
-    if group == "Image":
-        return _IMAGE_TAGS.fullmatch(datum.tagName()) is not None
-    if group == "Photo":
-        return _PHOTO_TAGS_OF_THE_FILE.fullmatch(datum.tagName()) is None
-    if group == "Canon" and datum.tag() in _CANON_AF_DERIVED:
-        return False
-    return _FOREIGN_GROUPS.fullmatch(group) is None
-
-
 def _pixels_per_inch(exif: exiv2.ExifData) -> float:
     resolution = _number(exif, "Exif.Image.XResolution")
     unit = _number(exif, "Exif.Image.ResolutionUnit")
     if unit == 3:  # centimetres; 2, or no tag, are inches
         resolution *= 2.54
-    if unit == 1 or not 1 <= resolution <= 100_000:  # no unit, or nonsense
+    if unit == 1 or not 1 <= resolution <= 100_000:  # no unit, or not a resolution
         return PhotoMetadata.pixels_per_inch
-    return round(resolution, 2)  # 300 dpi noted in centimetres are 118.11
+    return round(resolution, 2)  # 300 dpi in centimetres are 118.11
 
 
 def _number(exif: exiv2.ExifData, key: str) -> float:
-    """0 where the tag is missing or, in a damaged file, empty."""
+    """Return a tag's value, 0 if the tag is missing or, in a damaged file, empty."""
     return float(exif[key].toFloat()) if key in exif and exif[key].count() else 0.0
 
 
-def _encodable(exif: exiv2.ExifData) -> tuple[exiv2.ExifData, list[str]]:
-    """The tags that can be encoded together, and the keys of those that cannot."""
-    kept: list[exiv2.Exifdatum] = []
-    dropped: list[str] = []
-    for datum in exif:
-        if _encodes(exif=_exif_of([*kept, datum])):
-            kept.append(datum)
-        else:
-            dropped.append(datum.key())
-    return _exif_of(kept), dropped
-
-
-def _exif_of(datums: Iterable[exiv2.Exifdatum]) -> exiv2.ExifData:
-    exif = exiv2.ExifData()
-    for datum in datums:
-        exif.add(datum)
-    return exif
-
-
-def _encodes(
-    exif: exiv2.ExifData | None = None,
-    iptc: exiv2.IptcData | None = None,
-    xmp: exiv2.XmpData | None = None,
-) -> bool:
-    try:
-        _encode(exif or exiv2.ExifData(), iptc or exiv2.IptcData(), xmp or exiv2.XmpData())
-    except exiv2.Exiv2Error:
-        return False
-    return True
-
-
-def _encode(exif: exiv2.ExifData, iptc: exiv2.IptcData, xmp: exiv2.XmpData) -> bytes:
-    carrier = _open(_EMPTY_TIFF)
-    carrier.setExifData(exif)
-    carrier.setIptcData(iptc)
-    carrier.setXmpData(xmp)
-    carrier.writeMetadata()
-    return bytes(carrier.data())
-
-
-def _open(encoded: bytes | memoryview) -> exiv2.Image:
-    """An image in memory with its metadata read."""
-    _prepare()
-    image = exiv2.ImageFactory.open(encoded)
-    image.readMetadata()
-    return image
-
-
 def _printable(text: str) -> str:
-    """Without control characters and undecodable bytes, which a file name may have and XML not."""
+    """Replace control characters and undecodable bytes, which file names may have and XML not."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
-
-
-@functools.cache
-def _prepare() -> None:
-    """Once a process: our name space, and no chatter on the terminal.
-
-    exiv2 hands its remarks to Python's logging; a program that configures logging still sees them.
-    """
-    logging.getLogger("exiv2").addHandler(logging.NullHandler())
-    exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.error)
-    exiv2.XmpParser.initialize()
-    exiv2.XmpProperties.registerNs(XMP_NAMESPACE, "dpbatch")

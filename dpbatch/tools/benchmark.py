@@ -1,5 +1,4 @@
-"""`dpbatch benchmark`: how long a photo takes, stage by stage, and how much memory all processes
-of a run take together."""
+"""Measure the time of each step of a run and the memory of all its processes."""
 
 from __future__ import annotations
 
@@ -24,7 +23,10 @@ _SAMPLE_S = 0.1
 
 @dataclass(frozen=True)
 class Result:
-    """Means over the photos in seconds; the whole run's wall time; its processes' peak memory."""
+    """load_s, restore_s, save_s: means over the photos. run_s: wall time of the whole run.
+
+    peak_memory_gib: of all processes of the run together.
+    """
 
     load_s: float
     restore_s: float
@@ -34,7 +36,7 @@ class Result:
     peak_memory_gib: float
 
     def to_text(self, megapixels: float, model: str) -> str:
-        """A table for people."""
+        """Return a table for people."""
         return "\n".join(
             [
                 f"{self.photos} Dual Pixel RAW of {megapixels:.1f} MP, network {model}",
@@ -48,9 +50,11 @@ class Result:
 
 
 def run_benchmark(width: int, height: int, photos: int, arguments: tuple[str, ...]) -> Result:
-    """Writes synthetic Dual Pixel RAW files of width x height active pixels to a temporary folder
-    and runs `dpbatch run` on them. arguments: further ones for `run`. Raises AbortError if it
-    fails."""
+    """Run `dpbatch run` on generated Dual Pixel RAW files of width x height active pixels.
+
+    arguments: further ones for `run`. The files lie in a temporary folder. Raises AbortError if the
+    run fails.
+    """
     with tempfile.TemporaryDirectory(prefix="dpbatch-benchmark-") as folder:
         shoot, out = Path(folder) / "shoot", Path(folder) / "sharp"
         shoot.mkdir()
@@ -64,7 +68,7 @@ def run_benchmark(width: int, height: int, photos: int, arguments: tuple[str, ..
 def _mosaics(
     width: int, height: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Two views of a texture, some pixels apart; DN above black of each photodiode."""
+    """Return two views of a texture, some pixels apart, in DN above black of each photodiode."""
     rng = np.random.default_rng(seed)
     small = rng.random((height // 8, width // 8), np.float32)
     texture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) * 4000 + 500
@@ -95,7 +99,10 @@ def _measured(command: list[str], photos: int) -> Result:
 
 
 def _memory_bytes(pid: int) -> int:
-    """What a process and its children hold, shared pages counted once where the system can tell."""
+    """Return the memory of a process and its children.
+
+    Shared pages count once if the system reports PSS.
+    """
     total = 0
     try:
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

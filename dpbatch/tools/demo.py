@@ -1,5 +1,4 @@
-"""`dpbatch demo`: renders a small shoot as real CR2 files, runs the main job on it and, since the
-truth is known, says how much sharper the photos became."""
+"""Render a small shoot as real CR2 files, restore it, and compare it with the truth."""
 
 from __future__ import annotations
 
@@ -39,10 +38,10 @@ PLANNED = {Status.DONE: 4, Status.SKIPPED: 1, Status.FAILED: 1}
 
 
 def run_demo(out: Path, model: str) -> int:
-    """Renders OUT/shoot, restores it into OUT/sharp, compares in OUT/compare; the exit code.
+    """Render OUT/shoot, restore it into OUT/sharp, compare in OUT/compare; return the exit code.
 
-    The ordinary raw ends as skipped and the truncated one as failed: that is planned, so the code
-    is 0. Raises WeightsError before anything is written, AbortError if the outcome is another one.
+    The shoot has an ordinary raw, to be skipped, and a truncated one, to fail; the code is 0 if
+    that happens. Raises WeightsError before anything is written, AbortError for another outcome.
     """
     weights = resolve(model)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
@@ -76,13 +75,13 @@ def run_demo(out: Path, model: str) -> int:
 
 
 def say(text: str) -> None:
-    """A line for the user."""
+    """Print a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def write_shoot(shoot: Path, scenes: list[DemoScene]) -> None:
-    """The scenes as Dual Pixel RAW, an ordinary raw, and a copy that was cut short."""
+    """Write the scenes as Dual Pixel RAW, an ordinary raw, and a truncated copy."""
     for seed, scene in enumerate(scenes):
         gain = np.float32(scene.exposure)
         sensor = Sensor(tags=scene.tags)
@@ -94,12 +93,12 @@ def write_shoot(shoot: Path, scenes: list[DemoScene]) -> None:
 
 
 def cut_short(whole: bytes) -> bytes:
-    """As a card that was pulled out too early leaves a file."""
+    """Truncate a file, as a card does that is removed too early."""
     return whole[: len(whole) * 6 // 10]
 
 
 def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple[float, float]:
-    """(before, after) in dB; writes the three pictures side by side, upright."""
+    """Return PSNR before and after in dB; write the three pictures side by side, upright."""
     truth = _truth(scene)
     before = _composite(shoot / f"{scene.name}.CR2")
     after = tifffile.imread(sharp / f"{scene.name}.tif").astype(np.float32) / np.float32(65535)
@@ -110,13 +109,13 @@ def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple
 
 
 def _truth(scene: DemoScene) -> Picture:
-    """The scene in focus everywhere, rendered without a camera in between, upright."""
+    """Return the scene in focus everywhere, without a camera, upright."""
     encoded = encode_srgb(scene.pair.sharp * np.float32(scene.exposure))
     return np.asarray(apply_orientation(np.clip(encoded, 0, 1), scene.tags.orientation), np.float32)
 
 
 def _composite(path: Path) -> Picture:
-    """The mean of a file's developed views, upright, clipped to [0, 1]."""
+    """Return the mean of the developed views of a file, upright, clipped to [0, 1]."""
     with open_dual(path) as dual:
         views = develop(dual, RawSettings())
     mean = np.clip((views.left + views.right) / 2, 0, 1)

@@ -1,6 +1,6 @@
-"""The demo's four scenes: photographs that scikit-image ships, given depth and put out of focus.
+"""Render the four scenes of the demo from photographs of scikit-image and their depth.
 
-Every scene is built in the sensor's own orientation, since the views differ along the sensor's x.
+A scene is built in the orientation of the sensor, along whose x the views differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DemoScene:
-    """name: the file's stem; pair: linear light as the sensor saw it; exposure: gain on it."""
+    """name: stem of the file. pair: linear light on the sensor. exposure: gain on it."""
 
     name: str
     what: str
@@ -34,19 +34,19 @@ class DemoScene:
 
 
 def demo_scenes() -> list[DemoScene]:
-    """Motorcycle (measured depth), coffee (a plane through focus), a rocket with clipped lamps
-    behind a fence, and a person in portrait orientation."""
+    """Return motorcycle (measured depth), coffee (a table through the focus plane), rocket (clipped
+    lamps behind a fence) and a portrait (camera turned)."""
     makers: tuple[Callable[[], DemoScene], ...] = (_motorcycle, _coffee, _rocket, _portrait)
     return [make() for make in makers]
 
 
 def ordinary_picture() -> Picture:
-    """A photograph, linear light, for the shoot's one file without dual pixels."""
+    """Return a photograph in linear light for the file without dual pixels."""
     return _linear(_shipped("chelsea"))
 
 
 def _motorcycle() -> DemoScene:
-    """Middlebury's motorcycle with its measured depth; focus lies on the front of the engine."""
+    """Return Middlebury's motorcycle with its measured depth, the front of the engine in focus."""
     photo, _, stereo_disparity = _shipped("stereo_motorcycle")
     colour = _linear(photo)
     nearness = filled(stereo_disparity[: colour.shape[0], : colour.shape[1]].astype(np.float32))
@@ -57,7 +57,7 @@ def _motorcycle() -> DemoScene:
 
 
 def _coffee() -> DemoScene:
-    """A table that runs through the focus plane: near below, far above."""
+    """Return a table through the focus plane: near below, far above."""
     colour = _linear(_shipped("coffee"))
     height, width = colour.shape[:2]
     coc = np.repeat(np.linspace(-5.5, 4.5, height, dtype=np.float32)[:, None], width, 1)
@@ -68,7 +68,7 @@ def _coffee() -> DemoScene:
 
 
 def _rocket() -> DemoScene:
-    """Far out of focus with clipped lamps, behind a fence that is in focus."""
+    """Return a far scene with clipped lamps, out of focus behind a fence in focus."""
     colour = _linear(_shipped("rocket"))
     height, width = colour.shape[:2]
     far = Surface(
@@ -91,7 +91,7 @@ def _rocket() -> DemoScene:
 
 
 def _portrait() -> DemoScene:
-    """A person held in portrait orientation: the sensor saw it lying on its side."""
+    """Return a person in portrait orientation, on the sensor turned by 90 degrees."""
     upright = _linear(_shipped("astronaut"))[:, 64:448]
     colour = np.ascontiguousarray(np.rot90(upright, 1))
     height, width = colour.shape[:2]
@@ -103,7 +103,7 @@ def _portrait() -> DemoScene:
 
 
 def _shipped(name: str) -> Any:
-    """A picture of scikit-image's that lies in its package, so nothing is downloaded."""
+    """Return a picture from the package of scikit-image; nothing is downloaded."""
     try:
         from skimage import data
     except ImportError as error:
@@ -115,6 +115,6 @@ def _shipped(name: str) -> Any:
 
 
 def _linear(photo: npt.NDArray[np.uint8]) -> Picture:
-    """Linear light of an 8-bit sRGB photograph, cut to a size that a raw file can have."""
+    """Return linear light of an 8-bit sRGB photograph, cropped to a size that a raw can have."""
     height, width = photo.shape[0] // 2 * 2, photo.shape[1] // 4 * 4
     return decode_srgb(np.ascontiguousarray(photo[:height, :width], np.float32) / np.float32(255))

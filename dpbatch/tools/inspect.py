@@ -1,4 +1,4 @@
-"""What a raw file holds: `dpbatch inspect`."""
+"""Describe a raw file: camera, frames, levels, clipping."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dpbatch.raw.container import probe
 from dpbatch.raw.reader import RawPair, open_dual
 from dpbatch.raw.splitter import CFA_POSITIONS
 
-# The composite's signal from which a photodiode's share of it means something.
+# Signal of the composite above which the share of a photodiode is measured.
 _SIGNAL_DN = 200.0
 
-# Our word for a tag, and the names that exifread and exiv2 have for it, the better one first.
+# A field of Camera, and the tags of exifread and exiv2 that hold it, the better one first.
 _EXIFREAD_NAMES = {
     "make": ("Image Make",),
     "model": ("Image Model",),
@@ -46,7 +46,7 @@ _QUALITY = "Exif.CanonCs.Quality"
 
 @dataclass(frozen=True)
 class Camera:
-    """What the camera wrote about the photo, as text; empty where it wrote nothing readable."""
+    """The camera's metadata as text; a field is empty if the file has no readable value."""
 
     make: str = ""
     model: str = ""
@@ -60,20 +60,21 @@ class Camera:
 
     @property
     def name(self) -> str:
-        """Make and model; Canon's models begin with the make."""
+        """Make and model; the models of Canon begin with the make."""
         own_name = self.model.startswith(self.make)
         return self.model if own_name else f"{self.make} {self.model}".strip()
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What was measured on the two frames of a dual-pixel raw.
+    """Measurements on the two frames of a dual-pixel raw.
 
     size, active_size: (width, height) in photosites. active_origin: (left, top) of the active area.
     composite_black, photodiode_black: DN of each colour index. white_level: DN, black included.
-    composite_clipped, photodiode_clipped: the share of the active area's samples, in [0, 1].
-    photodiode_share: the median of photodiode / composite above black, near 0.5, over the samples
-    that have signal and are not clipped; None where there are none. orientation: EXIF, 1 to 8.
+    composite_clipped, photodiode_clipped: share of the samples of the active area, in [0, 1].
+    photodiode_share: median of photodiode / composite above black, near 0.5, over samples with
+        signal that are not clipped; None if there are none.
+    orientation: EXIF, 1 to 8.
     """
 
     size: tuple[int, int]
@@ -90,7 +91,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Inspection:
-    """format: cr2, cr3 or crw. frames: None for an ordinary raw. notes: what else to know."""
+    """format: cr2, cr3 or crw. frames: None for an ordinary raw. notes: warnings and remarks."""
 
     file: str
     format: str
@@ -100,11 +101,11 @@ class Inspection:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """A table of two columns for people; lines without a value are left out."""
+        """Return a table of two columns; fields without a value are left out."""
         lines = [
             ("file", self.file),
             ("dual pixel", "yes" if self.is_dual_pixel else "no: one raw frame"),
@@ -122,10 +123,9 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Describe a Canon raw file; one with two frames is decoded and measured.
+    """Describe a Canon raw file; decode and measure its frames if it has two.
 
-    Errors: UnreadableError and DamagedError, as the reader raises them. Metadata that cannot be
-    read is a note.
+    Metadata that cannot be read becomes a note. Raises UnreadableError and DamagedError.
     """
     container = probe(path)
     notes: list[str] = []
@@ -140,17 +140,15 @@ def inspect(path: Path) -> Inspection:
             frames = measure_frames(dual.pair)
             notes += dual.pair.notes
         if container.format == "cr3" and quality != "RAW":
-            told = (
-                "this is lossy C-RAW" if quality == "CRAW" else "whether this is lossy is not known"
-            )
-            notes.append(f"{told}: left + right may be only nearly the composite")
+            kind = "lossy C-RAW" if quality == "CRAW" else "lossless or lossy, not known which"
+            notes.append(f"{kind}: left + right may differ a little from the composite")
     return Inspection(
         path.name, container.format, container.is_dual_pixel, camera, frames, tuple(notes)
     )
 
 
 def measure_frames(pair: RawPair) -> Frames:
-    """The levels, clipped shares and balance of two decoded frames."""
+    """Measure the levels, clipped shares and balance of two decoded frames."""
     top, left, height, width = pair.active
     area = (slice(top, top + height), slice(left, left + width))
     photodiode_shares = []
@@ -200,17 +198,17 @@ def _frame_lines(frames: Frames) -> list[tuple[str, str]]:
 
 
 def _read_camera(path: Path, container_format: str) -> tuple[Camera, str]:
-    """The camera's tags and Canon's word for the quality ("RAW", "CRAW"; empty for a CR2)."""
+    """Return the camera and Canon's name of the quality ("RAW", "CRAW"; empty for a CR2)."""
     if container_format == "cr2":
         return _camera(_read_cr2_tags(path), _EXIFREAD_NAMES), ""
-    from dpbatch.output.metadata import read_tags  # exiv2, needed only where exifread cannot read
+    from dpbatch.output.metadata import read_tags  # imports exiv2, which a CR2 does not need
 
     tags = read_tags(path)
     return _camera(tags, _EXIV2_NAMES), tags.get(_QUALITY, "")
 
 
 def _read_cr2_tags(path: Path) -> dict[str, str]:
-    logging.getLogger("exifread").setLevel(logging.ERROR)  # it warns of each tag it does not know
+    logging.getLogger("exifread").setLevel(logging.ERROR)  # it warns of every unknown tag
     try:
         with path.open("rb") as file:
             tags = exifread.process_file(file, extract_thumbnail=False)
@@ -230,7 +228,7 @@ def _read_cr2_tags(path: Path) -> dict[str, str]:
 
 
 def _short_number(ratio: str) -> str:
-    """ "14/5" as 2.8; an exposure time such as 1/125 stays."""
+    """Return "14/5" as "2.8"; an exposure time such as 1/125 stays."""
     above, _, below = ratio.partition("/")
     if above == "1" or not (above.isdigit() and below.isdigit() and int(below)):
         return ratio

@@ -1,4 +1,4 @@
-"""What `dpbatch models` says: the networks and CLIP weights there are, and what they cost."""
+"""List and describe the networks and CLIP weights that are installed, and what they cost."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from ldp.models.released import LDPReleased
 
 PAPER_SIZE = (1120, 1680)
-"""Height and width at which the field counts multiply-adds: a photo of the DPDD data set."""
+"""(height, width) at which papers count MACs: a photo of the DPDD data set."""
 
 CLIP_LICENCE = "MIT (OpenAI)"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: trained values. multiply_adds: of the convolutions and matrix products for a
-    photo of PAPER_SIZE, as computed, whole and with global statistics."""
+    """parameters: trained values. macs: multiply-accumulate operations of the convolutions and
+    matrix products for one photo of PAPER_SIZE, computed whole and with global statistics."""
 
     parameters: int
-    multiply_adds: int
+    macs: int
 
     def __str__(self) -> str:
         height, width = PAPER_SIZE
         return (
             f"{self.parameters / 1e6:.2f} M parameters, "
-            f"{self.multiply_adds / 1e9:.0f} G multiply-adds at {width}x{height}"
+            f"{self.macs / 1e9:.0f} GMACs at {width}x{height}"
         )
 
 
 def cost_of(network: LDPNet | LDPReleased) -> Cost:
-    """Counts with PyTorch's own counter; `network` is on the meta device, so nothing is computed.
+    """Count parameters and MACs of a network on the meta device, where nothing is computed.
 
-    One multiply-add counts once, as in the papers of the field (PyTorch counts it as two).
+    PyTorch's counter counts a MAC as two operations, papers of the field as one.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -64,9 +64,9 @@ def cost_of(network: LDPNet | LDPReleased) -> Cost:
 
 
 def cost_of_size(name: str) -> Cost:
-    """The cost of one of ldp.models.network's sizes, or of `released`; needs no weights.
+    """Return the cost of a size of ldp.models.network, or of `released`, without weights.
 
-    Raises SettingsError for a name that is none.
+    Raises SettingsError for an unknown name.
     """
     import torch
 
@@ -81,7 +81,7 @@ def cost_of_size(name: str) -> Cost:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A weights file. licence: "" where no card beside the file names one."""
+    """A weights file. licence: empty if no card beside the file names one."""
 
     name: str
     path: Path
@@ -90,7 +90,7 @@ class NetworkFile:
     licence: str
 
     def to_line(self) -> str:
-        """For a list of networks."""
+        """Return a line of a list of networks."""
         kind = "released LDP" if self.header.format == RELEASED_FORMAT else "LDP"
         return (
             f"{self.name:<22} {self.size_bytes / 1e6:6.1f} MB  {kind}, "
@@ -99,21 +99,21 @@ class NetworkFile:
 
 
 def network_file(model: str) -> NetworkFile:
-    """A shipped network's name or a path -> what its file and its card say.
+    """Return what the file and the card of a network say.
 
-    Raises WeightsError.
+    model: name of a shipped network or path. Raises WeightsError.
     """
     path = resolve(model)
     return NetworkFile(path.stem, path, path.stat().st_size, read_header(path), _licence(path))
 
 
 def shipped_networks() -> Iterator[NetworkFile]:
-    """The networks that come with dpbatch, by name. Raises WeightsError for a damaged one."""
+    """Yield the networks that come with dpbatch, by name. Raises WeightsError."""
     return (network_file(name) for name in shipped_names())
 
 
 def describe(model: str) -> str:
-    """Everything about one network, a line each. Raises WeightsError."""
+    """Return all that is known of a network, a line each. Raises WeightsError."""
     file = network_file(model)
     network = load_network(file.path)
     lines = [
@@ -131,7 +131,7 @@ def describe(model: str) -> str:
 
 
 def _licence(path: Path) -> str:
-    """The card's line `Licence: ...`; a card lies beside its weights as NAME.md."""
+    """Return the line `Licence: ...` of the card NAME.md beside the weights."""
     card = path.with_suffix(".md")
     if not card.is_file():
         return ""
@@ -141,9 +141,9 @@ def _licence(path: Path) -> str:
 
 @dataclass(frozen=True)
 class ClipFile:
-    """The weights of one of the CLIPs that blur maps are made with.
+    """CLIP weights of a blur map.
 
-    blur: the estimators that use it. path: None where it is not in the cache.
+    name: of the CLIP in open_clip. blur: name of the blur map. path: None if not in the cache.
     """
 
     name: str
@@ -151,7 +151,7 @@ class ClipFile:
     path: Path | None
 
     def to_line(self) -> str:
-        """For a list."""
+        """Return a line of a list of CLIPs."""
         where = "not in the cache"
         if self.path:
             where = f"{self.path.stat().st_size / 1e6:.0f} MB, {self.path}"
@@ -159,9 +159,9 @@ class ClipFile:
 
 
 def clip_files() -> list[ClipFile]:
-    """The CLIPs that the blur maps use, and where they lie; fetches nothing.
+    """Return the CLIPs of the blur maps and their paths; download nothing.
 
-    Raises ClipUnavailableError where open_clip is not installed.
+    Raises ClipUnavailableError if open_clip is not installed.
     """
     from ldp.blur.clip_model import cached_clip_weights
 
@@ -169,12 +169,12 @@ def clip_files() -> list[ClipFile]:
 
 
 def fetch_clip(blur: str) -> tuple[ClipFile, str]:
-    """Fetches the CLIP of a blur map into open_clip's cache unless it is there, and verifies it.
+    """Download the CLIP of a blur map into the cache of open_clip unless it is there; verify it.
 
-    blur: clip or clip-patch. Returns the file and its SHA-256. Hugging Face's cache keeps a file
-    under the SHA-256 that the server announced; that is what the content must have.
+    blur: clip or clip-patch. Returns the file and its SHA-256. The cache of Hugging Face names a
+    file by the SHA-256 that the server announced, which the content is compared with.
 
-    Raises ClipUnavailableError where it cannot be had, WeightsError where it is damaged.
+    Raises ClipUnavailableError if it cannot be downloaded, WeightsError if it is damaged.
     """
     name, path = clip_file(blur)
     found, announced = sha256(path), path.resolve().name
@@ -187,11 +187,10 @@ def fetch_clip(blur: str) -> tuple[ClipFile, str]:
 
 
 def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
-    """open_clip's name and the weights file of a blur map's CLIP, fetched if it is not there.
+    """Return open_clip's name and the weights file of the CLIP of a blur map.
 
-    blur: clip or clip-patch. weights: one of open_clip's tags or a file.
-
-    Raises ClipUnavailableError, which says the command that fetches them.
+    blur: clip or clip-patch. weights: a tag of open_clip, downloaded if it is not in the cache, or
+    a file. Raises ClipUnavailableError, which names the command that downloads them.
     """
     from ldp.blur.clip_model import OPENAI, clip_weights_file
 

@@ -1,4 +1,4 @@
-"""`dpbatch split`: a dual-pixel raw's two views as files, for other programs."""
+"""Write the two views of a dual-pixel raw as files, for other programs."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitStages:
-    """Writes NAME_L.tif and NAME_R.tif. Runs in the same engine as restoring does, with nothing
-    done in the middle, and so has its skipping, resuming and survival of crashes."""
+    """Stages that write NAME_L.tif and NAME_R.tif. The second stage does nothing."""
 
     settings: Settings
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The right view is the last one written."""
+        """Suffixes of the outputs; the right view is written last."""
         return ("_R.tif", "_L.tif")
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal results."""
+        """A key that is equal for equal results."""
         return fingerprint(self.settings, "split")
 
     def load(self, job: Job) -> LoadedPhoto:
-        """The views as 16 bits."""
+        """Read and develop a photo, the views as uint16."""
         loaded = load(job.photo, self.settings.raw)
         views = loaded.views
         left, right = to_16_bit(views.left), to_16_bit(views.right)
         return replace(loaded, views=replace(views, left=left, right=right))
 
     def restorer(self) -> Callable[[LoadedPhoto, Progress], LoadedPhoto]:
-        """Hands on what it is given."""
+        """Return a function that returns its input."""
         return _as_it_is
 
     def save(self, job: Job, loaded: LoadedPhoto) -> Saved:
-        """Writes both views as the sensor lies, with the tag that turns them upright: the views
-        differ along the sensor's rows, and a program that reads them back relies on that."""
+        """Write both views in the orientation of the sensor, with the tag that turns them upright.
+
+        The views differ along the rows of the sensor, which a program that reads them relies on.
+        """
         from dpbatch.output.images import write_picture
 
         note = note_of(job.photo, self.settings)
@@ -63,7 +64,7 @@ class SplitStages:
 
 
 def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:
-    """A view as uint16, 65535 is white; what lies outside [0, 1] is clipped."""
+    """Return a view as uint16, 65535 is white, clipped to [0, 1]."""
     import numpy as np
 
     if view.dtype == np.uint16:
@@ -71,7 +72,7 @@ def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:
     if view.dtype == np.uint8:
         return view.astype(np.uint16) * np.uint16(257)
     levels = np.empty(view.shape, np.uint16)
-    for row in range(len(view)):  # a whole float copy of a 45 MP view is half a gigabyte
+    for row in range(len(view)):  # a float copy of a 45 MP view takes half a gigabyte
         np.rint(np.clip(view[row], 0, 1) * np.float32(65535), out=levels[row], casting="unsafe")
     return levels
 

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import cv2
+import exiv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -130,9 +131,9 @@ def test_failing_metadata_leaves_the_former_file(
     former = write(tmp_path, OutputSettings(), picture()).read_bytes()
 
     def fail(*_: object) -> None:
-        raise metadata.exiv2.Exiv2Error(metadata.exiv2.ErrorCode.kerErrorMessage, "odd tag")
+        raise exiv2.Exiv2Error(exiv2.ErrorCode.kerErrorMessage, "odd tag")
 
-    monkeypatch.setattr(metadata, "_embed", fail)
+    monkeypatch.setattr(metadata, "embed", fail)
     with pytest.raises(OutputError, match=r"IMG_1\.CR2.*odd tag"):
         write(tmp_path, OutputSettings(), picture(8, 8))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [former]

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import exiv2
 import numpy as np
 import pytest
 import tifffile
 
 from dpbatch.errors import UnreadableError
-from dpbatch.output import metadata
+from dpbatch.output import carrier, metadata
 from dpbatch.output.images import encode_tiff, write_picture
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, read_metadata, read_tags
 from dpbatch.settings import OutputSettings
@@ -214,10 +215,10 @@ def test_tiff_with_the_editor_s_xmp(tmp_path: Path) -> None:
 
 def test_canon_focus_points_do_not_multiply(tmp_path: Path) -> None:
     """exiv2 shows tags that it derives from the array; as real tags they would double each time."""
-    raw = metadata._open(encode_tiff(np.zeros((4, 5, 3), np.uint8), None))
+    raw = carrier.open_image(encode_tiff(np.zeros((4, 5, 3), np.uint8), None))
     focus = [30, 2, 1, 1, 5, 4, 5, 4, 1, 1, 0, 0, 1, 1, 0]
     raw.exifData()["Exif.Image.Make"] = "Canon"
-    raw.exifData()["Exif.Canon.AFInfo"] = metadata.exiv2.UShortValue(focus)
+    raw.exifData()["Exif.Canon.AFInfo"] = exiv2.UShortValue(focus)
     raw.writeMetadata()
     path = tmp_path / "source.tif"
     path.write_bytes(raw.data())
@@ -257,21 +258,21 @@ def test_source_without_metadata_is_no_problem(tmp_path: Path) -> None:
 
 
 def odd_tag_error() -> Exception:
-    error: Exception = metadata.exiv2.Exiv2Error(metadata.exiv2.ErrorCode.kerErrorMessage, "odd")
+    error: Exception = exiv2.Exiv2Error(exiv2.ErrorCode.kerErrorMessage, "odd")
     return error
 
 
 def test_one_odd_tag_does_not_cost_the_others(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = metadata._encode
+    encode = carrier.encode
 
     def picky(exif: Iterable[Any], iptc: object, xmp: Iterable[Any]) -> bytes:
         if any(datum.key() == "Exif.Photo.FNumber" for datum in exif) or list(xmp):
             raise odd_tag_error()
         return encode(exif, iptc, xmp)
 
-    monkeypatch.setattr(metadata, "_encode", picky)
+    monkeypatch.setattr(carrier, "encode", picky)
     carried = read_metadata(source)
     assert carried.problem == "IMG_1.CR2: metadata not carried over: Exif.Photo.FNumber, XMP"
     monkeypatch.undo()
@@ -287,14 +288,14 @@ def test_one_odd_tag_does_not_cost_the_others(
 def test_metadata_that_cannot_be_written_is_left_out_with_a_warning(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed = metadata._embed
+    embed = metadata.embed
 
     def picky(encoded: bytes, carried: PhotoMetadata, *rest: Any) -> object:
         if carried.carrier:
             raise odd_tag_error()
         return embed(encoded, carried, *rest)
 
-    monkeypatch.setattr(metadata, "_embed", picky)
+    monkeypatch.setattr(metadata, "embed", picky)
     target = tmp_path / "IMG_1.png"
     rgb = np.zeros((4, 5, 3), np.uint16)
     settings = OutputSettings(format="png")

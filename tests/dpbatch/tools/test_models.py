@@ -33,15 +33,13 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("size", "millions", "tolerance", "giga_multiply_adds"),
+    ("size", "millions", "tolerance", "gmacs"),
     [("small", 7.6, 0.03, 270), ("large", 19.6, 0.06, 686)],
 )
-def test_the_papers_networks_cost_what_the_paper_says(
-    size, millions, tolerance, giga_multiply_adds
-):
+def test_the_papers_networks_cost_what_the_paper_says(size, millions, tolerance, gmacs):
     cost = cost_of_size(size)
     assert cost.parameters == pytest.approx(millions * 1e6, rel=tolerance)
-    assert cost.multiply_adds == pytest.approx(giga_multiply_adds * 1e9, rel=0.1)
+    assert cost.macs == pytest.approx(gmacs * 1e9, rel=0.1)
 
 
 def test_a_convolution_costs_its_taps():
@@ -57,7 +55,7 @@ def test_a_convolution_costs_its_taps():
     with torch.device("meta"):
         cost = cost_of(Plain())
     assert cost.parameters == 6 * 3 * 25 + 3
-    assert cost.multiply_adds == 6 * 3 * 25 * PAPER_SIZE[0] * PAPER_SIZE[1]
+    assert cost.macs == 6 * 3 * 25 * PAPER_SIZE[0] * PAPER_SIZE[1]
 
 
 @pytest.mark.parametrize(("map_channel", "attention"), [(True, True), (False, True), (True, False)])
@@ -71,7 +69,7 @@ def test_the_soft_prior_costs_nothing(map_channel, attention):
 def test_describe_needs_no_weights_for_a_size():
     result = run("describe", "--size", "released")
     assert result.exit_code == 0
-    assert "7.62 M parameters, 300 G multiply-adds at 1680x1120" in result.output
+    assert "7.62 M parameters, 300 GMACs at 1680x1120" in result.output
     result = run("describe", "--size", "huge")
     assert result.exit_code == 2
     assert "expected one of tiny, small, large, released" in result.output
