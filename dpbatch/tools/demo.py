@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
 from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
@@ -27,11 +26,9 @@ from dpbatch.settings import (
 from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_picture
 from dpbatch.types import RunOptions, Status
 from ldp.models.weights import read_header, resolve, sha256
-from ldp.srgb import encode_srgb
+from ldp.srgb import FloatArray, encode_srgb
 from training.evaluation.metrics import psnr_db
 from training.simulator.sensor import Sensor, photograph, photograph_ordinary
-
-Picture = npt.NDArray[np.float32]
 
 ORDINARY, TRUNCATED = "IMG_0005", "IMG_0006"
 PLANNED = {Status.DONE: 4, Status.SKIPPED: 1, Status.FAILED: 1}
@@ -108,13 +105,13 @@ def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple
     return psnr_db(exact[0], exact[2]), psnr_db(exact[1], exact[2])
 
 
-def _truth(scene: DemoScene) -> Picture:
+def _truth(scene: DemoScene) -> FloatArray:
     """Return the scene in focus everywhere, without a camera, upright."""
     encoded = encode_srgb(scene.pair.sharp * np.float32(scene.exposure))
     return np.asarray(apply_orientation(np.clip(encoded, 0, 1), scene.tags.orientation), np.float32)
 
 
-def _composite(path: Path) -> Picture:
+def _composite(path: Path) -> FloatArray:
     """Return the mean of the developed views of a file, upright, clipped to [0, 1]."""
     with open_dual(path) as dual:
         views = develop(dual, RawSettings())

@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch.errors import AbortError
-from ldp.srgb import decode_srgb
+from ldp.srgb import FloatArray, decode_srgb
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.render import RenderedPair, Surface, render
 from training.simulator.sensor import EOS_5D_MARK_IV_KERNEL, filled, sliced
-
-Picture = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def demo_scenes() -> list[DemoScene]:
     return [make() for make in makers]
 
 
-def ordinary_picture() -> Picture:
+def ordinary_picture() -> FloatArray:
     """Return a photograph in linear light for the file without dual pixels."""
     return _linear(_shipped("chelsea"))
 
@@ -114,7 +112,7 @@ def _shipped(name: str) -> Any:
     return getattr(data, name)()
 
 
-def _linear(photo: npt.NDArray[np.uint8]) -> Picture:
+def _linear(photo: npt.NDArray[np.uint8]) -> FloatArray:
     """Return linear light of an 8-bit sRGB photograph, cropped to a size that a raw can have."""
     height, width = photo.shape[0] // 2 * 2, photo.shape[1] // 4 * 4
     return decode_srgb(np.ascontiguousarray(photo[:height, :width], np.float32) / np.float32(255))
