@@ -128,7 +128,7 @@ def fingerprint(settings: Settings, weights_sha256: str, clip_id: str = "") -> s
     """Return a key that is equal for runs that write equal results.
 
     Covers the settings that change what is written, the content of the weights of the network and
-    of CLIP (clip_id: from dpbatch.photo.clip_id) and PIXEL_VERSION; not the output path, the
+    of CLIP (clip_id: from dpbatch.tools.models.clip_id) and PIXEL_VERSION; not the output path, the
     device and the tile.
     """
     parts = [PIXEL_VERSION, weights_sha256, clip_id, _pixel_values(settings)]

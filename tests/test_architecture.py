@@ -48,8 +48,6 @@ ONLY_IN = {
 """Libraries that one place keeps from the rest of the project."""
 
 KNOWN = {
-    "dpbatch.photo imports dpbatch.storage.stamps": "engine",
-    "dpbatch.photo imports dpbatch.tools.models": "engine",
     "dpbatch.storage.places imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.remote imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.segments imports dpbatch.batch.journal": "storage",

@@ -126,7 +126,8 @@ def run(**given: Any) -> None:
         )
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
 
-    from dpbatch.photo import PhotoStages, clip_id, require_clip
+    from dpbatch.batch.photo_stages import PhotoStages
+    from dpbatch.tools.models import clip_id, require_clip
 
     asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import tifffile
 
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
 from dpbatch.batch.run import run
 from dpbatch.errors import AbortError
 from dpbatch.output.color import apply_orientation
-from dpbatch.photo import PhotoStages
 from dpbatch.raw.develop import develop
 from dpbatch.raw.reader import open_dual
 from dpbatch.settings import (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbatch.errors import SettingsError
+from dpbatch.settings import CLIP_MAPS, RestoreSettings
 from ldp.errors import WeightsError
 from ldp.models.weights import (
     RELEASED_FORMAT,
@@ -197,6 +198,27 @@ def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
     name = _clips()[blur]
     command = f"dpbatch models fetch {blur}" if weights == OPENAI else None
     return name, clip_weights_file(name, weights, command)
+
+
+def require_clip(settings: RestoreSettings) -> None:
+    """Check before the first photo that the weights of a CLIP map are on this machine.
+
+    Raises ClipUnavailableError.
+    """
+    if settings.blur in CLIP_MAPS:
+        clip_file(settings.blur, settings.clip_weights)
+
+
+def clip_id(settings: RestoreSettings) -> str:
+    """Return what tells a blur map's CLIP from others: with another CLIP the photos are redone.
+
+    The SHA-256 of a weights file, which takes about a second, or open_clip's tag; "" for a blur map
+    without CLIP.
+    """
+    if settings.blur not in CLIP_MAPS:
+        return ""
+    path = Path(settings.clip_weights)
+    return sha256(path) if path.is_file() else settings.clip_weights
 
 
 def _clips() -> dict[str, str]:

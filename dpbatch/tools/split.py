@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dpbatch.photo import LoadedPhoto, load, note_of
+from dpbatch import photo
+from dpbatch.batch.photo_stages import Stamped, processing_note, stamped
+from dpbatch.photo import LoadedPhoto
 from dpbatch.settings import Settings, fingerprint
-from dpbatch.types import Job, Progress, Saved
+from dpbatch.types import Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,33 +32,36 @@ class SplitStages:
 
     @property
     def fingerprint(self) -> str:
-        """A key that is equal for equal results."""
+        """See `BatchStages`."""
         return fingerprint(self.settings, "split")
 
-    def load(self, job: Job) -> LoadedPhoto:
-        """Read and develop a photo, the views as uint16."""
-        loaded = load(job.photo, self.settings.raw)
+    def load(self, job: Job) -> Stamped[LoadedPhoto]:
+        """Load the views as 16 bits."""
+        return stamped(job.photo, self._load_16_bit)
+
+    def _load_16_bit(self, files: Photo) -> LoadedPhoto:
+        loaded = photo.load(files, self.settings.raw)
         views = loaded.views
         left, right = to_16_bit(views.left), to_16_bit(views.right)
         return replace(loaded, views=replace(views, left=left, right=right))
 
-    def restorer(self) -> Callable[[LoadedPhoto, Progress], LoadedPhoto]:
-        """Return a function that returns its input."""
-        return _as_it_is
+    def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[LoadedPhoto]]:
+        """Return a step that does nothing."""
+        return _unchanged
 
-    def save(self, job: Job, loaded: LoadedPhoto) -> Saved:
-        """Write both views in the orientation of the sensor, with the tag that turns them upright.
+    def save(self, job: Job, loaded: Stamped[LoadedPhoto]) -> Saved:
+        """Write both views in the sensor's orientation, with the tag that turns them upright.
 
-        The views differ along the rows of the sensor, which a program that reads them relies on.
+        The views differ along the sensor's rows, and a program that reads them relies on that.
         """
         from dpbatch.output.images import write_picture
 
-        note = note_of(job.photo, self.settings)
-        views, output = loaded.views, self.settings.output
+        note = processing_note(job.photo, self.settings)
+        views, output = loaded.value.views, self.settings.output
         warnings: tuple[str, ...] = ()
         right_target, left_target = job.outputs
         for target, view in ((left_target, views.left), (right_target, views.right)):
-            pixels, metadata = to_16_bit(view), loaded.metadata
+            pixels, metadata = to_16_bit(view), loaded.value.metadata
             warnings = write_picture(
                 target, pixels, output, metadata, note, orientation=views.orientation
             )
@@ -77,5 +82,5 @@ def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:
     return levels
 
 
-def _as_it_is(loaded: LoadedPhoto, progress: Progress) -> LoadedPhoto:
+def _unchanged(loaded: Stamped[LoadedPhoto], progress: Progress) -> Stamped[LoadedPhoto]:
     return loaded

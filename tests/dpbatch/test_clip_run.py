@@ -12,9 +12,9 @@ import tifffile
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.cli.main import main
 from dpbatch.errors import SettingsError
-from dpbatch.photo import PhotoStages
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings, fingerprint, settle_blur
 from dpbatch.types import Job, Photo, RunOptions
 from ldp.blur import clip_model

@@ -1,4 +1,4 @@
-"""One photo from raw file to picture, with a network that hands back the mean of the views."""
+"""One photo from raw file to picture, with a network that returns the mean of the views."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import tifffile
 import torch
 
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
-from dpbatch.photo import PhotoStages, load
+from dpbatch.photo import load
 from dpbatch.raw.pairs import read_pair_views
 from dpbatch.settings import RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
@@ -189,7 +190,7 @@ def test_a_gpu_is_warmed_up_before_the_first_photo(
     assert [network.restored for network in made] == [tiles]
 
 
-def test_what_the_network_refuses_fails_this_photo_only(
+def test_an_error_of_the_network_fails_this_photo_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Deblurred:
