@@ -48,6 +48,7 @@ ONLY_IN = {
 """Libraries that one place keeps from the rest of the project."""
 
 KNOWN = {
+    "dpbatch.output.carrier imports exiv2": "output",
     "dpbatch.storage.places imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.remote imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.segments imports dpbatch.batch.journal": "storage",
