@@ -52,8 +52,6 @@ KNOWN = {
     "dpbatch.storage.places imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.remote imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.segments imports dpbatch.batch.journal": "storage",
-    "training.simulator.sensor imports dpbatch.errors": "training",
-    "training.simulator.sensor imports dpbatch.output.atomic": "training",
     "circle: dpbatch.storage.places, dpbatch.storage.remote": "storage",
 }
 """Violations that are still there, each with the part whose change will remove it. Entries are

@@ -23,7 +23,7 @@ class Best:
     """The best score so far, where it was reached (stage from 0), and what it is the score of."""
 
     score_db: float
-    judged_on: str
+    evaluation_set: str
     stage: int
     step: int
 
@@ -52,11 +52,11 @@ def save(
     settings: TrainSettings,
     stages: int,
     score_db: float | None = None,
-    judged_on: str = "",
+    evaluation_set: str = "",
 ) -> None:
     """Writes the checkpoint and the averaged weights into the run's folder.
 
-    score_db, judged_on: the score of these weights, if they have one. If it is the best one,
+    score_db, evaluation_set: the score of these weights, if they have one. If it is the best one,
     state.best becomes it, and the weights stay as weights-best.safetensors. Where a stage ends and
     another follows, its weights stay as weights-stageN.safetensors too.
 
@@ -71,9 +71,9 @@ def save(
     }
     names = [WEIGHTS]
     if score_db is not None:
-        notes["score"] = f"{score_db:.3f} dB, {judged_on}"
+        notes["score"] = f"{score_db:.3f} dB, {evaluation_set}"
         if state.best is None or score_db > state.best.score_db:
-            state.best = Best(score_db, judged_on, state.stage, state.step)
+            state.best = Best(score_db, evaluation_set, state.stage, state.step)
             names.append(BEST)
     if state.step == settings.steps and state.stage + 1 < stages:
         names.append(f"weights-stage{state.stage + 1}.safetensors")

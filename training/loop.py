@@ -91,7 +91,7 @@ def train(run: Run) -> bool:
             state = begin(run.stages[stage], stage, saved, run.processes.device, run.start)
             if run.validation and state.best:
                 # A score on other pictures is no score to beat.
-                same = state.best.judged_on == run.validation.judged_on
+                same = state.best.evaluation_set == run.validation.evaluation_set
                 state.best = state.best if same else None
             if not _train_stage(run, state, log):
                 return False
@@ -211,8 +211,8 @@ def _train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
         if saves and log:
             started = time.monotonic()
             score_db = _validate(run, state, log) if validates else None
-            judged_on = run.validation.judged_on if run.validation else ""
-            checkpoint.save(run.out, state, settings, len(run.stages), score_db, judged_on)
+            evaluation_set = run.validation.evaluation_set if run.validation else ""
+            checkpoint.save(run.out, state, settings, len(run.stages), score_db, evaluation_set)
             meter.pause(time.monotonic() - started)
     return state.step == settings.steps
 

@@ -57,7 +57,7 @@ class ValidationSet:
     skip_rows: int = 0
 
     @cached_property
-    def judged_on(self) -> str:
+    def evaluation_set(self) -> str:
         """Names the pictures that the score is of; another name means another score."""
         digest = hashlib.sha256(str(self.skip_rows).encode())
         if self.real:

@@ -83,17 +83,14 @@ def simulate(picture: Path, depth: Path, out: Path, **given: Any) -> None:
     away from the focus distance. The grey values of DEPTH are distances on a straight line from
     --near-m (black) to --far-m (white), or multiples of --depth-scale.
     """
-    from training.simulator.sensor import DepthScale, Lens, photograph_scene
+    from dpbatch.tools.simulate import Camera, simulate_raw
 
     if out.suffix.lower() != ".cr2":
         raise SettingsError(f"--out {out}: expected a name that ends in .CR2")
-    if out.exists() and not given["overwrite"]:
+    overwrite = given.pop("overwrite")
+    if out.exists() and not overwrite:
         raise SettingsError(f"--out {out}: exists; replace it with --overwrite")
-    scale = DepthScale(given["near_m"], given["far_m"], given["depth_scale"])
-    lens = Lens(
-        given["focal_length_mm"], given["f_number"], given["focus_m"], given["pixel_pitch_um"]
-    )
-    pair = photograph_scene(out, picture, depth, scale, lens, given["iso"], given["seed"])
+    pair = simulate_raw(out, picture, depth, Camera(**given))
     height, width = pair.coc_px.shape
     click.echo(
         f"{out}: {width}x{height}, circle of confusion {pair.coc_px.min():+.1f} to "

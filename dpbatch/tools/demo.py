@@ -28,7 +28,7 @@ from dpbatch.types import RunOptions, Status
 from ldp.models.weights import read_header, resolve, sha256
 from ldp.srgb import FloatArray, encode_srgb
 from training.evaluation.metrics import psnr_db
-from training.simulator.sensor import Sensor, photograph, photograph_ordinary
+from training.simulator.sensor import Sensor, write_dual_pixel_raw, write_ordinary_raw
 
 ORDINARY, TRUNCATED = "IMG_0005", "IMG_0006"
 PLANNED = {Status.DONE: 4, Status.SKIPPED: 1, Status.FAILED: 1}
@@ -83,8 +83,8 @@ def write_shoot(shoot: Path, scenes: list[DemoScene]) -> None:
         gain = np.float32(scene.exposure)
         sensor = Sensor(tags=scene.tags)
         path = shoot / f"{scene.name}.CR2"
-        photograph(path, scene.pair.left * gain, scene.pair.right * gain, sensor, seed)
-    photograph_ordinary(shoot / f"{ORDINARY}.CR2", ordinary_picture(), Sensor())
+        write_dual_pixel_raw(path, scene.pair.left * gain, scene.pair.right * gain, sensor, seed)
+    write_ordinary_raw(shoot / f"{ORDINARY}.CR2", ordinary_picture(), Sensor())
     whole = (shoot / f"{scenes[0].name}.CR2").read_bytes()
     (shoot / f"{TRUNCATED}.CR2").write_bytes(cut_short(whole))
 

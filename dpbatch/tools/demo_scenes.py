@@ -16,8 +16,10 @@ import numpy.typing as npt
 from dpbatch.errors import AbortError
 from ldp.srgb import FloatArray, decode_srgb
 from training.simulator.cr2.layout import CameraTags
+from training.simulator.filling import fill_unknown
+from training.simulator.layers import slice_surfaces
+from training.simulator.optics import EOS_5D_MARK_IV_KERNEL
 from training.simulator.render import RenderedPair, Surface, render
-from training.simulator.sensor import EOS_5D_MARK_IV_KERNEL, filled, sliced
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ def _motorcycle() -> DemoScene:
     """Return Middlebury's motorcycle with its measured depth, the front of the engine in focus."""
     photo, _, stereo_disparity = _shipped("stereo_motorcycle")
     colour = _linear(photo)
-    nearness = filled(stereo_disparity[: colour.shape[0], : colour.shape[1]].astype(np.float32))
+    nearness = fill_unknown(
+        stereo_disparity[: colour.shape[0], : colour.shape[1]].astype(np.float32)
+    )
     coc = np.clip((nearness - np.float32(41.0)) * np.float32(0.32), -6.5, 5.0)
-    surfaces = sliced(colour, coc, edges=(-3.5, -1.0, 1.5))
+    surfaces = slice_surfaces(colour, coc, edges=(-3.5, -1.0, 1.5))
     pair = render(surfaces, EOS_5D_MARK_IV_KERNEL)
     return DemoScene("IMG_0001", "motorcycle, measured depth", pair, CameraTags())
 

@@ -17,7 +17,7 @@ from ldp.srgb import encode_srgb
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.optics import KernelShape
 from training.simulator.render import Surface, render
-from training.simulator.sensor import Sensor, photograph
+from training.simulator.sensor import Sensor, write_dual_pixel_raw
 
 TURNS = {1: 0, 3: 2, 6: 1, 8: -1}
 """EXIF orientation -> quarter turns to the left from the upright picture to the sensor."""
@@ -43,7 +43,7 @@ def test_upright_and_near_stays_near(tmp_path: Path, orientation: int, coc_px: f
     pair = render([Surface(on_sensor, np.ones_like(plane), plane)], KernelShape(ramp=1.2))
     source = tmp_path / "a.CR2"
     sensor = Sensor(tags=CameraTags(orientation=orientation))
-    photograph(source, pair.left, pair.right, sensor, seed=0)
+    write_dual_pixel_raw(source, pair.left, pair.right, sensor, seed=0)
 
     photo = Photo("raw", (source,), "a")
     loaded = load(photo, RawSettings())

@@ -74,6 +74,20 @@ def write_test_dpraw(
     return Scene(left, right, disparity_px)
 
 
+def write_depth_scene(folder: Path) -> tuple[Path, Path]:
+    """Write picture.png, (128, 256) noise of 8 bits, and depth.png of 16 bits; return both paths.
+
+    The depth is black on the left half and white on the right half.
+    """
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (128, 256, 3)).astype(np.uint8), (0, 0), 1)
+    depth = np.zeros((64, 128), np.uint16)
+    depth[:, 64:] = 65535
+    assert cv2.imwrite(str(folder / "picture.png"), picture)
+    assert cv2.imwrite(str(folder / "depth.png"), depth)
+    return folder / "picture.png", folder / "depth.png"
+
+
 def _texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """(H, W, 3) detail of mean 1 within about 0.3 to 1.7, mostly grey with some colour."""
 

@@ -142,10 +142,10 @@ def test_a_score_is_of_the_pictures_and_the_rows_that_are_scored(real):
         ValidationSet((example(),), scenes, 3),
         ValidationSet((example(),), scenes[:2]),
     ]
-    names = [pictures.judged_on for pictures in sets]
+    names = [pictures.evaluation_set for pictures in sets]
     assert len(set(names)) == len(names)
     # Where there are real scenes, the score is theirs alone.
-    assert ValidationSet(real=scenes).judged_on == sets[3].judged_on
+    assert ValidationSet(real=scenes).evaluation_set == sets[3].evaluation_set
     assert names[3].startswith("3 real scenes, exposure-fitted")
 
 
@@ -202,7 +202,7 @@ def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, c
     assert len(re.findall(r"validation: rendered .* dB \(.*\); real .* dB, fitted ", said)) == 4
     run([replace(settings, validate_pairs=0)], tmp_path / "without", ALONE, photos=photos)
     one, other = (checkpoint(tmp_path / name) for name in ("with", "without"))
-    assert one.pop("best")["judged_on"].startswith("3 real scenes")
+    assert one.pop("best")["evaluation_set"].startswith("3 real scenes")
     assert other.pop("best") is None
     same(one, other)
     assert not (tmp_path / "without" / "weights-best.safetensors").exists()

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-StoredScene = npt.NDArray[np.float16]
-"""(planes, H, W); what a worker reads is memory-mapped and read-only."""
+from training.simulator.scenes import StoredScene
 
 # How long a worker waits for a scene that another one is to render, before it does so itself.
 _PATIENCE_S = 60.0

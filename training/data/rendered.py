@@ -19,19 +19,26 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ldp.blur import disparity, filling, matching
 from ldp.blur.disparity import DisparityEstimator
-from training.data.cache import PoolSettings, SceneCache, ScenePool, StoredScene
+from ldp.srgb import FloatArray
+from training.data.cache import PoolSettings, SceneCache, ScenePool
 from training.settings import TrainSettings
 from training.simulator import camera, optics, render, scenes
 from training.simulator import layers as depth_layers
-from training.simulator.camera import LinearCrops, draw_camera, one_crop, photograph, together
-from training.simulator.optics import Array
+from training.simulator.camera import (
+    LinearCrops,
+    collate,
+    sample_camera,
+    simulate_camera,
+    single_crop,
+)
 from training.simulator.scenes import (
     AMOUNT,
     DISPARITY,
     ESTIMATOR,
     Photo,
     SceneSettings,
-    draw_scene,
+    StoredScene,
+    sample_scene,
     smooth_field,
     stored_scene,
 )
@@ -53,7 +60,7 @@ Plane16 = npt.NDArray[np.float16]
 class CropSettings:
     """Which crops are cut: a function of these, the stage, the step and the place in the batch.
 
-    batch: crops a step. mosaic_share: see camera.draw_camera.
+    batch: crops a step. mosaic_share: see camera.sample_camera.
     """
 
     seed: int
@@ -100,7 +107,7 @@ def synthetic_batches(
     device: torch.device,
 ) -> Iterator[Batch]:
     """A process's batches, from a step on: views (B, 6, S, S), blur maps (B, 1, S, S), sharp
-    pictures (B, 3, S, S), see camera.photograph.
+    pictures (B, 3, S, S), see camera.simulate_camera.
 
     They are the same bits on one device however many workers and processes make them. cache: folder
     for rendered scenes, the same one for all processes. workers: processes that cut the crops and
@@ -120,7 +127,7 @@ def synthetic_batches(
         pin_memory=on_gpu,
     )
     for batch in loader:
-        yield photograph(batch, device) if on_gpu else batch
+        yield simulate_camera(batch, device) if on_gpu else batch
 
 
 def validation_pairs(
@@ -135,10 +142,10 @@ def validation_pairs(
     pairs = []
     for number in range(count):
         rng = np.random.default_rng([_OF_VALIDATION, number])
-        scene = stored_scene(rng, draw_scene(rng, photos, own), own.noise)
+        scene = stored_scene(rng, sample_scene(rng, photos, own), own.noise)
         planes = np.concatenate([scene[:DISPARITY], scene[AMOUNT:]])
-        crops = together([_with_camera(rng, planes, settings)])
-        views, amount, sharp = photograph(crops, torch.device("cpu"))
+        crops = collate([_with_camera(rng, planes, settings)])
+        views, amount, sharp = simulate_camera(crops, torch.device("cpu"))
         pairs.append((views[0], amount[0], sharp[0]))
     return pairs
 
@@ -180,19 +187,19 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
                     continue
                 numbers = pool.advance(step)
                 first = (turn * place.processes + place.rank) * part
-                batch = together(
+                batch = collate(
                     [
                         numbered_crop(pool, numbers, settings, (place.stage, step, first + index))
                         for index in range(part)
                     ]
                 )
-                yield batch if self.device is None else photograph(batch, self.device)
+                yield batch if self.device is None else simulate_camera(batch, self.device)
 
 
 def numbered_scene(photos: Sequence[Photo], settings: CropSettings, number: int) -> StoredScene:
     """The scene of a number: the same bits every time."""
     rng = np.random.default_rng([_OF_SCENES, settings.seed, number])
-    return stored_scene(rng, draw_scene(rng, photos, settings.scenes), settings.scenes.noise)
+    return stored_scene(rng, sample_scene(rng, photos, settings.scenes), settings.scenes.noise)
 
 
 def numbered_crop(
@@ -215,7 +222,7 @@ def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> Plane16:
         crop = mirrored(crop)
     planes = np.delete(crop, DISPARITY, 0)
     if rng.random() >= ESTIMATED_SHARE:
-        planes[-1] = draw_blur_map(rng, crop[DISPARITY].astype(np.float32))
+        planes[-1] = sample_blur_map(rng, crop[DISPARITY].astype(np.float32))
     return planes
 
 
@@ -229,27 +236,27 @@ def mirrored(scene: StoredScene) -> StoredScene:
     return np.concatenate([right, left, others])[:, :, ::-1]
 
 
-def draw_blur_map(rng: np.random.Generator, disparity_px: Array) -> Array:
+def sample_blur_map(rng: np.random.Generator, disparity_px: FloatArray) -> FloatArray:
     """The blur map as an imperfect estimator gives it: smeared, mis-scaled, with false patches."""
     side = disparity_px.shape[0]
     found = disparity_px * np.float32(rng.uniform(0.7, 1.3))
     found = found + smooth_field(rng, side, 24) * np.float32(rng.uniform(0, 0.4))
-    smeared: Array = np.asarray(cv2.GaussianBlur(found, (0, 0), rng.uniform(1, 8)), np.float32)
+    smeared: FloatArray = np.asarray(cv2.GaussianBlur(found, (0, 0), rng.uniform(1, 8)), np.float32)
     if rng.random() < 0.35:
         wrong = np.clip(smooth_field(rng, side, 16) - 1.0, 0, 1)
         smeared = smeared * (1 - wrong) + wrong * np.float32(rng.normal(0, 3))
     return blur_amount(smeared)
 
 
-def blur_amount(disparity_px: Array) -> Array:
+def blur_amount(disparity_px: FloatArray) -> FloatArray:
     """ldp's blur amount of a signed disparity."""
     scale_px = np.float32(DisparityEstimator.disparity_scale_px)
     return np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32)
 
 
 def _with_camera(rng: np.random.Generator, planes: Plane16, settings: CropSettings) -> LinearCrops:
-    taken = draw_camera(rng, settings.scenes.noise, settings.mosaic_share)
-    return one_crop(planes, taken, int(rng.integers(2**62)))
+    taken = sample_camera(rng, settings.scenes.noise, settings.mosaic_share)
+    return single_crop(planes, taken, int(rng.integers(2**62)))
 
 
 def _identity(photos: Sequence[Photo], settings: CropSettings) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.blur.disparity import DisparityEstimator
+from ldp.srgb import FloatArray
 from ldp.types import BlurMap, Plane, ViewPair
 from training.evaluation.disparity_metrics import (
     affine_mae,
@@ -32,8 +33,14 @@ from training.evaluation.disparity_metrics import (
     share_within,
     spearman,
 )
-from training.evaluation.synthetic import LEVELS, NOISES, SEED, draw_scene, linear_photos, taken
-from training.simulator.optics import Array
+from training.evaluation.synthetic import (
+    LEVELS,
+    NOISES,
+    SEED,
+    linear_photos,
+    sample_scene,
+    simulate_view,
+)
 
 _DEPTH_OF_WHITE_M = 10.0
 
@@ -71,12 +78,12 @@ class RenderedScore:
 
 
 def score_rendered(
-    photo: Array, index: int, radius_px: float, noise: str, estimator: DisparityEstimator
+    photo: FloatArray, index: int, radius_px: float, noise: str, estimator: DisparityEstimator
 ) -> RenderedScore:
     """Renders the pair of a photo (linear light) and scores its map; index seeds the scene."""
-    pair, _ = draw_scene(photo, radius_px, np.random.default_rng([SEED, index]))
+    pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, index]))
     rng = np.random.default_rng([SEED, index, int(radius_px * 10)])
-    left, right = (taken(view, noise, rng) for view in (pair.left, pair.right))
+    left, right = (simulate_view(view, noise, rng) for view in (pair.left, pair.right))
     found = estimator.estimate(ViewPair(left, right))
     disparity = _disparity_and_confident(found)[0]
     # The map may be coarser than the picture.
@@ -142,7 +149,7 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(picture, np.uint8)
 
 
-def _print_rendered(photos: list[Array], estimator: DisparityEstimator) -> None:
+def _print_rendered(photos: list[FloatArray], estimator: DisparityEstimator) -> None:
     names = ("AI(1)", "AI(2)", "1-|rho|", "<=1 px", "|d|<=1", "blur")
     print(f"{'radius, noise':20}", *(f"{name:>8}" for name in names))
     for level in LEVELS:

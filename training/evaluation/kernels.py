@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.srgb import decode_srgb
+from ldp.srgb import FloatArray, decode_srgb
 from training.evaluation.scenes import read_picture
-from training.simulator.optics import Array, KernelShape, view_kernels
+from training.simulator.optics import KernelShape, view_kernels
 
 Kernel = npt.NDArray[np.float64]
 Window = tuple[int, int, int]
@@ -70,9 +70,9 @@ class FittedKernel:
 
 
 def estimate_kernels(
-    sharp: Array,
-    left: Array,
-    right: Array,
+    sharp: FloatArray,
+    left: FloatArray,
+    right: FloatArray,
     windows: Sequence[Window],
     side_px: int = SIDE_PX,
     ridge: float = RIDGE,
@@ -155,7 +155,7 @@ def fit_family(estimate: KernelEstimate) -> FittedKernel:
 
 
 def simulated_estimate(
-    sharp: Array,
+    sharp: FloatArray,
     windows: Sequence[Window],
     fitted: FittedKernel,
     noise: float,
@@ -186,12 +186,12 @@ def _with_margin(window: Window, shape: tuple[int, ...], margin: int) -> tuple[s
     return slice(*spans[0]), slice(*spans[1])
 
 
-def _high_passed(picture: Array) -> npt.NDArray[np.float64]:
+def _high_passed(picture: FloatArray) -> npt.NDArray[np.float64]:
     values = picture.astype(np.float64)
     return np.asarray(values - cv2.GaussianBlur(values, (0, 0), HIGH_PASS_PX), np.float64)
 
 
-def _placed(kernel: Array, side: int, down: float, right: float) -> Kernel:
+def _placed(kernel: FloatArray, side: int, down: float, right: float) -> Kernel:
     """A drawn kernel in a square of `side`, moved by a part of a pixel."""
     grown = np.zeros((side, side))
     reach = min(kernel.shape[0], side) // 2
@@ -243,7 +243,7 @@ def _window(text: str) -> Window:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
-def _linear(path: Path) -> Array:
+def _linear(path: Path) -> FloatArray:
     return decode_srgb(np.ascontiguousarray(read_picture(path), np.float32))
 
 

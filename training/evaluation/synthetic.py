@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 
 from ldp.errors import LdpError
-from ldp.srgb import decode_srgb, encode_srgb
+from ldp.srgb import FloatArray, decode_srgb, encode_srgb
 from ldp.types import ViewPair
 from training.evaluation.metrics import Picture, psnr_db, ssim
 from training.evaluation.protocols import Restore
 from training.evaluation.scoring import add_network_options, chosen_restorers, write_figures
-from training.simulator.optics import Array, KernelShape, view_kernels
+from training.simulator.optics import KernelShape, view_kernels
 from training.simulator.render import RenderedPair, Surface, render
 from training.simulator.scenes import read_photos
 
@@ -70,7 +70,7 @@ class KnownPair:
 
     views: ViewPair
     truth: Picture
-    coc_px: Array
+    coc_px: FloatArray
     shape: KernelShape
 
     @property
@@ -99,8 +99,8 @@ class InFocus:
     mean_change: float
 
 
-def draw_scene(
-    photo: Array, radius_px: float, rng: np.random.Generator
+def sample_scene(
+    photo: FloatArray, radius_px: float, rng: np.random.Generator
 ) -> tuple[RenderedPair, KernelShape]:
     """A photo, linear light, as a background slanting through the focus plane, and before it a blob
     textured with the same photo turned around."""
@@ -126,18 +126,18 @@ def draw_scene(
     return render(surfaces, shape), shape
 
 
-def make_pair(photo: Array, index: int, radius_px: float, noise: str) -> KnownPair:
+def make_pair(photo: FloatArray, index: int, radius_px: float, noise: str) -> KnownPair:
     """The pair of a photo (linear light); index: its place in the folder, which seeds the scene.
 
     The scene does not depend on the noise.
     """
-    pair, shape = draw_scene(photo, radius_px, np.random.default_rng([SEED, index]))
+    pair, shape = sample_scene(photo, radius_px, np.random.default_rng([SEED, index]))
     rng = np.random.default_rng([SEED, index, int(radius_px * 10)])
-    left, right = (taken(view, noise, rng) for view in (pair.left, pair.right))
+    left, right = (simulate_view(view, noise, rng) for view in (pair.left, pair.right))
     return KnownPair(ViewPair(left, right), _encoded(pair.sharp), pair.coc_px, shape)
 
 
-def taken(linear: Array, noise: str, rng: np.random.Generator) -> Array:
+def simulate_view(linear: FloatArray, noise: str, rng: np.random.Generator) -> FloatArray:
     """A view as the camera gives it: noise of its own photodiodes, clipped, sRGB-encoded."""
     if noise != "none":
         electrons = linear * ELECTRONS_AT_WHITE
@@ -181,7 +181,7 @@ def wiener(pair: KnownPair, balance: float, step_px: float) -> Picture:
 
 
 def evaluate_synthetic(
-    photos: Sequence[Array], restorers: dict[str, Restore], levels: Sequence[Level]
+    photos: Sequence[FloatArray], restorers: dict[str, Restore], levels: Sequence[Level]
 ) -> list[Row]:
     """The averages over photos (linear light) of every method, level of blur and noise."""
     rows = []
@@ -203,7 +203,7 @@ def evaluate_synthetic(
     return rows
 
 
-def in_focus(photos: Sequence[Array], restorers: dict[str, Restore]) -> list[InFocus]:
+def in_focus(photos: Sequence[FloatArray], restorers: dict[str, Restore]) -> list[InFocus]:
     """How much each network changes photos (linear light) that have no blur to take away."""
     rows = []
     for name, restore in restorers.items():
@@ -211,7 +211,7 @@ def in_focus(photos: Sequence[Array], restorers: dict[str, Restore]) -> list[InF
             changes = []
             for index, photo in enumerate(photos):
                 rng = np.random.default_rng([SEED, index])
-                left, right = (taken(photo, noise, rng) for _ in range(2))
+                left, right = (simulate_view(photo, noise, rng) for _ in range(2))
                 mean_view = (left.astype(np.float64) + right) / 2
                 changes.append(np.abs(restore(ViewPair(left, right)) / 65535 - mean_view).mean())
             rows.append(InFocus(name, noise, float(np.mean(changes))))
@@ -238,7 +238,7 @@ def formatted(rows: Sequence[Row], changes: Sequence[InFocus]) -> str:
     return "\n".join(lines)
 
 
-def linear_photos(folder: Path, count: int = 0) -> list[Array]:
+def linear_photos(folder: Path, count: int = 0) -> list[FloatArray]:
     """The folder's photos in linear light, the first `count` of them unless that is 0.
 
     Raises ValueError for an unreadable one, and where there are none.
@@ -249,7 +249,7 @@ def linear_photos(folder: Path, count: int = 0) -> list[Array]:
     ]
 
 
-def _encoded(linear: Array) -> Picture:
+def _encoded(linear: FloatArray) -> Picture:
     return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1).astype(np.float64)
 
 

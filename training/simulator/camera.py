@@ -1,7 +1,7 @@
-"""What a camera makes of linear light: shading, noise, quantisation and its rendering to sRGB.
+"""Simulate a camera on crops of linear light: shading, noise, quantisation, rendering to sRGB.
 
-The random choices are drawn as numbers where a crop is cut (`draw_camera`, numpy), and carried out
-for a whole batch where the network is trained (`photograph`, torch), on a GPU at little cost.
+The random values are sampled where a crop is cut (`sample_camera`, numpy) and applied to a whole
+batch where the network is trained (`simulate_camera`, torch), on a GPU at little cost.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _PALETTE_SHARE = 0.3
 _LOG_COLOURS = (6.0, 8.0)
 
 
-class CameraDraw(NamedTuple):
-    """One camera and exposure.
+class CameraSample(NamedTuple):
+    """The values of one random camera and exposure.
 
     shading: gain of the left view at the right edge is 1 + shading and at the left edge
         1 - shading, the right view's the other way round: what correcting the shading leaves.
@@ -52,8 +52,8 @@ class LinearCrops(NamedTuple):
     """A batch before the camera.
 
     planes: (B, 10, S, S) float16: left, right, sharp in linear light, and the blur amount.
-    cameras: (B, 9) float64, rows of CameraDraw, on the CPU. seeds: (B,) int64, of the noise, on the
-    CPU.
+    cameras: (B, 9) float64 on the CPU, rows of CameraSample.
+    seeds: (B,) int64 on the CPU, of the noise.
     """
 
     planes: Tensor
@@ -61,11 +61,14 @@ class LinearCrops(NamedTuple):
     seeds: Tensor
 
 
-def draw_camera(
+def sample_camera(
     rng: np.random.Generator, noise: bool = True, mosaic_share: float = 0.0
-) -> CameraDraw:
-    """A random camera; noise: whether most have any; mosaic_share: of those, how many are
-    correlated."""
+) -> CameraSample:
+    """Sample a camera.
+
+    noise: whether most cameras have any. mosaic_share: the share of those whose noise is
+    correlated as a demosaic leaves it, in [0, 1].
+    """
     shot = read = 0.0
     mosaic = 0
     gain, shading = rng.uniform(0.6, 1.25), rng.uniform(-_SHADING, _SHADING)
@@ -73,7 +76,7 @@ def draw_camera(
         shot, read = 10 ** rng.uniform(-5.0, -2.9), 10 ** rng.uniform(-4.0, -2.5)
         if rng.random() < mosaic_share:
             mosaic = int(rng.integers(1, 5))
-    return CameraDraw(
+    return CameraSample(
         gain=gain,
         shading=shading,
         shot=shot,
@@ -86,14 +89,14 @@ def draw_camera(
     )
 
 
-def photograph(crops: LinearCrops, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The batch as the network is given it, float32 on the device.
+def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn a batch into what the network is trained on, float32 on the device.
 
-    Returns the views (B, 6, S, S) and the sharp pictures (B, 3, S, S), sRGB-encoded in [0, 1], and
-    between them the blur maps (B, 1, S, S). A crop's noise follows from its seed alone, whatever
-    else is in the batch.
+    Returns views (B, 6, S, S), blur maps (B, 1, S, S) and sharp pictures (B, 3, S, S); views and
+    pictures are sRGB-encoded in [0, 1]. A crop's noise follows from its seed alone, whatever else
+    is in the batch.
     """
-    draws = [CameraDraw(*row) for row in crops.cameras.tolist()]
+    draws = [CameraSample(*row) for row in crops.cameras.tolist()]
     seeds = crops.seeds.tolist()
     planes = crops.planes.to(device, non_blocking=True)
     cameras = crops.cameras.to(device, torch.float32, non_blocking=True)
@@ -130,7 +133,7 @@ def photograph(crops: LinearCrops, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def mosaicked(noise: Tensor, phase: int) -> Tensor:
-    """Noise as it is after a Bayer mosaic and its bilinear demosaic: smooth, and less of it.
+    """Correlate noise as a Bayer mosaic and its bilinear demosaic do: smoother, and less of it.
 
     noise: (6, H, W), that of both views, even sides. phase: 1 to 4, which of four pixels is the
     first. The pictures themselves stay as a better demosaic leaves them: bilinear ones show seams
@@ -154,8 +157,10 @@ def mosaicked(noise: Tensor, phase: int) -> Tensor:
 
 
 def in_few_colours(encoded: Tensor, colours: int, generator: torch.Generator) -> Tensor:
-    """A view, (3, H, W) in [0, 1], in the nearest of a few of its own colours: much of what people
-    have of published pairs went through a palette."""
+    """Reduce a view, (3, H, W) in [0, 1], to the nearest of `colours` of its own colours.
+
+    Many copies of published pairs went through a palette.
+    """
     pixels = encoded.reshape(3, -1)
     chosen = torch.randint(pixels.shape[1], (colours,), generator=generator, device=encoded.device)
     palette = pixels[:, chosen]
@@ -173,8 +178,8 @@ def in_few_colours(encoded: Tensor, colours: int, generator: torch.Generator) ->
     return palette[:, torch.cat(nearest)].reshape(encoded.shape)
 
 
-def one_crop(planes: npt.NDArray[np.float16], camera: CameraDraw, seed: int) -> LinearCrops:
-    """A batch of one; planes: (10, S, S)."""
+def single_crop(planes: npt.NDArray[np.float16], camera: CameraSample, seed: int) -> LinearCrops:
+    """Return a batch of one; planes: (10, S, S)."""
     return LinearCrops(
         torch.from_numpy(np.ascontiguousarray(planes))[None],
         torch.tensor([camera], dtype=torch.float64),
@@ -182,13 +187,13 @@ def one_crop(planes: npt.NDArray[np.float16], camera: CameraDraw, seed: int) -> 
     )
 
 
-def together(crops: Sequence[LinearCrops]) -> LinearCrops:
-    """Several batches as one."""
+def collate(crops: Sequence[LinearCrops]) -> LinearCrops:
+    """Concatenate several batches."""
     return LinearCrops(*(torch.cat(parts) for parts in zip(*crops, strict=True)))
 
 
 def _rendered(light: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
-    """sRGB encoding, then a gamma and an S-curve as picture styles have them; clipped at white."""
+    """Encode to sRGB, then apply a gamma and an S-curve as picture styles do; clip at white."""
     light = light.clamp(0, 1)
     encoded = (light.pow(1 / 2.4) * 1.055).sub_(0.055)
     encoded = torch.where(light <= 0.0031308, light * 12.92, encoded).clamp_(0, 1).pow(gamma)

@@ -1,4 +1,4 @@
-"""A photograph with its depth map as surfaces that a lens can be pointed at."""
+"""Cut a photo with its depth map into surfaces that the renderer puts before each other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from training.simulator.optics import Array
+from ldp.srgb import FloatArray
+from training.simulator.filling import extend, fill_unknown
 from training.simulator.render import Surface
 
 # One surface spans this much of the circle of confusion's radius: within it the blur varies
@@ -17,14 +17,19 @@ _LAYER_PX = 1.5
 _EDGE_PX = 0.3
 _SMOOTH_PX = 2.0
 
+MAX_SLICES = 6
+SLICE_SPAN_PX = 2.5
 
-def depth_surfaces(colour: Array, coc_px: Array) -> list[Surface]:
-    """Surfaces from the farthest to the nearest that together show a picture.
 
-    colour: (H, W, 3) linear light. coc_px: (H, W) signed radius of the circle of confusion, near
-    positive, with steps where one thing hides another. Every surface holds all that is at its depth
-    or nearer, since the nearer ones are put before it; where those hide it, its light and radius go
-    on from what is seen of it.
+def depth_surfaces(colour: FloatArray, coc_px: FloatArray) -> list[Surface]:
+    """Return surfaces from the farthest to the nearest that together show a picture.
+
+    Many thin ones with a smooth radius each, for training scenes. Every surface holds all that is
+    at its depth or nearer, since the nearer ones are put before it; where those hide it, its light
+    and radius are extended from what is seen of it.
+
+    colour: (H, W, 3) float32 linear light. coc_px: (H, W) float32 signed radius of the circle of
+        confusion, near positive, with steps where one thing hides another.
     """
     lowest, highest = float(coc_px.min()), float(coc_px.max())
     count = max(1, int(np.ceil((highest - lowest) / _LAYER_PX)))
@@ -38,7 +43,7 @@ def depth_surfaces(colour: Array, coc_px: Array) -> list[Surface]:
         if not own.any():
             continue
         radius = np.clip(coc_px, farthest, nearest)
-        filled = _continued(np.dstack([colour, radius]), own)
+        filled = extend(np.dstack([colour, radius]), own)
         # Where the next surface hides this one wholly; what is farther is outside its mask.
         behind = (coc_px > nearest + _EDGE_PX)[..., None]
         light = np.where(behind, filled[..., :3], colour)
@@ -55,19 +60,40 @@ def depth_surfaces(colour: Array, coc_px: Array) -> list[Surface]:
     return surfaces
 
 
-def _continued(planes: Array, known: npt.NDArray[np.bool_]) -> Array:
-    """Planes, (H, W, C), with what is not known taken from ever wider surroundings."""
-    weight = known.astype(np.float32)[..., None]
-    found = planes * weight
-    total = weight.copy()
-    sums, counts = found, weight
-    share = np.float32(1e-3)
-    while min(sums.shape[:2]) > 1:
-        size = (max(1, sums.shape[1] // 2), max(1, sums.shape[0] // 2))
-        sums = np.atleast_3d(cv2.resize(sums, size, interpolation=cv2.INTER_AREA))
-        counts = np.atleast_3d(cv2.resize(counts, size, interpolation=cv2.INTER_AREA))
-        whole = (planes.shape[1], planes.shape[0])
-        found = found + share * np.atleast_3d(cv2.resize(sums, whole))
-        total = total + share * np.atleast_3d(cv2.resize(counts, whole))
-        share *= np.float32(0.1)
-    return np.asarray(found / np.maximum(total, np.float32(1e-30)), np.float32)
+def slice_edges(coc_px: FloatArray) -> tuple[float, ...]:
+    """Choose the radii to cut a scene at: a few px apart, each where few pixels lie.
+
+    coc_px: (H, W) signed radius in px. Returns at most MAX_SLICES - 1 radii, ascending.
+    """
+    lowest, highest = float(coc_px.min()), float(coc_px.max())
+    count = min(MAX_SLICES, int((highest - lowest) / SLICE_SPAN_PX) + 1)
+    spacing = (highest - lowest) / count
+    edges = []
+    for index in range(1, count):
+        around = lowest + index * spacing + spacing * np.array([-0.3, 0.3])
+        filling, places = np.histogram(coc_px, 12, (float(around[0]), float(around[1])))
+        emptiest = int(np.argmin(filling))
+        edges.append(float(places[emptiest : emptiest + 2].mean()))
+    return tuple(edges)
+
+
+def slice_surfaces(
+    colour: FloatArray, coc_px: FloatArray, edges: tuple[float, ...]
+) -> list[Surface]:
+    """Return one surface for each range of radii, from far to near, for a single picture.
+
+    Few thick ones; behind a nearer surface's edge the farther one is filled in from around.
+
+    colour: (H, W, 3) float32 linear light. coc_px: (H, W) float32 signed radius, near positive.
+    """
+    surfaces = []
+    limits = (-np.inf, *edges, np.inf)
+    for low, high in pairwise(limits):
+        hidden = cv2.dilate((coc_px >= high).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        planes = [*np.moveaxis(colour, 2, 0), coc_px]
+        if hidden.any():
+            planes = [fill_unknown(np.where(hidden, np.nan, plane)) for plane in planes]
+        alpha = cv2.GaussianBlur((coc_px >= low).astype(np.float32), (0, 0), 0.6)
+        coverage = np.asarray(alpha, np.float32)
+        surfaces.append(Surface(np.dstack(planes[:3]), coverage, np.maximum(planes[3], low)))
+    return surfaces

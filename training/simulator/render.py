@@ -1,4 +1,4 @@
-"""Renders an all-in-focus scene as a dual-pixel camera sees it, in linear light."""
+"""Render an all-in-focus scene as a dual-pixel camera sees it, in linear light."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ldp.srgb import FloatArray
 from training.simulator.optics import (
-    Array,
     KernelShape,
     LensField,
     left_share,
@@ -28,16 +28,16 @@ _TABLE_PX = 8.0
 
 @dataclass(frozen=True)
 class Surface:
-    """One thing in the scene.
+    """One object of the scene.
 
     colour: (H, W, 3) float32 linear light, defined behind the mask's edge too.
     alpha: (H, W) float32 coverage in [0, 1].
     coc_px: (H, W) float32 signed radius of the circle of confusion, near positive, smooth.
     """
 
-    colour: Array
-    alpha: Array
-    coc_px: Array
+    colour: FloatArray
+    alpha: FloatArray
+    coc_px: FloatArray
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class RenderedPair:
     (the composite is their mean); sharp is the scene as the lens shows it in focus.
     disparity_px, coc_px: (H, W) float32, near positive."""
 
-    left: Array
-    right: Array
-    sharp: Array
-    disparity_px: Array
-    coc_px: Array
+    left: FloatArray
+    right: FloatArray
+    sharp: FloatArray
+    disparity_px: FloatArray
+    coc_px: FloatArray
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Patch:
 
     rows: slice
     columns: slice
-    weight: Array | None
+    weight: FloatArray | None
     shape: KernelShape
 
 
 def patches(height: int, width: int, lens: LensField, area: FrameArea) -> list[Patch]:
-    """A picture in overlapping patches, at most GRID_STEP from middle to middle."""
+    """Divide a picture into overlapping patches, at most GRID_STEP from middle to middle."""
     rows = _hats(height, area.width * height / width)
     columns = _hats(width, area.width)
     scale = area.width / width
@@ -94,8 +94,10 @@ def patches(height: int, width: int, lens: LensField, area: FrameArea) -> list[P
     return cut
 
 
-def blur_surface(surface: Surface, parts: Sequence[Patch], step_px: float) -> tuple[Array, Array]:
-    """Both views of one surface, (H, W, 4): its light, and its coverage as the last channel.
+def blur_surface(
+    surface: Surface, parts: Sequence[Patch], step_px: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return both views of one surface, (H, W, 4): its light, and its coverage as the last channel.
 
     The kernel of every pixel is interpolated between those of the two nearest of a row of radii
     that lie at most step_px apart, which needs a circle of confusion that changes slowly.
@@ -130,15 +132,16 @@ def render(
     step_px: float = 0.7,
     area: FrameArea | None = None,
 ) -> RenderedPair:
-    """The two views of surfaces given from the farthest to the nearest.
+    """Render the two views of surfaces given from the farthest to the nearest.
 
     Occlusion-aware: a nearer surface hides a farther one by its blurred coverage (Xin et al., ICCV
     2021). The farthest surface covers the whole picture.
 
     lens: one kernel for the whole picture, or a field of them, of which the picture fills `area`
-    (by default the whole frame). That takes several times as long; a picture which is a small part
-    of the frame can as well have `LensField.shape_at` its middle. An even scene stays even: what
-    the views lose of its light is told by `light_shares`.
+        (by default the whole frame). A field takes several times as long; a picture that is a small
+        part of the frame can as well have `LensField.shape_at` its middle.
+
+    An even scene stays even: `light_shares` gives the light that the views lose.
     """
     height, width = surfaces[0].alpha.shape
     if isinstance(lens, LensField):
@@ -172,8 +175,8 @@ def render(
 
 def light_shares(
     height: int, width: int, lens: LensField, area: FrameArea | None = None
-) -> tuple[Array, Array]:
-    """What each photodiode gets of an even scene's light, (H, W); both add up to 1 on the axis.
+) -> tuple[FloatArray, FloatArray]:
+    """Return each photodiode's share of an even scene's light, (H, W); they sum to 1 on the axis.
 
     Times these, rendered views are what falls on the sensor, and their sum is the composite of a
     camera without flat field: the aperture of the place, which is symmetric but for its cat's eye.
@@ -192,8 +195,8 @@ def light_shares(
     return left * light, right * light
 
 
-def _hats(length: int, extent: float) -> list[tuple[float, Array, slice]]:
-    """Overlapping stretches of an axis: the middle, the weights that are not 0, their place.
+def _hats(length: int, extent: float) -> list[tuple[float, FloatArray, slice]]:
+    """Return overlapping spans of an axis: the middle, the weights that are not 0, their place.
 
     extent: the axis's length in units of half the frame's width.
     """
@@ -217,8 +220,8 @@ def _within(outer: slice, inner: slice) -> slice:
     return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
-def _convolve(image: Array, kernel: Array, place: tuple[slice, slice]) -> Array:
-    """A part of the picture convolved."""
+def _convolve(image: FloatArray, kernel: FloatArray, place: tuple[slice, slice]) -> FloatArray:
+    """Convolve a part of the picture."""
     reach = kernel.shape[0] // 2
     start = [max(span.start - reach, 0) for span in place]
     rows, columns = (slice(at, span.stop + reach) for at, span in zip(start, place, strict=True))
@@ -233,10 +236,12 @@ def _convolve(image: Array, kernel: Array, place: tuple[slice, slice]) -> Array:
     return np.asarray(blurred[inner], np.float32)
 
 
-def _disparity(coc_px: Array, shape: KernelShape) -> Array:
-    """Per-pixel disparity; its ratio to the radius is nearly constant, so a short table will do.
+def _disparity(coc_px: FloatArray, shape: KernelShape) -> FloatArray:
+    """Return the disparity of every pixel.
 
-    It is odd in the radius: a far point's kernels are a near one's, turned."""
+    Its ratio to the radius is nearly constant, so a short table is enough. It is odd in the radius:
+    a far point's kernels are a near one's, turned.
+    """
     radii = np.linspace(0, _TABLE_PX, 17)
     table = np.array([view_disparity_px(float(radius), shape) for radius in radii])
     size = np.abs(coc_px)

@@ -1,4 +1,4 @@
-"""Scenes for training: pieces of photographs put at procedural depths, as a camera sees them."""
+"""Render training scenes: pieces of photos at random depths, as a dual-pixel camera sees them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy.typing as npt
 import torch
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.srgb import decode_srgb
+from ldp.srgb import FloatArray, decode_srgb
 from ldp.types import ViewPair
-from training.data.cache import StoredScene
-from training.simulator.camera import draw_camera, one_crop, photograph
+from training.errors import DataError
+from training.pictures import PICTURE_SUFFIXES, read_grey, read_rgb8
+from training.simulator.camera import sample_camera, simulate_camera, single_crop
 from training.simulator.layers import depth_surfaces
-from training.simulator.optics import Array, KernelShape, LensField
+from training.simulator.optics import KernelShape, LensField
 from training.simulator.render import RenderedPair, Surface, render
 
 ON_AXIS_SHARE = 0.5
@@ -27,16 +28,17 @@ ESTIMATOR = DisparityEstimator(search_share=0.04, field_falloff=0.0)
 DISPARITY, AMOUNT = 9, 10
 """Planes of a stored scene, behind camera.LEFT, RIGHT and SHARP in linear light: disparity_px and
 the estimator's blur amount."""
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 DEPTH_ENDING = ".depth.png"
 
 Photo = npt.NDArray[np.uint8]
 """(H, W, 3) RGB, sRGB-encoded; or (H, W, 4) with the inverse depth, 255 nearest."""
+StoredScene = npt.NDArray[np.float16]
+"""(planes, H, W); what a worker reads is memory-mapped and read-only."""
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """How the scenes are drawn.
+    """How scenes are sampled.
 
     radius_px: the largest radius of a circle of confusion.
     in_focus_share: share of the scenes that are sharp all over.
@@ -52,52 +54,47 @@ class SceneSettings:
 
 
 def read_photos(folder: Path) -> list[Photo]:
-    """Every photograph below a folder, in sorted order, NAME.jpg with the depth of NAME.depth.png.
+    """Read every photo below a folder, in sorted order, NAME.jpg with the depth of NAME.depth.png.
 
     A depth map is grey, of 8 or 16 bits, in inverse depth (disparity), white nearest, of any size.
     Eight bits of it are kept: a tenth of a pixel of the largest blur.
 
-    Raises ValueError for unreadable ones, and where there are none.
+    Raises DataError for unreadable ones, and where there are none.
     """
     photos: list[Photo] = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
         if path.name.endswith(DEPTH_ENDING):
             continue
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise ValueError(f"{path}: not a readable picture; repair or remove it")
-        planes = np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+        planes = read_rgb8(path)
         depth_file = path.with_name(path.stem + DEPTH_ENDING)
         if depth_file.exists():
             planes = np.dstack([planes, _read_depth(depth_file, planes.shape[:2])])
         photos.append(planes)
     if not photos:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise ValueError(f"{folder}: no photographs; expected a folder with {known} files")
+        raise DataError(f"{folder}: no photographs; expected a folder with {known} files")
     return photos
 
 
 def _read_depth(path: Path, size: tuple[int, ...]) -> Photo:
-    """(H, W) inverse depth of a photograph's size."""
-    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if depth is None or depth.ndim != 2 or depth.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: expected a grey picture of 8 or 16 bits")
+    """(H, W) inverse depth of a photo's size."""
+    depth = read_grey(path)
     eight_bit = depth if depth.dtype == np.uint8 else depth.astype(np.uint16) >> 8
     # No depths between those at the two sides of an edge.
     whole = cv2.resize(eight_bit, size[::-1], interpolation=cv2.INTER_NEAREST)
     return np.asarray(whole, np.uint8)
 
 
-def draw_scene(
+def sample_scene(
     rng: np.random.Generator, photos: Sequence[Photo], settings: SceneSettings
 ) -> RenderedPair:
-    """One random scene as a dual-pixel camera sees it, linear light, without noise.
+    """Render one random scene, linear light, without noise.
 
-    Where photographs have a depth, as many of the scenes are of such a one with its own depth; the
-    other scenes are pieces of photographs put at random depths.
+    Photos are sampled evenly: one with a depth map is a scene by itself, one without is the
+    background of a scene of pieces at random depths.
     """
     side = settings.side_px
-    shape = draw_kernel_shape(rng)
+    shape = sample_kernel_shape(rng)
     if settings.fixed_kernel:
         shape = KernelShape()
     reach = settings.radius_px * rng.uniform(0.05, 1.0)
@@ -126,25 +123,27 @@ def draw_scene(
 
 
 def stored_scene(rng: np.random.Generator, pair: RenderedPair, noise: bool = True) -> StoredScene:
-    """A rendered scene as crops are cut from it: (11, H, W) float16."""
+    """Return a rendered scene as crops are cut from it: (11, H, W) float16."""
     amount = estimated_blur_map(rng, pair, noise)
     light = np.concatenate([pair.left, pair.right, pair.sharp], 2).transpose(2, 0, 1)
     return np.concatenate([light, pair.disparity_px[None], amount[None]]).astype(np.float16)
 
 
-def estimated_blur_map(rng: np.random.Generator, pair: RenderedPair, noise: bool = True) -> Array:
-    """The blur map that the estimator makes of a scene as a camera takes it, errors included."""
+def estimated_blur_map(
+    rng: np.random.Generator, pair: RenderedPair, noise: bool = True
+) -> FloatArray:
+    """Return the estimator's blur map of a scene as a camera sees it, errors included."""
     light = np.concatenate([pair.left, pair.right, pair.sharp], 2).transpose(2, 0, 1)
     planes = np.concatenate([light, np.zeros_like(light[:1])]).astype(np.float16)
-    crop = one_crop(planes, draw_camera(rng, noise), int(rng.integers(2**62)))
-    views = photograph(crop, torch.device("cpu"))[0][0].permute(1, 2, 0).numpy()
+    crop = single_crop(planes, sample_camera(rng, noise), int(rng.integers(2**62)))
+    views = simulate_camera(crop, torch.device("cpu"))[0][0].permute(1, 2, 0).numpy()
     return ESTIMATOR.estimate(
         ViewPair(np.ascontiguousarray(views[..., :3]), np.ascontiguousarray(views[..., 3:]))
     ).amount
 
 
-def draw_kernel_shape(rng: np.random.Generator) -> KernelShape:
-    """A member of the kernel family; the spans cover what two real Canon cameras show.
+def sample_kernel_shape(rng: np.random.Generator) -> KernelShape:
+    """Sample the kernel family over spans that cover what two real Canon cameras show.
 
     A scene is a small part of a frame, so the kernel at its middle stands for all of it.
     """
@@ -169,7 +168,7 @@ def draw_kernel_shape(rng: np.random.Generator) -> KernelShape:
 def _given_depth(
     rng: np.random.Generator, photo: Photo, side: int, reach_px: float
 ) -> list[Surface]:
-    """A piece of a photograph with its depth, in focus at some of its depths."""
+    """A piece of a photo with its depth, in focus at some of its depths."""
     piece = _piece(rng, photo, side)
     linear = _linear(piece[..., :3], side)
     nearness = piece[..., 3].astype(np.float32)
@@ -181,8 +180,8 @@ def _given_depth(
     return depth_surfaces(linear, np.asarray(coc, np.float32))
 
 
-def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> Array:
-    """A random piece of a random photograph, linear light, scaled down at least a little."""
+def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> FloatArray:
+    """A random piece of a random photo, linear light, scaled down at least a little."""
     photo = photos[int(rng.integers(len(photos)))]
     linear = _linear(_piece(rng, photo, side)[..., :3], side)
     if rng.random() < 0.2:
@@ -192,7 +191,7 @@ def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> Ar
 
 
 def _piece(rng: np.random.Generator, photo: Photo, side: int) -> Photo:
-    """A square of a photograph, larger than `side` if it is large enough, flipped or not."""
+    """A square of a photo, larger than `side` if it is large enough, flipped or not."""
     shortest = min(photo.shape[:2])
     take = int(min(shortest, side * rng.uniform(1.15, 2.6)))
     y = int(rng.integers(photo.shape[0] - take + 1))
@@ -205,13 +204,13 @@ def _piece(rng: np.random.Generator, photo: Photo, side: int) -> Photo:
     return piece
 
 
-def _linear(piece: Photo, side: int) -> Array:
+def _linear(piece: Photo, side: int) -> FloatArray:
     """sRGB-encoded to linear light, (side, side, 3)."""
     light = decode_srgb(np.ascontiguousarray(piece).astype(np.float32) / np.float32(255))
     return np.asarray(cv2.resize(light, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _lettered(rng: np.random.Generator, linear: Array) -> Array:
+def _lettered(rng: np.random.Generator, linear: FloatArray) -> FloatArray:
     """Words and frames drawn on a texture: print and signs are what people notice most."""
     side = linear.shape[0]
     drawn = np.zeros((side, side), np.uint8)
@@ -232,7 +231,7 @@ def _lettered(rng: np.random.Generator, linear: Array) -> Array:
     return np.asarray(linear * (1 - ink[..., None]) + colour * ink[..., None], np.float32)
 
 
-def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> Array:
+def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> FloatArray:
     """A plane, a ramp or a gently waved field of signed radii within +-reach_px."""
     centre = rng.uniform(-reach_px, reach_px)
     kind = rng.random()
@@ -248,14 +247,14 @@ def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> Array:
     return np.asarray(np.clip(centre + field, -reach_px, reach_px), np.float32)
 
 
-def smooth_field(rng: np.random.Generator, side: int, sigma_px: float) -> Array:
+def smooth_field(rng: np.random.Generator, side: int, sigma_px: float) -> FloatArray:
     """Smooth random field with a standard deviation of about 1."""
     small = max(2, int(np.ceil(side / sigma_px)) + 1)
     noise = rng.normal(size=(small, small)).astype(np.float32)
     return np.asarray(cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def _mask(rng: np.random.Generator, side: int) -> Array:
+def _mask(rng: np.random.Generator, side: int) -> FloatArray:
     """Coverage of an occluder: blobs, polygons or thin lines, with antialiased edges."""
     fine = 2 * side
     mask = np.zeros((fine, fine), np.uint8)

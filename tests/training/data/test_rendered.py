@@ -12,14 +12,14 @@ from training.data.rendered import (
     SyntheticCrops,
     blur_amount,
     cut,
-    draw_blur_map,
     mirrored,
     numbered_scene,
+    sample_blur_map,
     synthetic_batches,
     validation_pairs,
 )
-from training.simulator.camera import photograph
-from training.simulator.scenes import SceneSettings, draw_scene, estimated_blur_map
+from training.simulator.camera import simulate_camera
+from training.simulator.scenes import SceneSettings, estimated_blur_map, sample_scene
 
 CPU = torch.device("cpu")
 SCENES = SceneSettings(side_px=64, radius_px=6.0)
@@ -85,7 +85,9 @@ def test_neither_workers_nor_processes_nor_passes_change_the_batches(photos, tmp
 
 def test_workers_may_leave_the_camera_to_the_trainings_device(photos, tmp_path):
     crops = SyntheticCrops(photos, SETTINGS, Place(steps=2), tmp_path, None)
-    left = [photograph(crop, CPU) for crop in DataLoader(crops, batch_size=None, num_workers=1)]
+    left = [
+        simulate_camera(crop, CPU) for crop in DataLoader(crops, batch_size=None, num_workers=1)
+    ]
     whole = batches(photos, tmp_path, Place(steps=2), 2)
     assert all(same(one, other) for one, other in zip(left, whole, strict=True))
 
@@ -157,7 +159,7 @@ def test_crops_come_from_all_over_the_scene_with_either_map():
 def test_blur_maps_are_in_range_and_follow_the_blur(seed):
     rng = np.random.default_rng(seed)
     disparity_px = np.tile(np.linspace(-8, 8, 64, dtype=np.float32), (64, 1))
-    amount = draw_blur_map(rng, disparity_px)
+    amount = sample_blur_map(rng, disparity_px)
     assert amount.dtype == np.float32
     assert 0 <= amount.min() <= amount.max() <= 1
     assert amount[:, [0, -1]].mean() > amount[:, 28:36].mean() + 0.2
@@ -170,7 +172,7 @@ def test_blur_amount_is_the_estimators():
 
 
 def test_the_estimators_map_of_a_scene_follows_its_blur():
-    pair = draw_scene(np.random.default_rng(4), [photo(4, 400, 400)], SceneSettings(side_px=160))
+    pair = sample_scene(np.random.default_rng(4), [photo(4, 400, 400)], SceneSettings(side_px=160))
     amount = estimated_blur_map(np.random.default_rng(0), pair)
     truth = blur_amount(pair.disparity_px)
     assert amount.shape == truth.shape

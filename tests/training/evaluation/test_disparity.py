@@ -9,7 +9,7 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.types import BlurMap
 from training.evaluation import disparity as evaluate_disparity
 from training.evaluation.disparity import main, score_rendered
-from training.evaluation.synthetic import SEED, Level, draw_scene
+from training.evaluation.synthetic import SEED, Level, sample_scene
 
 MEASURED = DisparityEstimator(field_falloff=0.0)
 
@@ -29,7 +29,7 @@ class Oracle:
     """Knows the truth but for an affine function."""
 
     def __init__(self, photo, radius_px, gain=1.0, offset=0.0):
-        pair, _ = draw_scene(photo, radius_px, np.random.default_rng([SEED, 0]))
+        pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, 0]))
         self.map = BlurMap(
             np.abs(pair.coc_px) / 20,
             pair.disparity_px * np.float32(gain) + np.float32(offset),

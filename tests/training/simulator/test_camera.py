@@ -6,17 +6,17 @@ import torch
 
 from ldp.srgb import decode_srgb, encode_srgb
 from training.simulator.camera import (
-    CameraDraw,
+    CameraSample,
     LinearCrops,
-    draw_camera,
     in_few_colours,
     mosaicked,
-    photograph,
+    sample_camera,
+    simulate_camera,
 )
 
 CPU = torch.device("cpu")
 CURVES = list(itertools.product((0.85, 1.0, 1.15), (0.0, 0.5)))
-PLAIN = CameraDraw(
+PLAIN = CameraSample(
     gain=1, shading=0, shot=0, read=0, mosaic=0, levels=2**14, gamma=1, contrast=0, colours=0
 )
 
@@ -43,7 +43,7 @@ def linear(encoded):
 
 
 def test_a_plain_camera_encodes_and_clips_and_leaves_the_map_alone():
-    views, amount, sharp = photograph(crops(gradient(), PLAIN), CPU)
+    views, amount, sharp = simulate_camera(crops(gradient(), PLAIN), CPU)
     half = gradient().astype(np.float16).astype(np.float32)
     expected = encode_srgb(np.ascontiguousarray(np.clip(half[:9], 0, 1)))
     np.testing.assert_allclose(sharp[0], expected[6:], atol=1e-5)
@@ -54,7 +54,7 @@ def test_a_plain_camera_encodes_and_clips_and_leaves_the_map_alone():
 
 def test_shading_is_opposite_in_the_views_so_that_their_mean_is_the_composite():
     draw = PLAIN._replace(shading=0.04, gain=0.8)
-    views, _, sharp = photograph(crops(flat(0.5), draw), CPU)
+    views, _, sharp = simulate_camera(crops(flat(0.5), draw), CPU)
     left, right, composite = (linear(x[0]) for x in (views[:, :3], views[:, 3:], sharp))
     np.testing.assert_allclose((left + right) / 2, composite, atol=1e-4)
     np.testing.assert_allclose(composite, 0.4, atol=1e-4)
@@ -67,7 +67,7 @@ def test_shading_is_opposite_in_the_views_so_that_their_mean_is_the_composite():
 def test_noise_has_a_photodiodes_variance_is_each_ones_own_and_spares_the_truth(shot, read):
     level = 0.25
     draw = PLAIN._replace(shot=shot, read=read)
-    views, _, sharp = photograph(crops(flat(level, 128), draw), CPU)
+    views, _, sharp = simulate_camera(crops(flat(level, 128), draw), CPU)
     noise = linear(views[0]) - level
     assert np.var(noise) == pytest.approx(shot * level + read**2, rel=0.05)
     assert abs(noise.mean()) < 0.1 * noise.std()
@@ -77,7 +77,7 @@ def test_noise_has_a_photodiodes_variance_is_each_ones_own_and_spares_the_truth(
 
 
 def test_a_photodiode_has_so_many_levels():
-    views, _, _ = photograph(crops(gradient(256), PLAIN._replace(levels=100.0)), CPU)
+    views, _, _ = simulate_camera(crops(gradient(256), PLAIN._replace(levels=100.0)), CPU)
     steps = linear(views[0]) * 100
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
     assert len(np.unique(np.round(steps))) == 101
@@ -86,7 +86,7 @@ def test_a_photodiode_has_so_many_levels():
 @pytest.mark.parametrize(("gamma", "contrast"), CURVES)
 def test_the_curve_rises_from_black_to_white(gamma, contrast):
     draw = PLAIN._replace(gamma=gamma, contrast=contrast)
-    _, _, sharp = photograph(crops(gradient(), draw), CPU)
+    _, _, sharp = simulate_camera(crops(gradient(), draw), CPU)
     row = sharp[0, 0, 0]
     assert row[0] == 0
     assert row[-1] == pytest.approx(1)
@@ -95,7 +95,7 @@ def test_the_curve_rises_from_black_to_white(gamma, contrast):
     assert torch.all(row[1:][inside[1:]] > row[:-1][inside[1:]])
     # Contrast is taken from the ends and given to the middle.
     uncontrasted = PLAIN._replace(gamma=gamma)
-    plain = photograph(crops(gradient(), uncontrasted), CPU)[2][0, 0, 0]
+    plain = simulate_camera(crops(gradient(), uncontrasted), CPU)[2][0, 0, 0]
     dark, bright = (plain > 0.05) & (plain < 0.45), (plain > 0.55) & (plain < 0.95)
     assert torch.all(row[dark] < plain[dark]) == bool(contrast)
     assert torch.all(row[bright] > plain[bright]) == bool(contrast)
@@ -108,9 +108,9 @@ def test_a_crops_noise_depends_on_its_seed_alone():
         PLAIN._replace(read=0.01, colours=64),
     ]
     planes = np.random.default_rng(0).random((10, 32, 32))
-    together = photograph(crops(planes, *draws, seeds=[3, 4, 5]), CPU)
+    together = simulate_camera(crops(planes, *draws, seeds=[3, 4, 5]), CPU)
     for index, seed in enumerate((3, 4, 5)):
-        alone = photograph(crops(planes, draws[index], seeds=[seed]), CPU)
+        alone = simulate_camera(crops(planes, draws[index], seeds=[seed]), CPU)
         for one, other in zip(together, alone, strict=True):
             assert torch.equal(one[index], other[0])
     assert not torch.equal(together[0][0], together[0][2])
@@ -146,7 +146,7 @@ def test_few_colours_are_the_views_own_and_near():
 
 def test_cameras_keep_to_their_spans_and_shares():
     rng = np.random.default_rng(0)
-    draws = [draw_camera(rng, mosaic_share=0.5) for _ in range(2000)]
+    draws = [sample_camera(rng, mosaic_share=0.5) for _ in range(2000)]
     spans = {
         "gain": (0.6, 1.25),
         "shading": (-0.04, 0.04),
@@ -170,4 +170,4 @@ def test_cameras_keep_to_their_spans_and_shares():
     assert {draw.mosaic for draw in noisy} == {0, 1, 2, 3, 4}
     mosaics = sum(draw.mosaic > 0 for draw in noisy) / len(noisy)
     assert mosaics == pytest.approx(0.5, abs=0.05)
-    assert not any(draw_camera(rng, noise=False, mosaic_share=1.0).read for _ in range(20))
+    assert not any(sample_camera(rng, noise=False, mosaic_share=1.0).read for _ in range(20))

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from training.simulator.layers import depth_surfaces
+from training.simulator.layers import depth_surfaces, slice_edges
 from training.simulator.optics import KernelShape
 from training.simulator.render import Surface, render
 
@@ -66,3 +66,11 @@ def test_a_near_disk_before_a_far_plane_looks_as_if_both_were_known():
     for one, other in ((found.left, known.left), (found.right, known.right)):
         np.testing.assert_allclose(one, other, atol=0.01)
     np.testing.assert_allclose(found.coc_px, known.coc_px, atol=1e-3)
+
+
+def test_slices_are_cut_where_little_lies() -> None:
+    coc = np.concatenate([np.full(500, -4.0), np.linspace(-1.2, -1, 20), np.full(500, 2.0)])
+    edges = slice_edges(coc.astype(np.float32).reshape(20, 51))
+    assert len(edges) == 2
+    assert all(-3.9 < edge < 1.9 and not -1.2 <= edge <= -1 for edge in edges)
+    assert slice_edges(np.zeros((4, 4), np.float32)) == ()

@@ -4,7 +4,7 @@ import pytest
 
 from training.simulator import scenes
 from training.simulator.optics import KernelShape
-from training.simulator.scenes import SceneSettings, draw_kernel_shape, draw_scene, read_photos
+from training.simulator.scenes import SceneSettings, read_photos, sample_kernel_shape, sample_scene
 
 SETTINGS = SceneSettings(side_px=64, radius_px=6.0)
 
@@ -24,7 +24,7 @@ def photos(tmp_path):
 
 
 def scene(seed):
-    return draw_scene(np.random.default_rng(seed), [photo(seed)], SETTINGS)
+    return sample_scene(np.random.default_rng(seed), [photo(seed)], SETTINGS)
 
 
 def test_photos_are_read_from_the_whole_folder_as_rgb(photos):
@@ -63,7 +63,7 @@ def test_scenes_go_to_both_sides_of_focus_and_some_are_sharp():
 
 def test_kernels_stay_within_their_family():
     rng = np.random.default_rng(0)
-    shapes = [draw_kernel_shape(rng) for _ in range(400)]
+    shapes = [sample_kernel_shape(rng) for _ in range(400)]
     on_axis = [s for s in shapes if s.clip_x == s.clip_y == s.shading == 0]
     assert 0.4 < len(on_axis) / len(shapes) < 0.6
     assert 0.25 <= min(s.ramp for s in on_axis) < 0.4
@@ -84,7 +84,7 @@ def test_a_fixed_kernel_is_the_plainest_one_in_every_scene(monkeypatch):
     for fixed in (True, False):
         settings = SceneSettings(side_px=32, fixed_kernel=fixed)
         for seed in range(6):
-            draw_scene(np.random.default_rng(seed), [photo(0, 100, 100)], settings)
+            sample_scene(np.random.default_rng(seed), [photo(0, 100, 100)], settings)
     assert seen[:6] == [KernelShape()] * 6
     assert KernelShape() not in seen[6:]
 
@@ -108,7 +108,7 @@ def test_a_photo_with_a_depth_map_beside_it_has_it_as_its_fourth_plane(photos):
     assert cv2.imwrite(str(photos / "d.depth.png"), (nearness[::3, ::3] >> 8).astype(np.uint8))
     np.testing.assert_array_equal(read_photos(photos)[3], found[3])
     assert cv2.imwrite(str(photos / "d.depth.png"), picture)
-    with pytest.raises(ValueError, match=r"d\.depth\.png: expected a grey picture"):
+    with pytest.raises(ValueError, match=r"d\.depth\.png: in colour, expected a grey depth map"):
         read_photos(photos)
 
 
@@ -120,7 +120,7 @@ def test_a_given_depth_is_the_scenes():
     settings = SceneSettings(side_px=128, radius_px=8, in_focus_share=0, fixed_kernel=True)
     steps = 0
     for seed in range(12):
-        drawn = draw_scene(np.random.default_rng(seed), [planes], settings)
+        drawn = sample_scene(np.random.default_rng(seed), [planes], settings)
         assert np.abs(drawn.coc_px).max() <= 8 + 1e-3
         edges = np.abs(np.diff(drawn.coc_px, axis=1))
         assert np.abs(np.diff(drawn.coc_px, axis=0)).max() < 1e-3
@@ -140,5 +140,5 @@ def test_scenes_with_given_depth_come_as_often_as_such_photos(monkeypatch):
     plain = photo(0, 80, 80)
     photos = [plain, np.dstack([plain, plain[..., 0]]), plain]
     for seed in range(150):
-        draw_scene(np.random.default_rng(seed), photos, SceneSettings(side_px=16))
+        sample_scene(np.random.default_rng(seed), photos, SceneSettings(side_px=16))
     assert 30 < len(seen) < 70

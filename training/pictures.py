@@ -1,0 +1,60 @@
+"""Read pictures as they are stored: the one reader of simulator, data sets and evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from training.errors import DataError
+
+StoredPicture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""(H, W, 3) RGB or (H, W) grey, sRGB-encoded; the type's largest value is white."""
+Float64Picture = npt.NDArray[np.float64]
+"""(H, W, 3) RGB, sRGB-encoded, white at 1: what scores are computed of."""
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+
+
+def read_rgb(path: Path) -> StoredPicture:
+    """Read a picture of 8 or 16 bits as (H, W, 3) RGB; grey becomes RGB, alpha is dropped.
+
+    An EXIF orientation is applied. Raises DataError where there is no such picture.
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if stored is None or stored.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: missing, or not a readable picture of 8 or 16 bit")
+    return np.ascontiguousarray(stored[..., ::-1])  # type: ignore[return-value]
+
+
+def read_rgb8(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a picture as (H, W, 3) uint8 RGB; of 16 bits the upper 8 are kept.
+
+    An EXIF orientation is applied. Raises DataError where there is no such picture.
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if stored is None:
+        raise DataError(f"{path}: not a readable picture; repair or remove it")
+    return np.ascontiguousarray(stored[..., ::-1], np.uint8)
+
+
+def read_grey(path: Path) -> StoredPicture:
+    """Read a map of 8 or 16 bits as (H, W); one stored in colour must have equal channels.
+
+    Raises DataError for anything else.
+    """
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: missing, or not a readable picture of 8 or 16 bit")
+    if stored.ndim == 3:
+        if not (stored[..., :1] == stored[..., :3]).all():
+            raise DataError(f"{path}: in colour, expected a grey depth map")
+        stored = stored[..., 0]
+    return stored  # type: ignore[return-value]
+
+
+def as_float64(stored: StoredPicture) -> Float64Picture:
+    """Convert a stored picture to float64, white at 1."""
+    return np.asarray(stored / np.iinfo(stored.dtype).max, np.float64)
