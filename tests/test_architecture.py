@@ -39,16 +39,15 @@ MAY_IMPORT = {
 """For each part of the project, the others that it may import. The parts of dpbatch are its
 modules and packages; "version" is dpbatch/__init__.py and "main" dpbatch/__main__.py."""
 
-ONLY_IN = {
+ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "ray": "dpbatch/engine/ray/",
     "rawpy": "dpbatch/raw/reader.py",
-    "exiv2": "dpbatch/output/metadata.py",
+    "exiv2": ("dpbatch/output/metadata.py", "dpbatch/output/carrier.py"),
     "fsspec": "dpbatch/storage/store.py",
 }
 """Libraries that one place keeps from the rest of the project."""
 
 KNOWN = {
-    "dpbatch.output.carrier imports exiv2": "output",
     "dpbatch.storage.places imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.remote imports dpbatch.batch.journal": "storage",
     "dpbatch.storage.segments imports dpbatch.batch.journal": "storage",

@@ -1,4 +1,4 @@
-"""A full disk pauses a run until there is room again, for a while."""
+"""Pause a run on a full disk until there is room again, for a limited time."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ _BLOCK_BYTES = 8 << 20
 
 @dataclass
 class Space:
-    """Waits for room, for all photos of a run together.
+    """Waits for free disk space on behalf of all photos of a run.
 
-    wait_s: the longest wait without a photo finished meanwhile; 0 never waits.
-    is_stopped: asked several times a second; true ends a wait.
-    tell: told what happens, for people: (text, whether the run now stands still).
+    wait_s: the longest total wait between two finished photos; 0 never waits.
+    is_stopped: called several times a second; True ends a wait.
+    report: called with (message, whether the run is paused now) at the start and the end of a wait.
     """
 
     wait_s: float
     is_stopped: Callable[[], bool]
-    tell: Callable[[str, bool], None]
+    report: Callable[[str, bool], None]
     _waited_s: float = 0.0
     _is_waiting: bool = False
     _fulls: Counter[str] = field(default_factory=Counter)
 
     def finished(self) -> None:
-        """A photo was written: what is waited for from now on is counted anew."""
+        """Record that a photo was written; the total wait starts again from 0."""
         self._waited_s = 0.0
 
     def wait(self, name: str, folder: Path, need_bytes: int) -> bool:
-        """The disk of `folder` was too full for `name`: whether there is room for it now.
+        """Wait until need_bytes can be written in `folder`; returns whether they can.
 
-        Returns once need_bytes can be written there, or false when the time is over or the run is
-        to stop. A name that comes again needed more than it said: each time twice as much.
+        name: what did not fit. If the same name did not fit before, its need was underestimated
+        and is doubled each time.
+        Returns False once the time is over or the run must stop.
         """
         if self._is_waiting or self.wait_s <= 0 or self.is_stopped():
             return False
@@ -53,7 +54,7 @@ class Space:
             return True
         self._is_waiting = True
         try:
-            self.tell(
+            self.report(
                 f"paused: no space left for {name}: {_size(free_bytes(folder))} free in {folder}, "
                 f"about {_size(need_bytes)} needed. The run goes on by itself once there is room "
                 f"(within {self.wait_s / 60:.3g} minutes); Ctrl-C stops it",
@@ -72,23 +73,23 @@ class Space:
                 time.sleep(_POLL_S)
             self._waited_s += time.monotonic() - start
             if has_room(folder, need_bytes):
-                self.tell("there is room again; the run goes on", False)
+                self.report("there is room again; the run goes on", False)
                 return True
         return False
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free where `folder` is, or will be; a quota may leave less."""
+    """Return the free bytes on the disk of `folder`, which may not exist yet; ignores quotas."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def has_room(folder: Path, need_bytes: int) -> bool:
-    """Whether so much can be written in `folder`: by trying it, since quotas show no other way."""
+    """Whether need_bytes can be written in `folder`; tries it, since a quota shows no other way."""
     if free_bytes(folder) < need_bytes:
         return False
-    block = os.urandom(_BLOCK_BYTES)  # nothing that a file system could store as a hole
+    block = os.urandom(_BLOCK_BYTES)  # random: zeros might be stored as a hole
     try:
         with contextlib.suppress(_Fits), atomic_file(folder / "room") as temporary:
             with temporary.open("wb") as stream:
@@ -96,13 +97,13 @@ def has_room(folder: Path, need_bytes: int) -> bool:
                     stream.write(block[: need_bytes - start])
                 stream.flush()
                 os.fsync(stream.fileno())
-            raise _Fits  # and the file goes away again
+            raise _Fits  # atomic_file removes the file
     except OutputError as error:
-        return not isinstance(error, DiskFullError)  # any other trouble, writing itself will tell
+        return not isinstance(error, DiskFullError)  # writing the photo will report other errors
     return True
 
 
-class _Fits(Exception):  # noqa: N818  (the way out of the block, not an error)
+class _Fits(Exception):  # noqa: N818  (leaves the block, not an error)
     pass
 
 

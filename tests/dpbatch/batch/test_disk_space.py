@@ -31,8 +31,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made_space(wait_s: float = 0.2, stopped: bool = False) -> tuple[Space, list[tuple[str, bool]]]:
-    told: list[tuple[str, bool]] = []
-    return Space(wait_s, lambda: stopped, lambda text, paused: told.append((text, paused))), told
+    reports: list[tuple[str, bool]] = []
+    return Space(
+        wait_s, lambda: stopped, lambda text, paused: reports.append((text, paused))
+    ), reports
 
 
 def test_room_is_found_by_writing_and_nothing_stays(
@@ -56,26 +58,26 @@ def test_a_wait_ends_with_room_or_with_its_time_or_with_a_stop(
 ) -> None:
     answers = [False, False, False, True]
     monkeypatch.setattr(space, "has_room", lambda *_: answers.pop(0) if answers else False)
-    waiting, told = made_space(wait_s=10)
+    waiting, reports = made_space(wait_s=10)
     assert waiting.wait("a.CR2", tmp_path, 3_000_000)
     assert not answers
-    (pause, is_paused), (resume, is_still_paused) = told
+    (pause, is_paused), (resume, is_still_paused) = reports
     assert (is_paused, is_still_paused) == (True, False)
     for part in ("a.CR2", str(tmp_path), "about 3.0 MB needed", "goes on by itself", "Ctrl-C"):
         assert part in pause
     assert "room again" in resume
 
-    given_up, told = made_space()
+    given_up, reports = made_space()
     assert not given_up.wait("a.CR2", tmp_path, 1)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("its time was over"))
     assert not given_up.wait("b.CR2", tmp_path, 1)
 
-    stopped, told = made_space(wait_s=1e9, stopped=True)
+    stopped, reports = made_space(wait_s=1e9, stopped=True)
     assert not stopped.wait("a.CR2", tmp_path, 1)
 
-    never, told = made_space(wait_s=0)
+    never, reports = made_space(wait_s=0)
     assert not never.wait("a.CR2", tmp_path, 1)
-    assert not told
+    assert not reports
 
 
 def test_a_photo_that_comes_again_needed_more(
