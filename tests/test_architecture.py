@@ -6,7 +6,7 @@ The source is parsed, not imported: imports inside functions and for type checke
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def part(module: str) -> str:
     return {"": "version", "__main__": "main"}.get(rest, rest.partition(".")[0])
 
 
-def circles(graph: dict[str, Iterable[str]]) -> Iterator[tuple[str, ...]]:
+def circles(graph: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, ...]]:
     """Groups of modules of which each is reached from each (Tarjan's algorithm), sorted."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}

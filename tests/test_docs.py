@@ -34,9 +34,11 @@ def test_the_map_names_every_module_and_no_other() -> None:
     assert sorted(on_page) == module_map.modules(), "run: python docs/module_map.py"
 
 
-def test_the_map_has_one_line_for_each_module_of_a_made_up_tree(tmp_path: Path) -> None:
+def test_the_map_has_one_line_for_each_module_of_a_made_up_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module_map = _module_map()
-    module_map.ROOT = tmp_path
+    monkeypatch.setattr(module_map, "ROOT", tmp_path)
     for name in ("ldp/__init__.py", "ldp/a.py", "ldp/blur/b.py", "dpbatch/cli/c.py"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def same(one: Any, other: Any, **tolerance: float) -> None:
     """Two checkpoints, or parts of them, equal in all tensors and numbers."""
     if isinstance(one, torch.Tensor):
-        torch.testing.assert_close(one, other, **(tolerance or {"rtol": 0, "atol": 0}))
+        rtol, atol = tolerance.get("rtol", 0.0), tolerance.get("atol", 0.0)
+        torch.testing.assert_close(one, other, rtol=rtol, atol=atol)
     elif isinstance(one, dict):
         assert one.keys() == other.keys()
         for key in one:

@@ -57,7 +57,7 @@ class ToyStages:
         self._meet(job, "load")
         return np.full(job.size, 7, np.uint8)
 
-    def restorer(self) -> Callable[[tuple[Pixels], Progress], Pixels]:
+    def restorer(self) -> Callable[[Pixels, Progress], Pixels]:
         make_trouble(self.setup)
         return self._restore
 

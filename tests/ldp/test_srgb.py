@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,8 @@ def test_round_trip_is_in_place_over_many_blocks():
 
 def test_what_cannot_be_changed_in_place_is_refused():
     picture = np.zeros((4, 6, 3), np.float32)
-    for wrong in (picture[:, ::2], picture.astype(np.float64)):
+    doubles: Any = picture.astype(np.float64)
+    for wrong in (picture[:, ::2], doubles):
         for function in (encode_srgb, decode_srgb):
             with pytest.raises(ValueError, match="C-contiguous float32"):
                 function(wrong)

@@ -116,5 +116,6 @@ def test_without_tensorboard_there_are_figures_and_pictures_all_the_same(tmp_pat
     log.close()
     assert len(lines(tmp_path)) == 1
     shown = cv2.imread(str(tmp_path / "samples" / "00000010-rendered.png"))
+    assert shown is not None
     np.testing.assert_array_equal(shown[..., ::-1], red)
     assert not (tmp_path / "tensorboard").exists()

@@ -34,6 +34,7 @@ def test_charbonnier_is_smooth_at_zero_and_the_error_far_from_it():
     assert charbonnier(far, zero).item() == pytest.approx(0.5, rel=1e-4)
     restored = torch.zeros(4, requires_grad=True)
     charbonnier(restored, zero).backward()
+    assert restored.grad is not None
     assert torch.equal(restored.grad, zero)
 
 
@@ -108,8 +109,9 @@ def test_the_total_is_the_weighted_sum():
 
 
 def test_without_a_clip_the_blur_aware_term_is_refused():
+    restored, sharp, views, amount = example()
     with pytest.raises(ValueError, match="no CLIP"):
-        total(*example(), STAGE_TWO)
+        total(restored, sharp, views, amount, STAGE_TWO)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
 
-from dpbatch.batch import progress
 from dpbatch.batch.progress import Reporter
 from dpbatch.types import Job, Outcome, Photo, Saved, Status
 
@@ -29,7 +29,7 @@ def failed(name: str, code: str = "damaged") -> Outcome:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

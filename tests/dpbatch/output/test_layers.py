@@ -31,6 +31,7 @@ def blur_map(largest_px: float = 20.0, size: tuple[int, int] = SIZE) -> BlurMap:
 def read(path: Path) -> tuple[npt.NDArray[np.uint16], dict[str, float]]:
     with tifffile.TiffFile(path) as tiff:
         (page,) = tiff.pages
+        assert isinstance(page, tifffile.TiffPage)
         assert page.dtype == np.uint16
         return page.asarray(), json.loads(page.description)
 
@@ -43,6 +44,7 @@ def test_disparity_is_within_one_step_by_the_file_s_own_formula(
     (path,) = write_layers(tmp_path / "IMG_1", truth, 1, SIZE, ["disparity"], NOTE)
     values, description = read(path)
     disparity_px = (values.astype(np.float64) - description["offset"]) / description["scale"]
+    assert truth.disparity_px is not None
     assert np.abs(disparity_px - truth.disparity_px).max() <= 1 / description["scale"]
     tags = read_tags(path)
     assert float(tags["Xmp.dpbatch.DisparityScale"]) == description["scale"]

@@ -11,7 +11,8 @@ import pytest
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.container import RAW_SUFFIXES, Container, probe
 from tests.helpers.scenes import write_test_dpraw
-from training.simulator.cr2.writer import CameraTags, write_single_cr2
+from training.simulator.cr2.layout import CameraTags
+from training.simulator.cr2.writer import write_single_cr2
 
 CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 
@@ -117,7 +118,7 @@ def test_endless_boxes_and_absurd_lengths_end(tmp_path: Path) -> None:
             probe(tmp_path / "a.cr3")
 
 
-def first_ifd(content: bytes) -> tuple[int, int]:
+def first_ifd(content: bytes | bytearray) -> tuple[int, int]:
     """Where IFD0 starts, and where its link to the next IFD stands."""
     (count,) = struct.unpack_from("<H", content, 16)
     return 16, 16 + 2 + 12 * count
@@ -149,7 +150,7 @@ def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
     write_test_dpraw(tmp_path / "a.cr2", 96, 128)
     originals = ((tmp_path / "a.cr2").read_bytes(), cr3(4))
     rng = np.random.default_rng(0)
-    outcomes = set()
+    outcomes: set[type] = set()
     for trial in range(400):
         content = np.frombuffer(originals[trial % 2], np.uint8).copy()
         places = rng.integers(0, min(len(content), 4000), 8)

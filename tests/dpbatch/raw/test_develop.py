@@ -8,7 +8,8 @@ from dpbatch.raw.reader import open_dual
 from dpbatch.settings import RawSettings
 from ldp.srgb import decode_srgb
 from tests.helpers.scenes import BLACK, WB_RGGB, WHITE, write_test_dpraw
-from training.simulator.cr2.writer import CameraTags, write_dpraw_cr2
+from training.simulator.cr2.layout import CameraTags
+from training.simulator.cr2.writer import write_dpraw_cr2
 
 HEIGHT, WIDTH = 256, 384
 

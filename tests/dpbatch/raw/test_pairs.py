@@ -50,8 +50,7 @@ def test_pairs_are_found_by_every_naming_scheme():
         ),
         ("c/val_l/source/7.png", "c/val_r/source/7.png", "7", "c/val"),
     ]
-    expected = [tuple(str(Path(text)) for text in row) for row in expected]
-    assert names(found) == expected
+    assert names(found) == [tuple(str(Path(text)) for text in row) for row in expected]
     assert found.lone == ()
 
 

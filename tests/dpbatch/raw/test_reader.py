@@ -10,10 +10,10 @@ import pytest
 from dpbatch.errors import NotDualPixelError, UnreadableError
 from dpbatch.raw.reader import DEMOSAICS, DualRaw, RawPair, open_dual
 from tests.helpers.scenes import BLACK, PHOTODIODE_BLACK, WB_RGGB, WHITE, write_test_dpraw
+from training.simulator.cr2.layout import CameraTags
 from training.simulator.cr2.writer import (
     BORDER_LEFT,
     BORDER_TOP,
-    CameraTags,
     write_dpraw_cr2,
     write_single_cr2,
 )

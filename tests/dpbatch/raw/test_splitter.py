@@ -1,16 +1,15 @@
-from types import SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
 
+from dpbatch.raw.reader import RawPair
 from dpbatch.raw.splitter import split
 
 CFA = np.array([[0, 1], [3, 2]], np.int8)
-BLACK = np.array([511, 512, 513, 512], np.float32)
-PHOTODIODE_BLACK = np.array([300, 301, 302, 303], np.float32)
+BLACK = np.array([511, 512, 513, 512], np.float64)
+PHOTODIODE_BLACK = np.array([300, 301, 302, 303], np.float64)
 WHITE = 16383
-WB = np.array([2.0, 1.0, 1.5, 1.0], np.float32)
+WB = np.array([2.0, 1.0, 1.5, 1.0], np.float64)
 SIGNAL_RANGE = WHITE - 512
 
 
@@ -19,12 +18,12 @@ def cfa_plane(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.tile(values[CFA], (shape[0] // 2, shape[1] // 2))
 
 
-def record(left_dn: np.ndarray, right_dn: np.ndarray) -> SimpleNamespace:
+def record(left_dn: np.ndarray, right_dn: np.ndarray) -> RawPair:
     """Two photodiodes' signals, in DN above black, as a camera stores them."""
     shape = left_dn.shape
     composite = np.rint(left_dn + right_dn + cfa_plane(BLACK, shape))
     photodiode = np.rint(left_dn + cfa_plane(PHOTODIODE_BLACK, shape))
-    return SimpleNamespace(
+    return RawPair(
         composite=np.clip(composite, 0, WHITE).astype(np.uint16),
         photodiode=np.clip(photodiode, 0, WHITE).astype(np.uint16),
         cfa=CFA,
@@ -34,6 +33,8 @@ def record(left_dn: np.ndarray, right_dn: np.ndarray) -> SimpleNamespace:
         active=(0, 0, *shape),
         camera_wb=WB,
         orientation=1,
+        make="Canon",
+        model="",
     )
 
 

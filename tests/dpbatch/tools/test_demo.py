@@ -39,7 +39,9 @@ def test_the_demo_ends_as_planned_and_the_photos_become_sharper(
         layer = tifffile.imread(tmp_path / "sharp" / f"IMG_0001.{name}.tif")
         assert layer.shape == (500, 740)
         assert layer.dtype == np.uint16
-    assert cv2.imread(str(tmp_path / "compare" / "IMG_0002.png")).shape == (400, 3 * 600, 3)
+    compared = cv2.imread(str(tmp_path / "compare" / "IMG_0002.png"))
+    assert compared is not None
+    assert compared.shape == (400, 3 * 600, 3)
     assert not (tmp_path / "sharp" / "IMG_0006.tif").exists()
 
 

@@ -6,7 +6,8 @@ import pytest
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.tools.inspect import inspect
 from tests.helpers.scenes import BLACK, PHOTODIODE_BLACK, WHITE, write_test_dpraw
-from training.simulator.cr2.writer import CameraTags, write_single_cr2
+from training.simulator.cr2.layout import CameraTags
+from training.simulator.cr2.writer import write_single_cr2
 
 TAGS = CameraTags(
     orientation=8, exposure_time_s=1 / 250, f_number=1.8, iso=400, serial="0123456789"

@@ -167,7 +167,8 @@ def test_the_type_of_the_views_does_not_matter_and_what_is_out_of_range_is_clipp
     assert left.min() < 0
     assert left.max() > 1
     np.testing.assert_allclose(estimator.soft_map(ViewPair(left, right)), expected, atol=1e-6)
-    eight = ViewPair((views.left >> 8).astype(np.uint8), (views.right >> 8).astype(np.uint8))
+    low, high = ((view // 256).astype(np.uint8) for view in (views.left, views.right))
+    eight = ViewPair(low, high)
     np.testing.assert_allclose(estimator.soft_map(eight), expected, atol=3e-3)
 
 

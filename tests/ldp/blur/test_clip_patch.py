@@ -126,7 +126,8 @@ def test_any_size_gives_amounts_in_range(
 ) -> None:
     estimator = replace(ClipPatchEstimator.of(clip), per_image_minmax=minmax)
     amount = estimator.estimate(pair(*size)).amount
-    assert (amount.shape, amount.dtype) == (shape, np.float32)
+    assert amount.shape == shape
+    assert amount.dtype == np.float32
     assert amount.min() >= 0
     assert amount.max() <= 1
 

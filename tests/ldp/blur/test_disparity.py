@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,15 @@ def shifted_pair(
     )
 
 
+def enlarged(pair: ViewPair, size: tuple[int, int]) -> ViewPair:
+    """The pair at another size, (width, height)."""
+    left, right = (
+        cv2.resize(view, size, interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        for view in (pair.left, pair.right)
+    )
+    return ViewPair(left, right)
+
+
 def disparity(blur_map: BlurMap) -> npt.NDArray[np.float32]:
     assert blur_map.disparity_px is not None
     return blur_map.disparity_px
@@ -75,11 +86,11 @@ def test_identical_views_have_no_disparity_and_no_blur() -> None:
 def test_noise_leaves_a_shift_unbiased() -> None:
     pair = shifted_pair(0.6)
     rng = np.random.default_rng(1)
-    noisy = [
+    left, right = (
         (view + 0.02 * rng.standard_normal(view.shape)).astype(np.float32)
         for view in (pair.left, pair.right)
-    ]
-    found = disparity(AS_MEASURED.estimate(ViewPair(*noisy)))[INNER]
+    )
+    found = disparity(AS_MEASURED.estimate(ViewPair(left, right)))[INNER]
     assert abs(np.median(found) - 0.6) < 0.05
     assert found.std() < 0.1
 
@@ -96,9 +107,10 @@ def test_swapped_views_have_the_opposite_disparity() -> None:
 def test_a_mirrored_pair_has_the_mirrored_map(width: int) -> None:
     x, y = grid(120, width)
     pair = shifted_pair(1.5 * np.sin(x / 30) * np.cos(y / 40), 120, width)
-    mirrored = ViewPair(
-        np.ascontiguousarray(pair.right[:, ::-1]), np.ascontiguousarray(pair.left[:, ::-1])
+    left, right = (
+        np.ascontiguousarray(view[:, ::-1], np.float32) for view in (pair.right, pair.left)
     )
+    mirrored = ViewPair(left, right)
     for estimator in (AS_MEASURED, DisparityEstimator()):
         there = estimator.estimate(pair)
         back = estimator.estimate(mirrored)
@@ -121,12 +133,13 @@ def test_negative_values_and_every_sample_type_are_read_alike() -> None:
     dark = ViewPair(pair.left - np.float32(0.3), pair.right - np.float32(0.3))
     expected = disparity(AS_MEASURED.estimate(pair))
     np.testing.assert_allclose(disparity(AS_MEASURED.estimate(dark)), expected, atol=0.01)
-    for sample_type in (np.uint8, np.uint16):
+    sample_types: Any = (np.uint8, np.uint16)
+    for sample_type in sample_types:
         white = np.iinfo(sample_type).max
-        coded = ViewPair(
-            np.rint(pair.left * white).astype(sample_type),
-            np.rint(pair.right * white).astype(sample_type),
+        left, right = (
+            np.rint(view * white).astype(sample_type) for view in (pair.left, pair.right)
         )
+        coded = ViewPair(left, right)
         np.testing.assert_allclose(disparity(AS_MEASURED.estimate(coded)), expected, atol=0.03)
 
 
@@ -168,12 +181,7 @@ def test_an_object_keeps_its_outline_and_each_side_its_sign() -> None:
 
 def test_a_picture_twice_as_large_has_twice_the_disparity() -> None:
     pair = shifted_pair(1.1)
-    large = ViewPair(
-        *(
-            cv2.resize(view, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-            for view in (pair.left, pair.right)
-        )
-    )
+    large = enlarged(pair, (2 * pair.size[1], 2 * pair.size[0]))
     found = disparity(AS_MEASURED.estimate(large))
     assert found.shape == large.size
     assert abs(np.median(found) - 2.2) < 0.06
@@ -188,13 +196,7 @@ def test_a_picture_twice_as_large_has_twice_the_disparity() -> None:
 @pytest.mark.parametrize("shift_px", [-21.7, 23.4])
 def test_a_large_shift_of_a_large_picture_is_found(shift_px: float) -> None:
     small = shifted_pair(shift_px / 4, 180, 600, seed=3)
-    size = (2400, 720)
-    large = ViewPair(
-        *(
-            cv2.resize(view, size, interpolation=cv2.INTER_CUBIC)
-            for view in (small.left, small.right)
-        )
-    )
+    large = enlarged(small, (2400, 720))
     found = disparity(AS_MEASURED.estimate(large))
     assert abs(np.median(found) - shift_px) < 0.2
     assert np.mean(np.abs(found - shift_px) < 0.5) > 0.95

@@ -112,7 +112,7 @@ def test_a_map_of_other_planes_than_the_network_reads_is_refused(prior, planes):
 
 def test_an_unknown_prior_is_refused():
     with pytest.raises(ValueError, match="prior 'hard': expected one of amount, soft"):
-        LDPNet(replace(MICRO, prior="hard"))
+        LDPNet(replace(MICRO, prior="hard"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("level", [0, 2])

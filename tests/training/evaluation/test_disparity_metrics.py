@@ -86,7 +86,7 @@ def test_unknown_truth_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("metric", [spearman, rank_error, affine_mae, affine_rmse, share_within])
-def test_what_cannot_be_compared_is_an_error(metric) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_compared_is_an_error(metric) -> None:
     with pytest.raises(ValueError, match="shapes"):
         metric(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="fewer than two"):

@@ -1,5 +1,6 @@
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def left_view(views):
 
 @pytest.mark.parametrize("repack", [False, True])
 def test_every_scene_of_either_layout_is_scored(tmp_path, repack):
-    seen = []
+    seen: list[Any] = []
     results, summaries = evaluate_dpdd(
         write_dpdd(tmp_path, repack=repack), {"left": left_view}, "train", report=seen.append
     )

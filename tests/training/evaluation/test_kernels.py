@@ -47,8 +47,8 @@ def blurred(sharp, radius, shape, noise=0.0):
     ],
 )
 def test_a_known_kernel_is_found_again(sharp, radius, shape):
-    views = blurred(sharp, radius, shape, noise=0.001)
-    estimate = estimate_kernels(sharp, *views, WINDOWS, side_px=17)
+    left, right = blurred(sharp, radius, shape, noise=0.001)
+    estimate = estimate_kernels(sharp, left, right, WINDOWS, side_px=17)
     assert estimate.r_squared_left > 0.98
     assert estimate.r_squared_right > 0.98
     fitted = fit_family(estimate)
@@ -61,7 +61,7 @@ def test_a_known_kernel_is_found_again(sharp, radius, shape):
 def test_kernels_come_out_as_a_point_looks_not_turned_around(sharp):
     kernel = np.zeros((9, 9), np.float32)
     kernel[4, 4], kernel[1, 6] = 0.7, 0.3
-    view = cv2.filter2D(sharp, -1, np.ascontiguousarray(kernel[::-1, ::-1]))
+    view = cv2.filter2D(sharp, -1, np.ascontiguousarray(kernel[::-1, ::-1])).astype(np.float32)
     estimate = estimate_kernels(sharp, view, view, WINDOWS, side_px=9, ridge=1e-6)
     np.testing.assert_allclose(estimate.left, kernel, atol=0.01)
     np.testing.assert_array_equal(estimate.left, estimate.right)
@@ -77,8 +77,8 @@ def test_a_shift_between_the_sharp_and_the_blurred_picture_is_no_disparity(sharp
 
 
 def test_the_simulated_estimate_repeats_the_measured_one(sharp):
-    views = blurred(sharp, 3.5, KernelShape(ramp=0.9, rim=1.0), noise=0.002)
-    measured = estimate_kernels(sharp, *views, WINDOWS, side_px=15)
+    left, right = blurred(sharp, 3.5, KernelShape(ramp=0.9, rim=1.0), noise=0.002)
+    measured = estimate_kernels(sharp, left, right, WINDOWS, side_px=15)
     fitted = fit_family(measured)
     again = simulated_estimate(sharp, WINDOWS, fitted, measured.residual, side_px=15)
     assert measured.residual == pytest.approx(0.002, rel=0.1)

@@ -35,8 +35,8 @@ def folders(tmp_path):
 
 
 def test_every_scene_is_scored_against_its_truth(folders):
-    scenes, _ = folders
-    table = evaluate(*folders, beside=("other",))
+    scenes, restored = folders
+    table = evaluate(scenes, restored, beside=("other",))
     assert list(table) == ["01", "02"]
     truth = read_picture(scenes / "01_gt.png")
     assert table["01"]["mean"].psnr_db == psnr_db(read_picture(scenes / "01_L.png"), truth)

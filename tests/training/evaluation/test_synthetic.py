@@ -109,7 +109,7 @@ def test_the_table_says_whether_the_law_holds(photo):
 
 def test_the_command_takes_a_folder_of_photos(tmp_path, photo, monkeypatch, capsys):
     for name in "ab":
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.uint8(photo * 255))
+        cv2.imwrite(str(tmp_path / f"{name}.png"), (photo * 255).astype(np.uint8))
     assert len(linear_photos(tmp_path)) == 2
     monkeypatch.setattr(synthetic, "LEVELS", (Level(2.0, 1.0, (0.01, 0.01)),))
     figures = tmp_path / "figures.json"

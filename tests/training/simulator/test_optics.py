@@ -184,7 +184,9 @@ def test_a_field_is_its_axis_kernel_in_the_middle_and_all_over_without_change():
     assert LensField(FIELD.axis).shape_at(0.7, 0.5) == FIELD.axis
     corner = FIELD.shape_at(1, 2 / 3)
     assert np.hypot(corner.clip_x, corner.clip_y) == pytest.approx(0.5)
-    light = FIELD.light_at(np.float32([0, 1, CORNER]), np.float32([0, 2 / 3, 0]))
+    light = FIELD.light_at(
+        np.array([0, 1, CORNER], np.float32), np.array([0, 2 / 3, 0], np.float32)
+    )
     np.testing.assert_allclose(light, [1, 0.4, 0.4], atol=1e-6)
 
 

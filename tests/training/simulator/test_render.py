@@ -178,6 +178,7 @@ def test_a_field_leaves_what_is_in_focus_alone():
 def test_a_fields_weights_add_up_to_one():
     total = np.zeros((60, 90), np.float32)
     for patch in patches(60, 90, FIELD, FrameArea(0.3, 0.1, 0.9)):
+        assert patch.weight is not None
         total[patch.rows, patch.columns] += patch.weight[..., 0]
     np.testing.assert_allclose(total, 1, atol=1e-6)
 

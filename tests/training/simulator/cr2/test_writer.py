@@ -15,13 +15,13 @@ import rawpy
 
 from dpbatch.raw.reader import open_dual
 from tests.helpers.scenes import write_test_dpraw
+from training.simulator.cr2.layout import CameraTags
 from training.simulator.cr2.ljpeg import encode_lossless_jpeg
 from training.simulator.cr2.writer import (
     BORDER_BOTTOM,
     BORDER_LEFT,
     BORDER_RIGHT,
     BORDER_TOP,
-    CameraTags,
     write_cr2_frames,
     write_dpraw_cr2,
     write_single_cr2,
@@ -184,6 +184,7 @@ def test_the_preview_is_the_picture_given(tmp_path: Path) -> None:
     with rawpy.imread(str(tmp_path / "a.cr2")) as raw:
         thumbnail = raw.extract_thumb()
     decoded = cv2.imdecode(np.frombuffer(thumbnail.data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
     assert decoded.shape == ramp.shape
     assert np.abs(decoded[:, :, ::-1].astype(int) - ramp).max() < 12
 
