@@ -1,7 +1,7 @@
-"""Is what LibRaw decoded a dual-pixel pair? Black levels and plausibility, on plain arrays.
+"""Black levels and plausibility of two decoded raw frames, on plain arrays.
 
-A damaged second frame can decode to wrong pixels without any error. What no damage keeps up: one
-photodiode never sees more light than both together, and about half of it.
+A damaged second frame can decode to wrong pixels without an error. In a true pair one photodiode
+receives about half of the composite's light and never more than all of it; damaged data does not.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Blacks = npt.NDArray[np.float64]
 Area = tuple[int, int, int, int]
 
 _EDGE_PX = 8
-_FEWEST_SAMPLES = 500
-_LOUDEST_MASKED_DN = 256.0
-_DARK_DN = 200.0
+_MIN_SAMPLES = 500
+_MAX_MASKED_NOISE_DN = 256.0
+_MIN_SIGNAL_DN = 200.0
 _MAX_OUTSIDE_SHARE = 0.03
 _MEDIAN_SHARE_RANGE = (0.25, 0.75)
 _SAMPLE_CELLS = 500
@@ -37,11 +37,11 @@ class MaskedLevel:
 
 
 def measure_masked_level(mosaic: Mosaic, cfa: Cfa, visible: Area) -> MaskedLevel | None:
-    """The level of the optically black columns on the left of the visible area.
+    """Measure the optically black columns on the left of the visible area.
 
-    visible: (top, left, height, width). The columns next to either edge are left out. None when
-    there are too few columns, when they all hold one value (never stored) or are as loud as a
-    picture: then they tell nothing about the black.
+    visible: (top, left, height, width). The columns next to either edge are left out. Returns None
+    where the columns are too few, hold one single value (the camera did not store them), or vary
+    as much as a picture.
     """
     top, left, height, _ = visible
     first, last = _EDGE_PX, (left - _EDGE_PX) // 2 * 2
@@ -49,16 +49,16 @@ def measure_masked_level(mosaic: Mosaic, cfa: Cfa, visible: Area) -> MaskedLevel
     for row, column in np.ndindex(2, 2):
         rows = slice(top + (top + row) % 2, top + height, 2)
         masked = mosaic[rows, first + column : max(last, first) : 2].astype(np.float64).ravel()
-        if masked.size < _FEWEST_SAMPLES:
+        if masked.size < _MIN_SAMPLES:
             return None
         middle = np.median(masked)
         spread = 1.4826 * float(np.median(np.abs(masked - middle)))
-        # Whole numbers: a spread below 1 DN is measured as 0 or 1.
+        # DN are integers: a spread below 1 is measured as 0 or 1.
         kept = masked[np.abs(masked - middle) <= 4 * max(spread, 1.0)]
         black[cfa[row, column]] = kept.mean()
         noise.append(float(kept.std()))
-    loudest = max(noise)
-    return MaskedLevel(black, loudest) if 0 < loudest < _LOUDEST_MASKED_DN else None
+    noise_dn = max(noise)
+    return MaskedLevel(black, noise_dn) if 0 < noise_dn < _MAX_MASKED_NOISE_DN else None
 
 
 def check_pair(
@@ -73,18 +73,18 @@ def check_pair(
     active: Area,
     name: str,
 ) -> None:
-    """Raise DamagedError when the frames cannot be a composite and one of its photodiodes.
+    """Raise DamagedError where the frames cannot be a composite and one of its photodiodes.
 
-    On a regular sample of unclipped photosites of the active area, with C and A the signals above
-    black: the frames differ; at most 3 % of A lie outside -0.1 C to 1.1 C (C at least 200 DN), give
-    or take three times the noise that the composite itself shows; the median of A / C is within
-    0.25 to 0.75. noise_dn is both frames' noise in the dark.
+    Tested on a regular grid of unclipped photosites of the active area, with C and A the signals
+    above black: the frames differ; at most 3 % of A lie outside -0.1 C to 1.1 C (C at least
+    200 DN) by more than three times the composite's noise; the median of A / C is within 0.25 to
+    0.75. noise_dn: noise of both frames in the dark, added in quadrature.
     """
     if np.array_equal(composite, photodiode):
         raise DamagedError(
-            f"{name}: both raw frames are the same picture, expected composite and view"
+            f"{name}: both raw frames hold the same picture, expected a composite and one view"
         )
-    both, one, step = [], [], []
+    composite_dn, photodiode_dn, step_dn = [], [], []
     top, left, height, width = active
     stride_y, stride_x = (2 * max(1, side // 2 // _SAMPLE_CELLS) for side in (height, width))
     for row, column in np.ndindex(2, 2):
@@ -99,40 +99,47 @@ def check_pair(
         )
         unclipped = np.maximum(np.maximum(c, a), neighbour) < white_level
         signal = c[unclipped] - composite_black[color]
-        both.append(signal)
-        one.append(a[unclipped] - photodiode_black[color])
-        step.append(neighbour[unclipped] - composite_black[color] - signal)
-    _check_signals(np.concatenate(both), np.concatenate(one), np.concatenate(step), noise_dn, name)
+        composite_dn.append(signal)
+        photodiode_dn.append(a[unclipped] - photodiode_black[color])
+        step_dn.append(neighbour[unclipped] - composite_black[color] - signal)
+    signals = (np.concatenate(parts) for parts in (composite_dn, photodiode_dn, step_dn))
+    _check_signals(*signals, noise_dn=noise_dn, name=name)
 
 
 def _check_signals(
-    both: npt.NDArray[np.float64],
-    one: npt.NDArray[np.float64],
-    step: npt.NDArray[np.float64],
+    composite_dn: npt.NDArray[np.float64],
+    photodiode_dn: npt.NDArray[np.float64],
+    step_dn: npt.NDArray[np.float64],
+    *,
     noise_dn: float,
     name: str,
 ) -> None:
-    lit = both > _DARK_DN
-    if not both.size:
-        return  # all clipped: nothing can be told
-    # Shot noise: DN of variance per DN of signal, from the difference of next neighbours.
+    if not composite_dn.size:
+        return  # every sample is clipped: nothing to compare
+    lit = composite_dn > _MIN_SIGNAL_DN
+    # Shot noise: DN^2 of variance per DN of signal, from the difference of adjacent samples.
     shot_dn = 0.0
     if lit.any():
-        shot_dn = float(np.median(step[lit] ** 2 / both[lit])) / (2 * _MEDIAN_OF_CHI_SQUARED)
-    tolerance = 3 * np.sqrt(noise_dn**2 + shot_dn * np.maximum(both, 0))
-    floor = np.maximum(both, _DARK_DN)
-    outside = float(np.mean((one < -0.1 * floor - tolerance) | (one > 1.1 * floor + tolerance)))
+        shot_dn = float(np.median(step_dn[lit] ** 2 / composite_dn[lit])) / (
+            2 * _MEDIAN_OF_CHI_SQUARED
+        )
+    tolerance = 3 * np.sqrt(noise_dn**2 + shot_dn * np.maximum(composite_dn, 0))
+    floor = np.maximum(composite_dn, _MIN_SIGNAL_DN)
+    too_dark = photodiode_dn < -0.1 * floor - tolerance
+    too_bright = photodiode_dn > 1.1 * floor + tolerance
+    outside = float(np.mean(too_dark | too_bright))
     if outside > _MAX_OUTSIDE_SHARE:
         raise DamagedError(
-            f"{name}: {outside:.0%} of the second frame cannot be a part of the first, expected "
-            "almost none; the second frame is damaged, copy the file from the card again"
+            f"{name}: {outside:.0%} of the second frame is darker or brighter than a part of the "
+            f"first can be, expected at most {_MAX_OUTSIDE_SHARE:.0%}; the second frame is "
+            "damaged, copy the file from the card again"
         )
-    if lit.sum() < _FEWEST_SAMPLES:
+    if lit.sum() < _MIN_SAMPLES:
         return
-    share = float(np.median(one[lit] / both[lit]))
+    share = float(np.median(photodiode_dn[lit] / composite_dn[lit]))
     lowest, highest = _MEDIAN_SHARE_RANGE
     if not lowest <= share <= highest:
         raise DamagedError(
-            f"{name}: the second frame holds {share:.2f} of the first one's light, expected about "
-            "0.5; it is no photodiode's view of this photo"
+            f"{name}: the second frame has {share:.2f} times the first frame's light, expected "
+            "about 0.5; it does not belong to this photo"
         )

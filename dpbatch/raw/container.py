@@ -1,8 +1,8 @@
-"""What kind of Canon raw file this is and how many raw frames it holds, without decoding any.
+"""The kind of a Canon raw file and the number of its raw frames, without decoding any.
 
 CR2 is a TIFF: every IFD of the chain that has both StripOffsets and CR2Slice holds a raw frame.
 CR3 is an ISO base media file: Canon's CCTP box has one CCDT line a track, four for Dual Pixel RAW.
-A few kilobytes are read whatever the file claims, and no offset in it is trusted.
+At most a few kilobytes are read, and every offset is checked before it is used.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SINGLE_TRACKS, _DUAL_TRACKS = 3, 4
 
 @dataclass(frozen=True)
 class Container:
-    """What the structure says.
+    """What the file's structure says.
 
     format: "cr2", "cr3" or "crw". raw_frames: 2 for Dual Pixel RAW, 1 for an ordinary raw.
-    make, model: the camera's names as they stand in the file; empty where not found, as in a CRW.
+    make, model: the camera's names as stored in the file; empty where not found, as in a CRW.
     """
 
     format: str
@@ -48,7 +48,7 @@ class Container:
 
 @dataclass(frozen=True)
 class _Cr2Frame:
-    """Where a raw frame's stream lies, how it is sliced, and the size its JPEG header states."""
+    """A raw frame's place in the file, its vertical slices and the size in its JPEG header."""
 
     offset: int
     byte_count: int
@@ -57,7 +57,7 @@ class _Cr2Frame:
 
 
 _Entries = dict[int, bytes]
-"""The entries of an IFD: the tag, and the ten bytes of type, count and value."""
+"""The entries of an IFD: tag -> the ten bytes of type, count and value."""
 
 
 class _Tiff:
@@ -69,7 +69,7 @@ class _Tiff:
         self.order = "<" if _exactly(file, 2, name) == b"II" else ">"
 
     def ifds(self) -> Iterator[_Entries]:
-        """The IFDs of the chain, at least one."""
+        """Yield the IFDs of the chain, at least one."""
         self.file.seek(self.base + 4)
         (offset,) = self._unpack("I")
         seen: set[int] = set()
@@ -87,18 +87,18 @@ class _Tiff:
             yield {struct.unpack_from(self.order + "H", row)[0]: row[2:] for row in rows}
 
     def first_value(self, entry: bytes) -> int:
-        """The single SHORT or LONG that an entry holds."""
+        """Return the first SHORT or LONG of an entry whose value is stored in the entry itself."""
         (kind,) = struct.unpack_from(self.order + "H", entry)
         return int(struct.unpack_from(self.order + ("H" if kind == _SHORT else "I"), entry, 6)[0])
 
     def shorts(self, entry: bytes, count: int) -> tuple[int, ...]:
-        """The first `count` SHORTs, at least three, that an entry points at."""
+        """Return the first `count` SHORTs, at least three, at an entry's offset."""
         (place,) = struct.unpack_from(self.order + "I", entry, 6)
         self.file.seek(self.base + place)
         return self._unpack(f"{count}H")
 
     def text(self, entries: _Entries, tag: int) -> str:
-        """An ASCII entry, cut after 64 characters; empty when missing or unreadable."""
+        """Return an ASCII entry, cut after 64 characters; "" where it is missing or unreadable."""
         entry = entries.get(tag, bytes(10))
         count, place = struct.unpack_from(self.order + "II", entry, 2)
         if count <= 4:
@@ -114,8 +114,10 @@ class _Tiff:
 
 @dataclass(frozen=True)
 class _Box:
-    """A box of an ISO base media file: its content is bytes [start, end). The kind of a `uuid` box
-    has the 16 bytes of the UUID behind it."""
+    """A box of an ISO base media file; its content is bytes [start, end).
+
+    kind: four bytes; for a `uuid` box, followed by the 16 bytes of the UUID.
+    """
 
     kind: bytes
     start: int
@@ -123,11 +125,11 @@ class _Box:
 
 
 def probe(path: Path) -> Container:
-    """Look at the file's structure only; takes well under a millisecond.
+    """Read the file's structure; takes well under a millisecond.
 
-    Raises UnreadableError for a file that is missing, empty, not permitted or no Canon raw, and
-    DamagedError for one whose structure is broken, cut off, or whose two raw frames cannot be a
-    pair (another size, other slices, one place in the file).
+    Raises UnreadableError for a file that is missing, empty, not permitted or no Canon raw;
+    DamagedError for one that is broken or cut off, or whose two raw frames differ in size or
+    slices or lie at the same place.
     """
     try:
         status = path.stat()
@@ -178,15 +180,17 @@ def _probe_cr2(file: BinaryIO, size: int, name: str) -> Container:
         raise DamagedError(
             f"{name}: {len(frames)} raw frames in the CR2 structure, expected 1 or 2"
         )
-    # The first CR2 cameras did not slice: their one frame has no CR2Slice.
+    # The first CR2 cameras stored one unsliced frame, without CR2Slice.
     return Container(
         "cr2", max(1, len(frames)), tiff.text(ifds[0], _MAKE), tiff.text(ifds[0], _MODEL)
     )
 
 
 def _check_pair(first: _Cr2Frame, second: _Cr2Frame, name: str) -> None:
-    """Refuse what LibRaw would decode to wrong pixels without a word: it takes one set of slices
-    for both frames, and the larger frame for the only one."""
+    """Refuse frames that LibRaw would decode to wrong pixels without an error.
+
+    LibRaw applies one set of slices to both frames, and ignores the smaller of two frames.
+    """
     if first.offset == second.offset:
         raise DamagedError(
             f"{name}: both raw frames lie at byte {first.offset}, expected two frames"
@@ -210,7 +214,7 @@ def _cr2_frame(tiff: _Tiff, entries: _Entries) -> _Cr2Frame:
 
 
 def _jpeg_size(file: BinaryIO, offset: int) -> tuple[int, int, int] | None:
-    """(width, height, components) of the lossless JPEG at `offset`, None without one."""
+    """Return (width, height, components) of the lossless JPEG at `offset`, None without one."""
     file.seek(offset)
     header = file.read(4096)
     at = 2
@@ -243,7 +247,7 @@ def _probe_cr3(file: BinaryIO, size: int, name: str) -> Container:
 
 
 def _boxes(file: BinaryIO, start: int, end: int, name: str) -> Iterator[_Box]:
-    """The boxes between two places of the file."""
+    """Yield the boxes in bytes [start, end)."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return
@@ -277,7 +281,9 @@ def _the_box(boxes: Iterable[_Box], kind: bytes, name: str) -> _Box:
 def _exactly(file: BinaryIO, count: int, name: str) -> bytes:
     content = file.read(count)
     if len(content) < count:
-        raise DamagedError(f"{name}: the file ends in its own structure; it was cut off")
+        raise DamagedError(
+            f"{name}: the file ends within its own structure; it was cut off, copy it again"
+        )
     return content
 
 

@@ -1,4 +1,4 @@
-"""A dual-pixel raw into two finished views."""
+"""Develop a dual-pixel raw into two views."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ldp.types import ViewPair
 if TYPE_CHECKING:
     from dpbatch.raw.reader import DualRaw
 
-# A view holds half the composite's light; this gain makes it as bright as an ordinary photo.
+# A view has half of the composite's light; this gain makes it as bright as an ordinary photo.
 VIEW_GAIN = 2.0
 
 
 def develop(dual: DualRaw, settings: RawSettings) -> ViewPair:
-    """Split, match and develop both views alike.
+    """Split, match and develop both views with the same parameters.
 
-    Returns float32 views (H, W, 3) of the active area, sRGB primaries, sRGB-encoded, white at 1 and
-    clipped there, negative noise kept. The pixels stay as the sensor lies; `orientation` says how
-    to turn them. Raises ValueError for an unknown demosaic.
+    Returns float32 views (H, W, 3) of the active area, sRGB primaries, sRGB-encoded, clipped at
+    white (1); negative noise is kept. The pixels stay in the sensor's orientation; `orientation`
+    is the EXIF orientation that turns them upright. Raises ValueError for an unknown demosaic.
     """
     pair = dual.pair
     mosaics = split(pair, settings.swap)

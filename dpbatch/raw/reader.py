@@ -1,7 +1,7 @@
-"""Dual Pixel RAW files through LibRaw; the only file that imports rawpy.
+"""Read Dual Pixel RAW files with LibRaw; the only file that imports rawpy.
 
 LibRaw writes warnings about damaged files to the C library's stderr. That stream belongs to the
-whole process, so nothing here redirects it.
+whole process, so it is not redirected here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from dpbatch.raw.checks import (
     measure_masked_level,
 )
 from dpbatch.raw.container import Container, probe
-
-DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
+from dpbatch.settings import DEMOSAICS
 
 _PEDESTAL = 8192
-"""Of 65535: room for noise below black and for colours outside sRGB. One signal range is left for
-the rest, which at 14 bits is still several steps a DN."""
+"""Offset added to the signal, of 65535: room for noise below black and for colours outside sRGB.
+The remaining range still has several steps for each DN of a 14-bit signal."""
 _FULL_SCALE = 65535
 _BLACK_TOLERANCE_DN = 16.0
 _EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
@@ -40,18 +39,18 @@ _EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 
 @dataclass(frozen=True)
 class RawPair:
-    """Both raw frames of a photo and what is needed to split them.
+    """Both raw frames of a photo and the levels needed to split them.
 
-    composite, photodiode: (H, W) uint16, whole mosaics with their masked borders, black included.
+    composite, photodiode: (H, W) uint16, whole mosaics with masked borders, black included.
     cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the cells at even and odd rows and
         columns of the whole mosaic.
     composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
-        masked columns; LibRaw's figure where the columns tell nothing.
+        masked columns; LibRaw's value where the columns are not usable.
     white_level: DN, black included, from which on a sample is clipped.
     active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
     camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
     orientation: EXIF orientation, 1 to 8.
-    notes: what a user may want to know, such as black levels that LibRaw sees differently.
+    notes: remarks for the user, such as a black level that differs from LibRaw's.
     """
 
     composite: Mosaic
@@ -82,15 +81,15 @@ class DualRaw:
 
         signal: (H, W) float or integer, the whole mosaic, DN above black, signed. Borders outside
             the active area do not matter.
-        bright: gain on top; 2 makes half the composite's light as bright as the composite.
+        bright: additional gain; 2 makes half the composite's light as bright as the composite.
 
         Returns the active area, (h, w, 3) float32, linear light, sRGB primaries, not rotated. White
-        is 1 and the upper limit: every sample is clipped where the balanced, brightened channel is
-        white, before the colours are mixed, so that clipped highlights come out neutral. Negative
-        values (noise below black, colours outside sRGB) are kept down to -1/7.
+        is 1 and the upper limit: each sample is clipped at white after white balance and gain and
+        before the colour matrix, so that clipped highlights are neutral. Negative values (noise
+        below black, colours outside sRGB) are kept down to -1/7.
 
-        LibRaw works on unsigned 16 bits, so the balanced signal rides on a neutral pedestal, which
-        demosaicing and the colour matrix leave as it is and which is taken off again.
+        LibRaw works on unsigned 16 bits, so a neutral pedestal is added to the balanced signal.
+        Demosaicing and the colour matrix do not change it, and it is subtracted at the end.
         Raises ValueError for an unknown demosaic or another shape.
         """
         pair = self.pair
@@ -121,7 +120,7 @@ class DualRaw:
         return view
 
     def _load(self, signal: npt.NDArray[np.floating], bright: float) -> None:
-        """Put the white-balanced signal and the pedestal into LibRaw's mosaic."""
+        """Write the white-balanced signal with the pedestal into LibRaw's mosaic."""
         pair = self.pair
         gains = pair.camera_wb / pair.camera_wb.min()
         white_dn = (pair.white_level - pair.composite_black.max()) / bright
@@ -136,11 +135,11 @@ class DualRaw:
 
 @contextmanager
 def open_dual(path: Path) -> Iterator[DualRaw]:
-    """Open a Dual Pixel RAW file, decode both frames and check that they fit each other.
+    """Open a Dual Pixel RAW file, decode both frames and check that they belong together.
 
     Raises NotDualPixelError for an ordinary raw; UnreadableError for a file that is missing, empty,
-    not permitted or no Canon raw; DamagedError when it does not decode or when the frames cannot
-    be a composite and one of its photodiodes.
+    not permitted or no Canon raw; DamagedError where it does not decode or the frames cannot be a
+    composite and one of its photodiodes.
     """
     container = probe(path)
     if not container.is_dual_pixel:
@@ -158,7 +157,7 @@ def open_dual(path: Path) -> Iterator[DualRaw]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """One decoded frame with what LibRaw says about it; nothing in it belongs to LibRaw."""
+    """One decoded frame with LibRaw's values for it; all arrays are copies."""
 
     mosaic: Mosaic
     cfa: Cfa
@@ -191,10 +190,10 @@ class _Frame:
 
 @contextmanager
 def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
-    """The raw file with one of its frames unpacked.
+    """Open the raw file and unpack one of its frames.
 
-    `rawpy.imread(shot_select=1)` would return frame 0: LibRaw chooses the frame while it opens the
-    file, so the choice comes first.
+    LibRaw selects the frame while it opens the file, so shot_select is set before that.
+    `rawpy.imread(shot_select=1)` sets it afterwards and returns frame 0.
     """
     raw = rawpy.RawPy()
     try:
@@ -204,8 +203,8 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
             raw.unpack()
         except rawpy.LibRawRequestForNonexistentImageError as error:
             raise DamagedError(
-                f"{path.name}: the file lists two raw frames, LibRaw finds one of the larger size; "
-                "they are no pair"
+                f"{path.name}: the file lists two raw frames, LibRaw finds one of the larger "
+                "size, expected two of one size"
             ) from error
         except rawpy.LibRawUnsufficientMemoryError as error:
             raise UnreadableError(
@@ -217,7 +216,7 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
                 "copy the file from the card again"
             ) from error
         if raw.raw_type != rawpy.RawType.Flat or raw.raw_pattern is None:
-            raise DamagedError(f"{path.name}: raw frame {shot} is no Bayer mosaic")
+            raise DamagedError(f"{path.name}: raw frame {shot} is not a Bayer mosaic")
         yield raw
     finally:
         raw.close()
@@ -229,13 +228,13 @@ def _reason(error: rawpy.LibRawError) -> str:
 
 
 def _cfa_of_mosaic(raw: rawpy.RawPy, visible: Area) -> Cfa:
-    """LibRaw's 2x2 pattern starts at the visible area; turned to start at the mosaic's origin."""
+    """Return the 2x2 pattern from the mosaic's origin; LibRaw's starts at the visible area."""
     pattern = np.asarray(raw.raw_pattern, np.int8)
     return np.roll(pattern, (visible[0] % 2, visible[1] % 2), axis=(0, 1))
 
 
 def _active_area(sizes: rawpy.ImageSizes, visible: Area) -> Area:
-    """Canon's own crop within the visible area, whole 2x2 cells; the visible area without one."""
+    """Return Canon's crop of the visible area in whole 2x2 cells; all of it without a crop."""
     top, left, height, width = visible
     bottom, right = top + height, left + width
     if sizes.crop_width and sizes.crop_height:
@@ -286,19 +285,19 @@ def _pair(first: _Frame, second: _Frame, name: str, container: Container) -> Raw
 
 
 def _black(frame: _Frame, which: str) -> tuple[Blacks, float, tuple[str, ...]]:
-    """Black per colour index, its noise in DN, and a note where LibRaw's figure is another one.
+    """Return black per colour index, its noise in DN, and a note where LibRaw's value differs.
 
-    The frame's own masked columns win: for several cameras, and for the second frame above all,
-    LibRaw only repeats what the MakerNote says about the composite.
+    The frame's own masked columns take precedence: for several cameras, and always for the second
+    frame, LibRaw repeats the MakerNote's value for the composite.
     """
     masked: MaskedLevel | None = measure_masked_level(frame.mosaic, frame.cfa, frame.visible)
     if masked is None:
-        note = f"{which} black: no usable masked columns, LibRaw's {_whole(frame.black)} taken"
+        note = f"{which} black: no usable masked columns, LibRaw's {_whole(frame.black)} used"
         return frame.black, 0.0, (note,)
     if np.abs(masked.black - frame.black).max() <= _BLACK_TOLERANCE_DN:
         return masked.black, masked.noise_dn, ()
     note = (
-        f"{which} black: {_whole(masked.black)} measured on the masked columns and taken, "
+        f"{which} black: {_whole(masked.black)} measured on the masked columns and used, "
         f"LibRaw says {_whole(frame.black)}"
     )
     return masked.black, masked.noise_dn, (note,)
@@ -309,7 +308,7 @@ def _whole(levels: Blacks) -> str:
 
 
 def _camera_wb(raw: rawpy.RawPy) -> npt.NDArray[np.float64]:
-    """As-shot gains per colour index; LibRaw's daylight ones where the file has none."""
+    """Return the as-shot gains per colour index; LibRaw's daylight gains where there are none."""
     gains = np.array(raw.camera_whitebalance, np.float64)
     if not (gains[:3] > 0).all():
         gains = np.array(raw.daylight_whitebalance, np.float64)

@@ -1,9 +1,9 @@
-"""The smooth difference of gain and colour between the two views, measured and taken out.
+"""Measure and remove the smooth difference of gain and colour between the two views.
 
 Towards the frame's sides each photodiode sees another part of the lens, so the views darken in
-opposite directions along x, by up to a quarter stop, and not alike in every colour. Out-of-focus
-detail differs between the views too, and must stay: only a polynomial of low order over the whole
-frame is taken for shading.
+opposite directions along x, by up to a quarter stop and differently in each colour. Out-of-focus
+detail differs between the views too and must stay, so shading is modelled as a polynomial of low
+order over the whole frame.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _CELLS_ALONG_X = 96  # 85 px at 45 MP, twice the disparity found there
 _SMALLEST_CELL = 4  # samples of one colour
 _PATCH_CELLS = 8
 _SLOPE_NOISE = 0.01
-_FAINTEST_DN = 8.0  # cells below this mean tell about the black level, not about shading
+_FAINTEST_DN = 8.0  # below this mean a cell shows the black level's error, not shading
 _SIGNAL_HALF_TRUSTED_DN = 200.0
 _LARGEST_LOG_RATIO = float(np.log(2.5))
 
-# Powers (of y, of x). What all colours share, and how each may differ from that.
+# Powers (of y, of x): terms shared by all colours, and each colour's own deviation.
 _SHARED_TERMS = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1))
 _COLOR_TERMS = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0))
 _POWERS = (3, 4)  # how many powers of y and of x there are
-# Coefficients are expected around 0 within these; it matters where there is little light.
+# Prior standard deviations of the coefficients around 0; they matter where there is little light.
 _EXPECTED_SHARED_TERM, _EXPECTED_COLOR_TERM = 0.5, 0.05
 _ROBUST_ROUNDS = 12
-_NOISE_FLOOR = 0.002  # residuals of ln ratio below this are never called outliers
+_NOISE_FLOOR = 0.002  # residuals of ln ratio below this are never outliers
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Shading:
     def right_to_left(
         self, position: int, rows: npt.ArrayLike, columns: npt.ArrayLike
     ) -> FloatPlane:
-        """right / left on the grid rows x columns (photosites of the mosaic) of a CFA position."""
+        """Return right / left on the grid rows x columns of one CFA position, in photosites."""
         top, left, height, width = self.active
         y = 2 * (np.asarray(rows, np.float64) + 0.5 - top) / height - 1
         x = 2 * (np.asarray(columns, np.float64) + 0.5 - left) / width - 1
@@ -68,11 +68,11 @@ class Shading:
 def measure_shading(mosaics: SplitMosaics, active: ActiveArea) -> Shading:
     """Fit the shading of a photo to the means of its cells.
 
-    Out of focus, a cell differs between the views by disparity times the slope of the picture,
+    Out of focus, a cell differs between the views by disparity times the slope of the picture:
     ln right - ln left = shading + disparity * d(ln light)/dx, as long as a cell is wider than the
-    disparity. So the disparity of each patch of cells is fitted beside the shading, in turns, and
-    what obeys neither (edges, several depths in a cell) loses its weight in the robust fit (Tukey's
-    biweight). Unreliable samples are left out. A photo without light gives a field of no shading.
+    disparity. So the disparity of each patch of cells and the shading are fitted in turns, with
+    Tukey's biweight against cells that fit neither (edges, several depths in a cell). Unreliable
+    samples are left out. A photo without light gives zero shading.
     """
     by_position = [_measure_cells(mosaics, active, position) for position in range(4)]
     cells = _Cells(*(np.concatenate(columns) for columns in zip(*by_position, strict=True)))
@@ -87,10 +87,10 @@ def measure_shading(mosaics: SplitMosaics, active: ActiveArea) -> Shading:
 
 
 def match_views(mosaics: SplitMosaics, shading: Shading) -> None:
-    """Take the shading out of both views, in place.
+    """Remove the shading from both views, in place.
 
-    With r = right / left, left is multiplied by (1 + r) / 2 and right by (1 + 1 / r) / 2: what is
-    in focus becomes half the composite in either view, with the composite's colour.
+    With r = right / left, left is multiplied by (1 + r) / 2 and right by (1 + 1 / r) / 2: objects
+    in focus become half the composite in either view, in the composite's colour.
     """
     height, width = mosaics.left.shape
     for position, (row, column) in enumerate(CFA_POSITIONS):
@@ -132,7 +132,7 @@ def _measure_cells(mosaics: SplitMosaics, active: ActiveArea, position: int) -> 
     right_sum = block_sums(mosaics.right[plane] * reliable, side)
     mean_dn = (left_sum + right_sum) / np.maximum(count, 1)
     usable = (count > 0.5 * side * side) & (mean_dn > _FAINTEST_DN)
-    # A view with less than a twelfth of the light shows a black subject's edge, not shading.
+    # Less than a twelfth of the light in one view is the edge of a black object, not shading.
     usable &= np.minimum(left_sum, right_sum) * 12 > left_sum + right_sum
     log_left = np.log(np.where(usable, left_sum / np.maximum(count, 1), 1))
     log_right = np.log(np.where(usable, right_sum / np.maximum(count, 1), 1))
@@ -172,7 +172,7 @@ def _design(cells: _Cells) -> FloatArray:
 
 
 def _robust_fit(cells: _Cells) -> FloatArray:
-    """Ridge least squares, reweighted: a few rounds towards the L1 fit, then Tukey's biweight."""
+    """Fit by reweighted ridge least squares: some rounds of L1 weights, then Tukey's biweight."""
     design = _design(cells)
     solution = np.zeros(design.shape[1])
     if cells.trust.size < design.shape[1]:
@@ -199,7 +199,7 @@ def _robust_fit(cells: _Cells) -> FloatArray:
 
 
 def _patch_disparities(cells: _Cells, unshaded: FloatArray) -> FloatArray:
-    """The disparity of every patch in cells, from how `unshaded` varies with the slope in it."""
+    """Return each patch's disparity in cells: the regression of `unshaded` on the slope."""
 
     def sums(values: FloatArray) -> FloatArray:
         return np.bincount(cells.patch, cells.trust * values).astype(np.float64)

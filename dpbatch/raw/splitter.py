@@ -1,4 +1,4 @@
-"""Two raw frames into two views, by subtraction, with clipped highlights rebuilt."""
+"""Split two raw frames into two views by subtraction and rebuild clipped highlights."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SIGNAL_HALF_TRUSTED_DN = 50.0  # a block of this mean signal counts half of a b
 class SplitMosaics:
     """The two views as raw mosaics, masked borders included.
 
-    left, right: (H, W) float32, linear, DN above black, signed, nothing clipped. They sum to the
+    left, right: (H, W) float32, linear, DN above black, signed, not clipped. They sum to the
         composite above black wherever that is not clipped.
-    unreliable: (H, W) bool, True where the composite (or the photodiode's frame) is clipped, so
-        that the second view could not be subtracted and was rebuilt.
+    unreliable: (H, W) bool, True where the composite or the photodiode's frame is clipped; there
+        the second view is rebuilt rather than subtracted.
     """
 
     left: FloatPlane
@@ -39,20 +39,20 @@ class SplitMosaics:
 
 
 def split(pair: RawPair, swap: bool = False) -> SplitMosaics:
-    """The photodiode's frame as one view, composite minus photodiode as the other.
+    """Return the photodiode's frame as one view and composite minus photodiode as the other.
 
     Frame 1 is the left view; swap makes it the right one. Where the composite clips, the difference
-    is too small, more so in green than in red and blue, which shows as magenta: there the second
-    view is the first times the ratio of the views around it, and never less than the difference
-    (the clipped composite is a lower bound of the true one). Where the photodiode's frame clips
-    too, both views are the white level.
+    is too small, in green more than in red and blue, and the picture turns magenta. There the
+    second view is the first one times the ratio of the views in the neighbourhood, at least the
+    difference (the clipped composite is a lower bound of the true one). Where the photodiode's
+    frame clips too, both views get the white level.
     """
     first: FloatPlane = np.empty(pair.photodiode.shape, np.float32)
     second = np.empty_like(first)
     unreliable = pair.composite >= pair.white_level
     unreliable |= pair.photodiode >= pair.white_level
     width = first.shape[1]
-    for row in (0, 1):  # whole rows at a time: several times faster than every other sample
+    for row in (0, 1):  # whole rows: several times faster than every other sample
         rows = slice(row, None, 2)
         black = np.tile(pair.photodiode_black[pair.cfa[row]].astype(np.float32), -(-width // 2))
         np.subtract(pair.photodiode[rows], black[:width], out=first[rows])
@@ -65,7 +65,7 @@ def split(pair: RawPair, swap: bool = False) -> SplitMosaics:
 
 
 def _rebuild(pair: RawPair, first: FloatPlane, second: FloatPlane, unreliable: Mask) -> None:
-    """Replace the unreliable samples of `second`, in place (and of `first` where it clips)."""
+    """Replace the unreliable samples of `second`, in place; those of `first` where it clips too."""
     ratios = _second_to_first(first, second, unreliable)
     for ratio, (row, column) in zip(ratios, CFA_POSITIONS, strict=True):
         cell = (slice(row, None, 2), slice(column, None, 2))
@@ -80,14 +80,14 @@ def _rebuild(pair: RawPair, first: FloatPlane, second: FloatPlane, unreliable: M
 
 
 def _second_to_first(first: FloatPlane, second: FloatPlane, unreliable: Mask) -> list[FloatPlane]:
-    """The ratio second / first around every block, one plane a CFA position.
+    """Return the ratio second / first around every block, one plane a CFA position.
 
-    Red and blue often still hold signal where green is clipped, so what is local (a defocused edge
-    moves light from one view to the other) is measured on all colours together, and only what is
-    smooth over the frame (the lens's and the microlenses' colour shading) on each by itself.
+    Red and blue often have signal where green is clipped. So the local part of the ratio (a
+    defocused edge moves light from one view to the other) is measured on all colours together, and
+    only the part that is smooth over the frame (colour shading) on each colour by itself.
     """
     sums = []
-    common = np.float32(1)  # 1 on blocks where no colour is clipped, so that they compare
+    common = np.float32(1)  # 1 on blocks where no colour is clipped: only these are comparable
     for row, column in CFA_POSITIONS:
         cell = (slice(row, None, 2), slice(column, None, 2))
         reliable = ~unreliable[cell]
@@ -112,7 +112,7 @@ def _second_to_first(first: FloatPlane, second: FloatPlane, unreliable: Mask) ->
 
 
 def block_sums(plane: FloatPlane, side: int) -> FloatPlane:
-    """Sums over squares of side x side samples; what is left over at the far edges is dropped."""
+    """Sum squares of side x side samples; incomplete squares at the far edges are dropped."""
     rows, columns = plane.shape[0] // side, plane.shape[1] // side
     whole = plane[: rows * side, : columns * side].reshape(rows, side, columns, side)
     return np.asarray(whole.sum(axis=(1, 3)), np.float32)
@@ -123,7 +123,7 @@ def _blur(plane: FloatPlane, sigma: float) -> FloatPlane:
 
 
 def _blurred_ratio(above: FloatPlane, below: FloatPlane, sigma: float) -> FloatPlane:
-    """above / below of the Gaussian neighbourhood; 1 where there is no signal; within two stops."""
+    """Return above / below of the Gaussian neighbourhood, within 1/4 to 4; 1 without signal."""
     numerator, denominator = _blur(above, sigma), _blur(below, sigma)
     has_signal = (denominator > 1) & (numerator > 0)
     ratio = np.divide(numerator, denominator, out=np.ones_like(numerator), where=has_signal)
@@ -133,7 +133,7 @@ def _blurred_ratio(above: FloatPlane, below: FloatPlane, sigma: float) -> FloatP
 def _sample(
     block_plane: FloatPlane, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
 ) -> FloatPlane:
-    """Bilinear values of a plane of block centres at CFA cells."""
+    """Interpolate a plane of block values bilinearly at CFA cells."""
 
     def neighbours(index: npt.NDArray[np.intp], count: int) -> tuple[npt.NDArray[np.intp], ...]:
         low = np.clip((index - (_BLOCK_CELLS - 1) / 2) // _BLOCK_CELLS, 0, count - 1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dpbatch.errors import NotDualPixelError, UnreadableError
-from dpbatch.raw.reader import DEMOSAICS, DualRaw, RawPair, open_dual
+from dpbatch.raw.reader import DualRaw, RawPair, open_dual
+from dpbatch.settings import DEMOSAICS
 from tests.helpers.scenes import BLACK, PHOTODIODE_BLACK, WB_RGGB, WHITE, write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.cr2.writer import (
@@ -79,7 +80,7 @@ def test_black_is_measured_and_libraws_other_figure_noted(tmp_path: Path) -> Non
     with open_dual(path) as dual:
         assert dual.pair.photodiode_black == pytest.approx([700] * 4, abs=0.5)
         assert dual.pair.notes == (
-            "photodiode black: 700/700/700/700 measured on the masked columns and taken, "
+            "photodiode black: 700/700/700/700 measured on the masked columns and used, "
             "LibRaw says 512/512/512/512",
         )
 
