@@ -65,14 +65,14 @@ def test_answering_a_question_imports_nothing_heavy(arguments: list[str]) -> Non
 
 def test_it_runs_as_a_module_and_says_its_version() -> None:
     command = [sys.executable, "-m", "dpbatch", "--version"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert said.strip().endswith(__version__)
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed.strip().endswith(__version__)
 
 
 def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> None:
-    told = dpbatch("run", "--help").output
+    text = dpbatch("run", "--help").output
     titles = ["read", "write", "restore", "machines", "wrong", "Messages", "Other"]
-    sections = dict(zip(titles, re.split(r"\n\n[A-Z][a-z ]+:\n", told)[1:], strict=True))
+    sections = dict(zip(titles, re.split(r"\n\n[A-Z][a-z ]+:\n", text)[1:], strict=True))
     for title, option in (
         ("read", "--demosaic"),
         ("write", "--out"),
@@ -83,7 +83,7 @@ def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> N
         ("Other", "--help"),
     ):
         assert option in sections[title]
-    flowing = " ".join(told.split())
+    flowing = " ".join(text.split())
     for group in fields(Settings):
         for item in fields(getattr(Settings(), group.name)):
             option = f"--{item.name.replace('_', '-')} "
@@ -108,13 +108,13 @@ def test_a_shoot_is_restored_and_told_in_numbers_that_add_up(
 
     again = dpbatch(*arguments, "--exclude", "cut*", "--json-log")
     assert again.exit_code == 0
-    said = [json.loads(line) for line in again.stdout.splitlines()]
-    assert sorted(photo["code"] for photo in said[:-1]) == [
+    printed = [json.loads(line) for line in again.stdout.splitlines()]
+    assert sorted(photo["code"] for photo in printed[:-1]) == [
         "already-done",
         "already-done",
         "not-dual-pixel",
     ]
-    assert said[-1] == {
+    assert printed[-1] == {
         "event": "end",
         "inputs": 3,
         "done": 0,
@@ -275,14 +275,14 @@ def test_on_a_terminal_there_is_a_bar(shoot: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dpbatch", "split", str(shoot), "--out", str(tmp_path / "o")]
     process = subprocess.Popen(command, stdout=child, stderr=child)
     os.close(child)
-    said = b""
+    printed = b""
     try:
         while block := os.read(parent, 4096):
-            said += block
+            printed += block
     except OSError:
         pass  # how a pseudo terminal ends
     os.close(parent)
     assert process.wait() == 1
-    assert b"3/3" in said
-    assert b"photos/min, 1 failed" in said
-    assert b"IMG_1.CR2 ->" not in said
+    assert b"3/3" in printed
+    assert b"photos/min, 1 failed" in printed
+    assert b"IMG_1.CR2 ->" not in printed
