@@ -1,4 +1,7 @@
-"""What passes between the packages of dpbatch. A leaf: imports nothing of dpbatch but errors."""
+"""What passes between the packages of dpbatch.
+
+A leaf: imports nothing of dpbatch but errors and locations.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol
 
 from typing_extensions import TypeVar
 
 from dpbatch.errors import NotDualPixelError, PhotoError, SettingsError
+from dpbatch.location import Location
+
+P_co = TypeVar("P_co", bound=Location, default=Path, covariant=True)
+"""Where a photo's files may be: `Photo` alone is one whose files are on this machine."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all) of the photo being restored."""
 
 
 @dataclass(frozen=True)
-class Photo:
+class Photo(Generic[P_co]):
     """One input: a raw file, or the two files of a pair that somebody already split.
 
     paths: one file, or left and right.
@@ -27,14 +34,14 @@ class Photo:
     """
 
     kind: Literal["raw", "pair"]
-    paths: tuple[Path, ...]
+    paths: tuple[P_co, ...]
     stem: str
     folder: str = ""
     root: str = ""
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[P_co]):
     """A photo and the files that it becomes, the main one first.
 
     id: unique in a run and the same in the next one: the main output's path below the output
@@ -44,11 +51,11 @@ class Job:
 
     id: str
     name: str
-    photo: Photo
-    outputs: tuple[Path, ...]
+    photo: Photo[P_co]
+    outputs: tuple[P_co, ...]
 
     @property
-    def target(self) -> Path:
+    def target(self) -> P_co:
         """The main output; the photo is complete once it is there, so it is written last."""
         return self.outputs[0]
 
@@ -101,7 +108,7 @@ class Saved:
     """
 
     inputs: tuple[FileStamp, ...]
-    outputs: tuple[Path, ...]
+    outputs: tuple[Location, ...]
     warnings: tuple[str, ...] = ()
     stored: tuple[FileStamp, ...] = ()
 
@@ -183,8 +190,8 @@ class RunOptions:
     cluster: options of the Ray engine; None for the local engine.
     """
 
-    inputs: tuple[Path, ...]
-    out: Path
+    inputs: tuple[Location, ...]
+    out: Location
     recursive: bool = True
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -1,38 +1,32 @@
-"""The journal of an output folder: what was begun, is done, failed and why; the key to resuming.
+"""The journal of an output folder: what was started, is done, failed and why; the key to resuming.
 
-Append-only JSON lines in OUT/.dpbatch/journal.jsonl, one an event, each on the disk before the run
-goes on. A last line torn by a crash is ignored. The journal is kept by target: what the newest
-lines say about a target decides whether it must be made, and whether the file there is ours.
-Lines about a run as a whole stand between them, for `dpbatch status`.
+Append-only JSON lines, one an event, each of them durable before the run goes on. A line torn by a
+crash is passed over. The newest lines about a target, the path of a result below the output folder,
+decide whether it must be made and whether the file there is ours. Lines about a run as a whole
+stand between them, for `dpbatch status`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from io import FileIO
-from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, TypeVar
+
+import msgspec
 
 from dpbatch.errors import DISK_FULL, AbortError
-from dpbatch.storage.stamps import FOLDER
-from dpbatch.storage.urls import location
+from dpbatch.storage.base import AppendLog, LogReader
 from dpbatch.types import FileStamp
-
-_LOCK_TRIES, _LOCK_PAUSE_S = 5, 0.1
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line about a photo. status: started, done, skipped, failed.
+    """One line about a photo.
 
-    A `started` with a code and a message tells of a try that failed; the photo runs again.
+    status: started, done, skipped, failed. A `started` with a code and a message reports a try that
+    failed; the photo runs again.
 
     target: the picture's path below the output folder, with /; "" for an input that is no photo.
     source: the photo's first file.
@@ -59,9 +53,9 @@ class Record:
 class RunLine:
     """One line about a run. event: run-started, run-planned, run-paused, run-resumed, run-ended.
 
-    run-started tells how many `inputs` there are, run-planned how many photos are `to_do` and how
-    many inputs are skipped, by code; failed ones have lines of their own. A run that was killed has
-    no run-ended.
+    run-started has the number of `inputs`; run-planned the number of photos `to_do` and of inputs
+    that are skipped, by code; failed ones have lines of their own. A run that was killed has no
+    run-ended.
     """
 
     event: str
@@ -73,6 +67,9 @@ class RunLine:
     time: str = ""
 
 
+_Line = TypeVar("_Line", Record, RunLine)
+
+
 @dataclass(frozen=True)
 class Past:
     """What the journal knows of one target: its newest line and its newest `done`."""
@@ -81,9 +78,27 @@ class Past:
     done: Record | None
 
 
-def journal_path(out: Path) -> Path:
-    """The journal of an output folder of this machine."""
-    return out / FOLDER / "journal.jsonl"
+def read_history(log: LogReader) -> Iterator[Record | RunLine]:
+    """Yield all lines of a journal, oldest first. Raises OSError.
+
+    A line that is none of ours, torn by a crash or written by a newer release, is passed over.
+    """
+    for line in log.lines():
+        parsed = _parsed(line)
+        if parsed is not None:
+            yield parsed
+
+
+def read_past(log: LogReader) -> dict[str, Past]:
+    """Return what a journal knows, by target. Raises AbortError where it cannot be read."""
+    past: dict[str, Past] = {}
+    try:
+        for line in read_history(log):
+            if isinstance(line, Record):
+                _remember(past, line)
+    except OSError as error:
+        raise AbortError(f"{log.name}: the journal cannot be read: {error}") from error
+    return past
 
 
 def _never() -> bool:
@@ -91,156 +106,64 @@ def _never() -> bool:
 
 
 class Journal:
-    """An output folder's journal. Use as a context manager.
+    """The journal of a run that goes on.
 
-    on_full: asked where a line does not fit on the disk; True to try once more.
+    on_full: called where a line does not fit on the disk; True to try once more.
     """
 
-    def __init__(self, out: Path) -> None:
-        """Reads what is there, writes nothing yet. Raises AbortError where it cannot be read."""
+    def __init__(self, log: AppendLog) -> None:
+        """Read what is there, write nothing yet. Raises AbortError where it cannot be read."""
         self.on_full: Callable[[], bool] = _never
-        self._path = journal_path(out)
-        self._past: dict[str, Past] = {}
-        self._stream: FileIO | None = None
-        self._is_torn = False
-        try:
-            for line in self.history():
-                if isinstance(line, Record):
-                    self._remember(line)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise AbortError(
-                f"{location(self._path)}: the journal cannot be read: {error}"
-            ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._log = log
+        self._past = read_past(log)
 
     def past(self, target: str) -> Past | None:
-        """What is known of a target (its path below the output folder, with /)."""
+        """Return what is known of a target: the path of a result below the output folder."""
         return self._past.get(target)
 
     def append(self, line: Record | RunLine) -> None:
-        """Writes one line, on the disk when this returns. Raises AbortError where it cannot."""
+        """Write one line, durable when this returns. Raises AbortError where it cannot be."""
         stamped = {**asdict(line), "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         text = json.dumps({name: value for name, value in stamped.items() if value}) + "\n"
         while True:
             try:
-                self._write(text.encode())
+                self._log.append(text.encode())
                 break
             except OSError as error:
                 if error.errno in DISK_FULL and self.on_full():
                     continue
-                where = location(self._path)
-                raise AbortError(f"{where}: the journal cannot be written: {error}") from error
+                raise AbortError(
+                    f"{self._log.name}: the journal cannot be written: {error}"
+                ) from error
         if isinstance(line, Record):
-            self._remember(line)
-
-    def _write(self, line: bytes) -> None:
-        if self._stream is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: a line that did not fit on the disk must not come again at closing.
-            self._stream = FileIO(self._path, "a")
-        if self._is_torn:
-            line = b"\n" + line
-        self._is_torn = True  # unless what follows succeeds
-        if self._stream.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(self._stream.fileno())
-        self._is_torn = False
-
-    def _remember(self, record: Record) -> None:
-        old = self._past.get(record.target)
-        done = record if record.status == "done" else old.done if old is not None else None
-        self._past[record.target] = Past(record, done)
-
-    def history(self) -> Iterator[Record | RunLine]:
-        """All that was ever written, oldest first, read anew. Raises OSError."""
-        for line in self._lines():
-            self._is_torn = not line.endswith(b"\n")
-            # A line that is none of ours was torn by a crash or comes from a newer release.
-            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-                yield _parsed(json.loads(line))
-
-    def _lines(self) -> Iterator[bytes]:
-        with self._path.open("rb") as lines:
-            yield from lines
+            _remember(self._past, line)
 
 
-def _parsed(values: dict[str, Any]) -> Record | RunLine:
-    if "event" in values:
-        skipped = tuple((str(code), int(count)) for code, count in values.pop("skipped", ()))
-        return RunLine(**values, skipped=skipped)
-    for name in ("inputs", "outputs"):
-        values[name] = tuple(FileStamp(**item) for item in values.get(name, ()))
-    return Record(**values)
+def _remember(past: dict[str, Past], record: Record) -> None:
+    old = past.get(record.target)
+    done = record if record.status == "done" else old.done if old is not None else None
+    past[record.target] = Past(record, done)
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Holds an output folder for this run; a process that dies lets go of it.
-
-    Raises AbortError where another run holds it, or the folder cannot be written.
-    """
-    path = out / FOLDER / "lock"
+def _parsed(line: bytes) -> Record | RunLine | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("ab")
-    except OSError as error:
-        raise AbortError(f"{out}: the output folder cannot be written: {error}") from error
-    with stream:
-        for tries_left in reversed(range(_LOCK_TRIES)):
-            try:
-                _lock(stream)
-                break
-            except OSError as error:
-                if not tries_left:
-                    raise AbortError(
-                        f"{out}: another dpbatch is writing there; wait for it or give another "
-                        "--out"
-                    ) from error
-            time.sleep(_LOCK_PAUSE_S)  # a look by `is_locked` holds it for an instant
-        yield
-
-
-def is_locked(out: Path) -> bool | None:
-    """Whether a run holds an output folder; None where that cannot be told."""
-    try:
-        with (out / FOLDER / "lock").open("rb") as stream:
-            try:
-                return False if _lock(stream, shared=True) else None
-            except OSError:
-                return True
-    except FileNotFoundError:
-        return False
-    except OSError:
+        # Not by msgspec: it refuses names that are not UTF-8, which stand as lone surrogates.
+        values = json.loads(line)
+        if "event" in values:
+            return _converted(values, RunLine)
+        for stamp in (*values.get("inputs", ()), *values.get("outputs", ())):
+            _require_known(stamp, FileStamp)
+        return _converted(values, Record)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
-if os.name == "nt":
+def _converted(values: dict[str, Any], kind: type[_Line]) -> _Line:
+    _require_known(values, kind)
+    return msgspec.convert(values, kind)
 
-    def _lock(stream: IO[bytes], shared: bool = False) -> bool:
-        import msvcrt
 
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        return True
-
-else:
-
-    def _lock(stream: IO[bytes], shared: bool = False) -> bool:
-        """Takes the lock, OSError where another has it. False where there are no locks."""
-        import fcntl
-
-        try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            return False  # some network file systems know none; the run goes on without one
-        return True
+def _require_known(values: dict[str, Any], kind: type) -> None:
+    """Raise ValueError for a field of a newer release, which could change what a line means."""
+    if not values.keys() <= {field.name for field in fields(kind)}:
+        raise ValueError("unknown fields")

@@ -6,40 +6,41 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 
 from dpbatch.batch.journal import Journal, Record, RunLine
 from dpbatch.errors import AbortError, NotDualPixelError
-from dpbatch.storage.places import Places
-from dpbatch.storage.stamps import stamp
-from dpbatch.storage.urls import location, url_of
+from dpbatch.location import Location
+from dpbatch.storage.base import InputSource, OutputFolder
 from dpbatch.types import FileStamp, Job, Outcome, Saved
 
 
 @dataclass(frozen=True)
-class Book:
-    """Keeps the journal of a run into `out`. fingerprint: the run's.
+class JournalWriter:
+    """Writes what happens in a run. fingerprint: the run's.
 
-    What decides about resuming raises AbortError where it cannot be written; what is for
-    `dpbatch status` alone is left out then.
+    Lines that decide about resuming raise AbortError where they cannot be written; lines for
+    `dpbatch status` alone are left out then.
     """
 
-    out: Path
-    places: Places
+    source: InputSource[Location]
+    output: OutputFolder
     journal: Journal
     fingerprint: str
 
-    def begun(self, job: Job) -> None:
-        """Before a photo is touched: a file that then lies at its target without a `done` was
-        written by a run that was killed, and may be written again."""
+    def started(self, job: Job[Location]) -> None:
+        """Note a photo before it is touched.
+
+        A file that then lies at its target without a `done` was written by a run that was killed,
+        and may be written again.
+        """
         self.journal.append(self._record("started", job))
 
-    def runs_again(self, job: Job, code: str, reason: str) -> None:
-        """A try of a photo came to nothing, and there will be another. code: the error's."""
+    def runs_again(self, job: Job[Location], code: str, reason: str) -> None:
+        """Note that a try of a photo failed, and that there will be another. code: the error's."""
         self._note(replace(self._record("started", job), code=code, message=reason))
 
-    def ended(self, job: Job, outcome: Outcome) -> int:
-        """A photo has its outcome. Returns how many bytes were written for it."""
+    def finished(self, job: Job[Location], outcome: Outcome) -> int:
+        """Note how a photo ended. Returns how many bytes were written for it."""
         saved, seconds = outcome.saved, outcome.seconds
         outputs = tuple(self._outputs(saved)) if saved else ()
         record = replace(
@@ -58,52 +59,49 @@ class Book:
         return sum(file.size for file in outputs)
 
     def run_started(self, inputs: int) -> None:
-        """A run begins to look at so many inputs."""
+        """Note the start of a run with so many inputs."""
         self._note(RunLine("run-started", inputs=inputs))
 
     def no_photo(self, name: str, outcome: Outcome) -> None:
-        """An input failed that could not even be taken for a photo."""
+        """Note an input that failed before it could be taken for a photo."""
         stage, code, message = outcome.stage, outcome.code, outcome.message
         self._note(Record("failed", "", name, stage=stage, code=code, message=message))
 
     def run_planned(self, to_do: int, skipped: Mapping[str, int]) -> None:
-        """So many photos are left to do; skipped: by code, how many inputs are not."""
+        """Note how many photos are left to do, and how many inputs are skipped, by code."""
         self._note(RunLine("run-planned", to_do=to_do, skipped=tuple(sorted(skipped.items()))))
 
     def run_paused(self, message: str) -> None:
-        """The run stands still."""
+        """Note that the run pauses, and why."""
         self._note(RunLine("run-paused", message=message))
 
     def run_resumed(self) -> None:
-        """It goes on."""
+        """Note the end of a pause."""
         self._note(RunLine("run-resumed"))
 
     def run_ended(self, exit_code: int, message: str) -> None:
-        """The end. message: why it came early, or "" """
+        """Note the end of the run. message: why it came early, or ""."""
         self._note(RunLine("run-ended", exit_code=exit_code, message=message))
 
     def _note(self, line: Record | RunLine) -> None:
         with contextlib.suppress(AbortError):
             self.journal.append(line)
 
-    def _record(self, status: str, job: Job) -> Record:
-        target, source = below(self.out, job.target), location(job.photo.paths[0])
-        return Record(status, target, source, self.fingerprint)
+    def _record(self, status: str, job: Job[Location]) -> Record:
+        return Record(status, job.id, str(job.photo.paths[0]), self.fingerprint)
 
     def _outputs(self, saved: Saved) -> Iterator[FileStamp]:
         for path, stored in zip_longest(saved.outputs, saved.stored):
+            name = self.output.name_of(path)
             with contextlib.suppress(OSError):  # taken away already: the next run makes it again
-                now = stored or stamp(path, content=False)
-                yield replace(now, path=below(self.out, path))
+                yield replace(stored or self.output.stamp(name), path=name)
 
-    def _ordinary_inputs(self, job: Job, outcome: Outcome) -> Iterator[FileStamp]:
-        """Of a photo that had to be fetched to find no second frame: so it is fetched once."""
+    def _ordinary_inputs(self, job: Job[Location], outcome: Outcome) -> Iterator[FileStamp]:
+        """Yield the stamps of a photo without a second frame that had to be fetched to find out.
+
+        They keep the next run from fetching it again; into a local file it looks anyway.
+        """
         if outcome.code == NotDualPixelError.code:
             for path in job.photo.paths:
-                if url_of(path) is not None:
-                    yield self.places.stamp(path, False)
-
-
-def below(out: Path, target: Path) -> str:
-    """A target as the journal names it: its path below the output folder, with /."""
-    return target.relative_to(out).as_posix()
+                if self.source.local_file(path) is None:
+                    yield self.source.stamp(path, False)

@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from dpbatch.batch.journal import Journal
-from dpbatch.batch.journal_writer import below
+from dpbatch.batch.journal import Past
 from dpbatch.batch.progress import Reporter
-from dpbatch.batch.resume import why_skip
+from dpbatch.batch.resume import Resume
 from dpbatch.batch.scan import jobs_of, scan
 from dpbatch.errors import AbortError, NotDualPixelError, PhotoError
+from dpbatch.location import Location, short_name
 from dpbatch.raw.container import probe
 from dpbatch.settings import Settings
-from dpbatch.storage.places import Places
-from dpbatch.storage.urls import location, shown, url_of
-from dpbatch.types import Job, Outcome, Photo, Status, outcome_of
-
-if TYPE_CHECKING:
-    from dpbatch.types import RunOptions
+from dpbatch.storage.base import InputSource
+from dpbatch.types import Job, Outcome, Photo, RunOptions, Status, outcome_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """jobs: photos to be considered. ended: inputs whose outcome is known without opening them
-    wholly, each with its name. suspect: jobs that the probe found something wrong with."""
+    """What there is to do.
 
-    jobs: tuple[Job, ...]
+    jobs: photos to be considered.
+    ended: inputs whose outcome is known without opening them wholly, each with its name.
+    suspect: jobs that the probe found something wrong with.
+    """
+
+    jobs: tuple[Job[Location], ...]
     ended: tuple[tuple[str, Outcome], ...]
-    suspect: tuple[tuple[Job, PhotoError], ...]
+    suspect: tuple[tuple[Job[Location], PhotoError], ...]
 
 
 def make_plan(
-    options: RunOptions, settings: Settings, suffixes: tuple[str, ...], places: Places
+    options: RunOptions,
+    settings: Settings,
+    suffixes: tuple[str, ...],
+    source: InputSource[Location],
 ) -> Plan:
-    """What is there, and what would become of it. Raises SettingsError, AbortError."""
+    """Return what is there, and what would become of it. Raises SettingsError, AbortError."""
     found = scan(
         options.inputs,
+        source,
         recursive=options.recursive,
         include=options.include,
         exclude=options.exclude,
         pairs=options.pairs,
         out=options.out,
-        list_remote=places.files_below,
     )
     if not found.photos and not found.others:
-        given = ", ".join(location(path) for path in options.inputs)
+        given = ", ".join(map(str, options.inputs))
         raise AbortError(f"{given}: no raw files (.cr2, .cr3) and no left/right pairs found")
     ended = []
     for other in found.others:
         status = Status.FAILED if other.failed else Status.SKIPPED
-        ended.append((shown(other.path), Outcome(status, "scan", other.code, other.message)))
-    photos: list[Photo] = []
-    problems: dict[Photo, PhotoError] = {}
+        outcome = Outcome(status, "scan", other.code, other.message)
+        ended.append((short_name(other.path), outcome))
+    photos: list[Photo[Location]] = []
+    problems: dict[Photo[Location], PhotoError] = {}
     for photo in found.photos:
         try:
-            _check(photo)
+            _check(photo, source)
         except NotDualPixelError as error:
-            ended.append((shown(photo.paths[0]), outcome_of(error, "scan")))
+            ended.append((short_name(photo.paths[0]), outcome_of(error, "scan")))
             continue
         except PhotoError as error:
             problems[photo] = error  # loading it will say so again, and the journal with it
@@ -67,31 +71,27 @@ def make_plan(
     return Plan(jobs, tuple(ended), tuple(suspect))
 
 
-def _check(photo: Photo) -> None:
-    if url_of(photo.paths[0]) is not None:
+def _check(photo: Photo[Location], source: InputSource[Location]) -> None:
+    file = source.local_file(photo.paths[0])
+    if file is None:
         return  # a look into each of a whole archive's remote files costs more than it saves
-    if photo.kind == "raw" and not probe(photo.paths[0]).is_dual_pixel:
+    if photo.kind == "raw" and not probe(file).is_dual_pixel:
         raise NotDualPixelError(
-            f"{photo.paths[0].name}: 1 raw frame, expected 2; "
-            "switch on Dual Pixel RAW in the camera"
+            f"{file.name}: 1 raw frame, expected 2; switch on Dual Pixel RAW in the camera"
         )
 
 
-def show(
-    plan: Plan,
-    options: RunOptions,
-    key: str,
-    places: Places,
-    journal: Journal,
-    reporter: Reporter,
-) -> int:
-    """The dry run: tells what a run would do, and returns its exit code."""
+def show(plan: Plan, known: Mapping[str, Past], resume: Resume, reporter: Reporter) -> int:
+    """Report what a run would do, for a dry run, and return its exit code.
+
+    known: what the journal knows, by target.
+    """
     reporter.begin(len(plan.ended) + len(plan.jobs))
     for name, outcome in plan.ended:
         reporter.ended(name, outcome)
     problems = dict(plan.suspect)
     for job in plan.jobs:
-        skip = why_not(job, journal, key, options, places)
+        skip = resume.why_skip(job, known.get(job.id))
         if skip is None and job in problems:
             skip = outcome_of(problems[job], "scan")
         if skip is None:
@@ -99,18 +99,3 @@ def show(
         else:
             reporter.ended(job.name, skip)
     return reporter.close(interrupted=False, aborted="")
-
-
-def why_not(
-    job: Job, journal: Journal, key: str, options: RunOptions, places: Places
-) -> Outcome | None:
-    """Why a photo is not to be worked on, None where it is; see `why_skip`."""
-    return why_skip(
-        job,
-        journal.past(below(options.out, job.target)),
-        key,
-        out=options.out,
-        overwrite=options.overwrite,
-        retry_failed=options.retry_failed,
-        stamp_of=places.stamp,
-    )

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from dpbatch.storage.urls import location
+from dpbatch.location import Location
 from dpbatch.types import Job, Outcome, Status
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -63,7 +63,7 @@ class Reporter:
                 total=photos, file=self.messages, smoothing=0, nrows=2, bar_format=_BAR
             )
 
-    def progress(self, job: Job, done: int, of: int) -> None:
+    def progress(self, job: Job[Location], done: int, of: int) -> None:
         """Within the photo being restored."""
         self._restoring = f"{job.photo.stem} {100 * done // max(of, 1)} %"
         self._tell_pace()
@@ -81,7 +81,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(self._pace()))
 
-    def ended(self, name: str, outcome: Outcome, job: Job | None = None) -> None:
+    def ended(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
         """An input has its outcome; once for every input."""
         self._counts[outcome.status] += 1
         self._remember(name, outcome)
@@ -99,7 +99,7 @@ class Reporter:
         self._json(
             event="photo",
             input=name,
-            output=location(job.target) if job and outcome.status is Status.DONE else None,
+            output=str(job.target) if job and outcome.status is Status.DONE else None,
             status=outcome.status.value,
             stage=outcome.stage,
             code=outcome.code,
@@ -108,11 +108,11 @@ class Reporter:
             warnings=outcome.saved.warnings if outcome.saved else (),
         )
 
-    def would_run(self, job: Job) -> None:
+    def would_run(self, job: Job[Location]) -> None:
         """In a dry run: this photo would be worked on."""
         self._planned += 1
-        self.note(f"would run: {job} -> {location(job.target)}")
-        self._json(event="would-run", input=job.name, output=location(job.target))
+        self.note(f"would run: {job} -> {job.target}")
+        self._json(event="would-run", input=job.name, output=str(job.target))
 
     def count(self, status: Status) -> int:
         """How many inputs have ended so."""
@@ -193,7 +193,7 @@ class Reporter:
         took = (
             f"load {seconds.load:.1f} s, restore {seconds.restore:.1f} s, save {seconds.save:.1f} s"
         )
-        target = location(outcome.saved.outputs[0]) if outcome.saved else ""
+        target = str(outcome.saved.outputs[0]) if outcome.saved else ""
         return ", ".join([f"{position}{name} -> {target} ({took})", *self._left(), *self._pace()])
 
     def _left(self) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import threading
@@ -14,17 +13,19 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dpbatch.batch.disk_space import Space
-from dpbatch.batch.journal import Journal
-from dpbatch.batch.journal_writer import Book
-from dpbatch.batch.plan import Plan, make_plan, show, why_not
+from dpbatch.batch.journal import Journal, read_past
+from dpbatch.batch.journal_writer import JournalWriter
+from dpbatch.batch.plan import Plan, make_plan, show
 from dpbatch.batch.progress import Reporter
+from dpbatch.batch.resume import Resume
 from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.node_check import node_check
 from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
+from dpbatch.location import Location, absolute
 from dpbatch.settings import Settings
-from dpbatch.storage.places import Places, places_of
+from dpbatch.storage.base import InputSource, OutputFolder
+from dpbatch.storage.choose import input_source, output_folder
 from dpbatch.storage.shared import shared_check
-from dpbatch.storage.urls import url_of
 from dpbatch.types import BatchStages, Engine, Job, Limits, Outcome, RunOptions, Status
 
 _LINES_BYTES = 1 << 20
@@ -46,42 +47,58 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
     Raises SettingsError before any work where names collide or something given does not exist,
     AbortError where there is nothing to do or the output folder cannot be written.
     """
-    if options.cluster is not None:
-        options = replace(options, out=Path(os.path.abspath(options.out)))  # noqa: PTH100
-    places = places_of(options.inputs, options.out)
-    plan = make_plan(options, settings, stages.suffixes, places)
+    if options.cluster is not None and isinstance(options.out, Path):
+        options = replace(options, out=absolute(options.out))
+    source, output = input_source(options.inputs), output_folder(options.out)
+    plan = make_plan(options, settings, stages.suffixes, source)
+    resume = Resume(source, output, stages.fingerprint, options.overwrite, options.retry_failed)
     if options.dry_run:
-        with places.journal() as journal:
-            return show(plan, options, stages.fingerprint, places, journal, reporter)
-    with places.begun() as journal, _Stop() as stop:
-        folders = {job.target.parent for job in plan.jobs}
+        return show(plan, read_past(output.log()), resume, reporter)
+    with output.hold() as log, _Stop() as stop:
+        files = _Files(source, output, tuple(job.id for job in plan.jobs))
         try:
-            places.clean(folders)
+            files.remove_leftovers()
             model = settings.restore.model
-            stored = places.stages(stages)
-            return _Batch(options, places, stored, model, journal, reporter, stop).run(plan)
+            stored = output.storing(source.fetching(stages))
+            journal = Journal(log)
+            return _Batch(options, files, resume, stored, model, journal, reporter, stop).run(plan)
         finally:
-            places.clean(folders)  # after a process that was stopped or crashed while writing
+            files.remove_leftovers()  # of a process that was stopped or crashed while writing
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the run reads and writes. names: of all its results."""
+
+    source: InputSource[Location]
+    output: OutputFolder
+    names: tuple[str, ...]
+
+    def remove_leftovers(self) -> None:
+        self.source.remove_leftovers()
+        self.output.remove_leftovers(self.names)
 
 
 @dataclass
 class _Batch:
     options: RunOptions
-    places: Places
+    files: _Files
+    resume: Resume
     stages: BatchStages
     model: str
     journal: Journal
     reporter: Reporter
     stop: _Stop
-    unfinished: dict[str, Job] = field(default_factory=dict)
+    unfinished: dict[str, Job[Location]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     largest_bytes: int = 0
     too_many_failed: str = ""
     told_of_interrupt: bool = False
 
     def __post_init__(self) -> None:
-        options, journal = self.options, self.journal
-        self.book = Book(options.out, self.places, journal, self.stages.fingerprint)
+        options, journal, files = self.options, self.journal, self.files
+        fingerprint = self.stages.fingerprint
+        self.writer = JournalWriter(files.source, files.output, journal, fingerprint)
         self.space = Space(options.wait_for_space_s, self.stop.is_requested, self._tell_pause)
         journal.on_full = self._wait_for_a_line
 
@@ -89,13 +106,13 @@ class _Batch:
         reporter, stop = self.reporter, self.stop
         inputs = len(plan.ended) + len(plan.jobs)
         reporter.begin(inputs)
-        self.book.run_started(inputs)
+        self.writer.run_started(inputs)
         for name, outcome in plan.ended:
             self._ended(name, outcome)
             if outcome.status is Status.FAILED:
-                self.book.no_photo(name, outcome)
+                self.writer.no_photo(name, outcome)
         waiting = list(self._to_do(plan.jobs))
-        self.book.run_planned(len(waiting), self.skipped)
+        self.writer.run_planned(len(waiting), self.skipped)
         reporter.work(len(waiting))
         self.unfinished = {job.id: job for job in waiting}
         engine = self._engine(waiting)
@@ -109,17 +126,17 @@ class _Batch:
         aborted = stop.reason or (self.too_many_failed if self.unfinished else "")
         interrupted = stop.interrupted and bool(self.unfinished)
         code = reporter.close(interrupted=interrupted, aborted=aborted)
-        self.book.run_ended(code, aborted or ("interrupted" if interrupted else ""))
+        self.writer.run_ended(code, aborted or ("interrupted" if interrupted else ""))
         return code
 
-    def _engine(self, jobs: list[Job]) -> Engine[Job]:
+    def _engine(self, jobs: list[Job[Location]]) -> Engine[Job[Location]]:
         options, reporter = self.options, self.reporter
         common = _Common(
             loaders=options.loaders,
             should_stop=self._should_stop,
             limits=Limits(step_s=options.step_limit_s),
             on_retry=self._retried,
-            log=self.places.log,
+            log=self.files.output.processes_log,
         )
         if options.cluster is None:
             return LocalEngine(self.stages, on_progress=reporter.progress, **common)
@@ -131,13 +148,13 @@ class _Batch:
             self.stages,
             options.cluster,
             open_check=partial(node_check, self.model, files_check),
-            clean=partial(self.places.clean, {job.target.parent for job in jobs}),
+            clean=self.files.remove_leftovers,
             on_busy=reporter.use,
             on_warning=partial(reporter.note, always=True),
             **common,
         )
 
-    def _work(self, engine: Engine[Job], jobs: list[Job]) -> None:
+    def _work(self, engine: Engine[Job[Location]], jobs: list[Job[Location]]) -> None:
         """Lets the engine do the jobs; those that met a full disk come again at the end."""
         while jobs and not self._should_stop():
             again = []
@@ -145,62 +162,65 @@ class _Batch:
                 if outcome.code != DiskFullError.code:
                     self._finish(job, outcome)
                 elif self._wait_for_room(job, outcome):
-                    self.book.runs_again(job, outcome.code, outcome.message)
+                    self.writer.runs_again(job, outcome.code, outcome.message)
                     again.append(job)
                 elif not self.stop.interrupted:
                     self._finish(job, outcome)
             jobs = again
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
+    def _finish(self, job: Job[Location], outcome: Outcome) -> None:
         del self.unfinished[job.id]
         if outcome.status is Status.DONE:
             self.space.finished()
         try:
-            self.largest_bytes = max(self.largest_bytes, self.book.ended(job, outcome))
+            self.largest_bytes = max(self.largest_bytes, self.writer.finished(job, outcome))
         finally:
             self._ended(job.name, outcome, job)
 
-    def _wait_for_room(self, job: Job, outcome: Outcome) -> bool:
+    def _wait_for_room(self, job: Job[Location], outcome: Outcome) -> bool:
         """Stands still until there is room for the photo, and some for its neighbours."""
         need_bytes = 2 * self.largest_bytes
         if not need_bytes:  # 16-bit results are not known to be larger than that
-            need_bytes = 4 * sum(self.places.stamp(path, False).size for path in job.photo.paths)
-        is_fetched = outcome.stage == "load" or url_of(job.target) is not None
-        folder = Path(tempfile.gettempdir()) if is_fetched else job.target.parent
+            paths, source = job.photo.paths, self.files.source
+            need_bytes = 4 * sum(source.stamp(path, False).size for path in paths)
+        if outcome.stage == "load":
+            folder = Path(tempfile.gettempdir())  # where it was to be fetched to
+        else:
+            folder = self.files.output.needs_room_in(job.id)
         return self.space.wait(job.name, folder, need_bytes)
 
     def _wait_for_a_line(self) -> bool:
-        return self.space.wait("the journal", self.places.log.parent, _LINES_BYTES)
+        return self.space.wait("the journal", self.files.output.processes_log.parent, _LINES_BYTES)
 
     def _tell_pause(self, text: str, is_paused: bool) -> None:
         self.reporter.note(text, always=True)
         if is_paused:
-            self.book.run_paused(text)
+            self.writer.run_paused(text)
         else:
-            self.book.run_resumed()
+            self.writer.run_resumed()
 
-    def _retried(self, job: Job, reason: str) -> None:
+    def _retried(self, job: Job[Location], reason: str) -> None:
         self.reporter.note(f"{reason}; it will run again, alone, once the others have ended")
-        self.book.runs_again(job, WorkerCrashError.code, reason)
+        self.writer.runs_again(job, WorkerCrashError.code, reason)
 
-    def _to_do(self, jobs: Iterable[Job]) -> Iterator[Job]:
+    def _to_do(self, jobs: Iterable[Job[Location]]) -> Iterator[Job[Location]]:
         for job in jobs:
             if self._should_stop():
                 yield job  # the engine will not begin it
                 continue
-            skip = why_not(job, self.journal, self.stages.fingerprint, self.options, self.places)
+            skip = self.resume.why_skip(job, self.journal.past(job.id))
             if skip is None:
                 yield job
             else:
                 self._ended(job.name, skip, job)
 
-    def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
+    def _begun(self, jobs: Iterable[Job[Location]]) -> Iterator[Job[Location]]:
         """The jobs as the engine takes them, each noted first."""
         for job in jobs:
-            self.book.begun(job)
+            self.writer.started(job)
             yield job
 
-    def _ended(self, name: str, outcome: Outcome, job: Job | None = None) -> None:
+    def _ended(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
         self.reporter.ended(name, outcome, job)
         if outcome.stage == "scan" and outcome.status is Status.SKIPPED:
             self.skipped[outcome.code] += 1

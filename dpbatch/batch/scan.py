@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Generic
 
 from dpbatch.errors import SettingsError
+from dpbatch.location import Location, P, absolute, path_below, short_name
 from dpbatch.raw.container import RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES, find_pairs
 from dpbatch.settings import Settings
-from dpbatch.storage.urls import shown, url_of
-from dpbatch.types import FileStamp, Job, Photo
+from dpbatch.storage.base import InputSource
+from dpbatch.types import Job, P_co, Photo
 
 _COLLISIONS_SHOWN = 10
 _SUFFIXES = {*RAW_SUFFIXES, *PAIR_SUFFIXES}
@@ -27,87 +29,71 @@ class NotAPhoto:
     failed: whether it should have been one.
     """
 
-    path: Path
+    path: Location
     failed: bool
     code: str
     message: str
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Inputs(Generic[P_co]):
     """What the given files and folders hold, each in a fixed order."""
 
-    photos: tuple[Photo, ...]
+    photos: tuple[Photo[P_co], ...]
     others: tuple[NotAPhoto, ...]
 
 
-@dataclass
-class _Found:
-    files: dict[Path, Path] = field(default_factory=dict)
-    """Each file, absolute, with the folder given that it was found below."""
-    folders: set[str] = field(default_factory=set)
-    others: list[NotAPhoto] = field(default_factory=list)
-
-
 def scan(
-    given: Sequence[Path],
+    given: Sequence[P],
+    source: InputSource[P],
     *,
     recursive: bool = True,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     pairs: bool = True,
-    out: Path | None = None,
-    list_remote: Callable[[Path, bool], Mapping[Path, FileStamp]] | None = None,
-) -> Inputs:
-    """The photos in the given files and folders.
+    out: Location | None = None,
+) -> Inputs[P]:
+    """Return the photos in the given files and folders of a source. Nothing is opened.
 
-    Every raw file counts; with `pairs` TIFF, PNG and JPEG count as halves of pairs. A file or
-    folder reached twice counts once, links are followed; hidden ones and `out` below a given folder
-    do not count.
+    Every raw file counts; with `pairs` TIFF, PNG and JPEG count as halves of pairs.
+
     include, exclude: globs, matched in any case against the file's name and its path below the
-    folder given. Nothing is opened.
-    list_remote: gives the files in a remote folder; (folder, whether those in its subfolders too).
+    folder given. out: see `InputSource.list_files`.
+
     Raises SettingsError where something given does not exist.
     """
-    found = _Found()
-    hidden_out = os.path.realpath(out) if out is not None else ""
-    for path in given:
-        if url_of(path) is not None and list_remote is not None:
-            _take(path, list_remote(path, recursive), out, found)
-        elif path.is_dir():
-            _walk(path, recursive, hidden_out, found)
-        elif path.exists():
-            found.files.setdefault(_absolute(path), _absolute(path.parent))
-        else:
-            raise SettingsError(f"{path}: no such file or folder")
+    listing = source.list_files(given, recursive=recursive, out=out)
     roots = {
-        path: root for path, root in found.files.items() if _wanted(path, root, include, exclude)
+        path: root
+        for path, root in listing.roots.items()
+        if path in listing.named or path.suffix.lower() in _SUFFIXES
+        if _wanted(path, root, include, exclude)
     }
-    named = {_absolute(path) for path in given}
+    others = [NotAPhoto(path, True, "unreadable", why) for path, why in listing.unreadable]
     photos = [_raw(path, roots[path]) for path in roots if path.suffix.lower() in RAW_SUFFIXES]
     pictures = [path for path in roots if path.suffix.lower() in PAIR_SUFFIXES] if pairs else []
-    found_pairs = find_pairs(pictures)
-    paired = set()
-    for pair in found_pairs.pairs:
-        paired |= {pair.left, pair.right}
+    found = find_pairs(pictures)
+    for pair in found.pairs:
         root = roots[pair.left]
         below = _below(pair.folder, root)
         photos.append(Photo("pair", (pair.left, pair.right), pair.name, below, root.name))
-    for half in found_pairs.lone:
+    for half in found.lone:
         message = f"{half.name}: half of a pair, the other half is not there"
-        found.others.append(NotAPhoto(half, False, "lone-half", message))
-    for path in sorted(named & roots.keys() - paired - set(found_pairs.lone)):
-        if path.suffix.lower() not in RAW_SUFFIXES:
-            message = f"{path.name}: neither a raw file nor half of a left/right pair"
-            found.others.append(NotAPhoto(path, False, "not-an-input", message))
+        others.append(NotAPhoto(half, False, "lone-half", message))
+    used = {*found.lone, *(path for photo in photos for path in photo.paths)}
+    for path in sorted(listing.named & roots.keys() - used):
+        message = f"{path.name}: neither a raw file nor half of a left/right pair"
+        others.append(NotAPhoto(path, False, "not-an-input", message))
     photos.sort(key=lambda photo: (photo.root, photo.folder, photo.stem, photo.paths))
-    return Inputs(tuple(photos), tuple(found.others))
+    return Inputs(tuple(photos), tuple(others))
 
 
 def jobs_of(
-    photos: Iterable[Photo], out: Path, settings: Settings, suffixes: Sequence[str]
-) -> tuple[Job, ...]:
-    """Each photo with the files that it becomes: its name after the template, with every ending.
+    photos: Iterable[Photo[Location]], out: Location, settings: Settings, suffixes: Sequence[str]
+) -> tuple[Job[Location], ...]:
+    """Return each photo with the files that it becomes, named by the template.
+
+    suffixes: what follows the name in each file, the main one first.
 
     Raises SettingsError where two photos would become the same file (also where only a file system
     that ignores case or Unicode composition says so), one would replace an input, or leave `out`.
@@ -117,18 +103,18 @@ def jobs_of(
     for photo in photos:
         name = _name(photo, settings.output.template, model)
         outputs = tuple(out / f"{name}{suffix}" for suffix in suffixes)
-        source = " + ".join(shown(path) for path in photo.paths)
-        jobs.append(Job(outputs[0].relative_to(out).as_posix(), source, photo, outputs))
+        source = " + ".join(short_name(path) for path in photo.paths)
+        jobs.append(Job(f"{name}{suffixes[0]}", source, photo, outputs))
     _refuse_collisions(jobs)
     return tuple(jobs)
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
+def _refuse_collisions(jobs: Sequence[Job[Location]]) -> None:
     takers = {_key(path): f"the input {path}" for job in jobs for path in job.photo.paths}
     collisions = []
     for job in jobs:
         for output in job.outputs:
-            other = takers.setdefault(_key(_absolute(output)), job.name)
+            other = takers.setdefault(_key(output), job.name)
             if other != job.name:
                 collisions.append(f"  {output}: {job} and {other}")
     if collisions:
@@ -141,61 +127,8 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
         )
 
 
-def _walk(root: Path, recursive: bool, hidden_out: str, found: _Found) -> None:
-    """Adds what lies below `root`; links last, so that they add only what they alone reach."""
-    base = _absolute(root)
-    waiting: list[Path] = [base]
-    links: list[Path] = []
-    while waiting or links:
-        folder = waiting.pop() if waiting else links.pop(0)
-        real = os.path.realpath(folder)
-        if real in found.folders or (real == hidden_out and folder != base):
-            continue
-        found.folders.add(real)
-        try:
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            message = f"{folder.name}: cannot be listed: {error.strerror}"
-            found.others.append(NotAPhoto(folder, True, "unreadable", message))
-            continue
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = folder / entry.name
-            if _is_folder(entry):
-                if recursive:
-                    (links if entry.is_symlink() else waiting).append(path)
-            elif path.suffix.lower() in _SUFFIXES:
-                found.files.setdefault(path, base)
-
-
-def _take(given: Path, files: Mapping[Path, FileStamp], out: Path | None, found: _Found) -> None:
-    """Adds remote files: what `_walk` would find below `given`, or `given` itself."""
-    if given in files:
-        found.files.setdefault(given, given.parent)
-        return
-    for path in sorted(files):
-        is_result = out is not None and out != given and path.is_relative_to(out)
-        is_hidden = any(part.startswith(".") for part in path.relative_to(given).parts)
-        if is_result or is_hidden or path.suffix.lower() not in _SUFFIXES:
-            continue
-        if files[path].size < 0:
-            message = f"{files[path].path}: a name with empty or dotted parts cannot be a file's"
-            found.others.append(NotAPhoto(path, True, "unreadable", message))
-            continue
-        found.files.setdefault(path, given)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle, or to where we may not look
-        return False
-
-
-def _wanted(path: Path, root: Path, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    names = (path.name.lower(), path.relative_to(root).as_posix().lower())
+def _wanted(path: Location, root: Location, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    names = (path.name.lower(), (path_below(path, root) or "").lower())
 
     def matches(globs: Sequence[str]) -> bool:
         return any(fnmatchcase(name, glob.lower()) for name in names for glob in globs)
@@ -203,19 +136,18 @@ def _wanted(path: Path, root: Path, include: Sequence[str], exclude: Sequence[st
     return (not include or matches(include)) and not matches(exclude)
 
 
-def _raw(path: Path, root: Path) -> Photo:
+def _raw(path: P, root: P) -> Photo[P]:
     return Photo("raw", (path,), path.stem, _below(path.parent, root), root.name)
 
 
-def _below(folder: Path, root: Path) -> str:
+def _below(folder: Location, root: Location) -> str:
     """`folder` relative to `root`, with /; "" for the root and for what is not below it."""
-    if folder == root or not folder.is_relative_to(root):
-        return ""
-    return folder.relative_to(root).as_posix()
+    below = path_below(folder, root)
+    return "" if below in (None, ".") else below
 
 
-def _name(photo: Photo, template: str, model: str) -> str:
-    """A photo's output below the output folder, without its ending."""
+def _name(photo: Photo[Location], template: str, model: str) -> str:
+    """Return a photo's path below the output folder, with / and without a suffix."""
     name = template.format(
         dir=photo.folder or ".",
         stem=photo.stem,
@@ -226,13 +158,10 @@ def _name(photo: Photo, template: str, model: str) -> str:
     name = os.path.normpath(name)
     if Path(name).is_absolute() or name.startswith(".."):
         raise SettingsError(f"template {template!r} leads out of the output folder: {name}")
-    return name
+    return PurePath(name).as_posix()
 
 
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow links)
-
-
-def _key(path: Path) -> str:
-    """Equal for paths that some file system holds for the same."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
+def _key(path: Location) -> str:
+    """Return a text that is equal for paths that some file system takes for the same."""
+    whole = absolute(path) if isinstance(path, Path) else path
+    return unicodedata.normalize("NFC", str(whole)).casefold()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from dpbatch.batch.journal import Record, RunLine, journal_path
+from dpbatch.batch.journal import Record, RunLine, read_history
 from dpbatch.errors import AbortError
-from dpbatch.storage.places import places_of
-from dpbatch.storage.urls import location
+from dpbatch.location import Location
+from dpbatch.storage.choose import output_folder
 
 State = Literal["running", "paused", "ended", "broken off", "unknown"]
 
@@ -102,29 +101,23 @@ class FolderStatus:
         return asdict(self)
 
 
-def read_status(out: Path, now: datetime | None = None) -> FolderStatus:
-    """The status of an output folder. Writes nothing. now: for seconds_left and the rate.
+def read_status(out: Location, now: datetime | None = None) -> FolderStatus:
+    """Return the status of an output folder. Writes nothing. now: for seconds_left and the rate.
 
     Raises AbortError where there is no journal or it cannot be read.
     """
-    places, reader = places_of((), out), _Reader()
-    running: bool | None = None
+    folder, reader = output_folder(out), _Reader()
+    log = folder.log()
     try:
-        running = places.is_held()
-        with places.journal() as journal:
-            for line in journal.history():
-                reader.take(line)
-    except FileNotFoundError:
-        pass
+        running = folder.is_held()
+        for line in read_history(log):
+            reader.take(line)
     except OSError as error:
-        raise AbortError(f"{location(out)}: the journal cannot be read: {error}") from error
+        raise AbortError(f"{log.name}: the journal cannot be read: {error}") from error
     if not reader.last_time and not running:
-        raise AbortError(
-            f"{location(journal_path(out))}: no journal; give the folder that a run writes to, "
-            "its --out"
-        )
+        raise AbortError(f"{log.name}: no journal; give the folder that a run writes to, its --out")
     return FolderStatus(
-        location(out),
+        str(out),
         running,
         reader.last_time,
         reader.run.result(running, now or datetime.now(UTC)) if reader.run else None,

@@ -28,9 +28,10 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
     For each file: whether it is dual pixel, camera, size, black and white levels, clipping.
     """
     from dpbatch.batch.scan import scan
+    from dpbatch.storage.local import LocalInputs
     from dpbatch.tools.inspect import inspect as inspect_file
 
-    found = scan(inputs, pairs=False, **filters)
+    found = scan(inputs, LocalInputs(), pairs=False, **filters)
     if not found.photos and not found.others:
         raise AbortError(f"{', '.join(map(str, inputs))}: no raw files found")
     inspected, failed = [], 0

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from dpbatch.location import parse_location
 from dpbatch.settings import DEMOSAICS, RawSettings, Settings
-from dpbatch.storage.urls import place
 from dpbatch.types import Limits, RunOptions
 
 Decorator = Callable[[Any], Any]
@@ -46,7 +46,7 @@ class Location(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path that stands for what was typed."""
-        return place(value) if isinstance(value, str) else value
+        return parse_location(value) if isinstance(value, str) else value
 
 
 def section(title: str) -> Callable[..., Decorator]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic
 
 from dpbatch.errors import PairMismatchError
+from dpbatch.location import Location, P
 from dpbatch.raw.pictures import read_picture
 from ldp.types import ViewPair
 
@@ -21,7 +23,7 @@ _SAME_FORMAT = {".tiff": ".tif", ".jpeg": ".jpg"}
 
 
 @dataclass(frozen=True)
-class PairFiles:
+class PairFiles(Generic[P]):
     """The left and the right file of one photo.
 
     name: the common file name without side and suffix. folder: the photo's folder: that of the
@@ -29,26 +31,26 @@ class PairFiles:
     beside set_l and set_r for set_l/source and set_r/source.
     """
 
-    left: Path
-    right: Path
+    left: P
+    right: P
     name: str
-    folder: Path
+    folder: Location
 
 
 @dataclass(frozen=True)
-class FoundPairs:
+class FoundPairs(Generic[P]):
     """pairs: sorted by folder and name. lone: halves without their partner, sorted."""
 
-    pairs: tuple[PairFiles, ...]
-    lone: tuple[Path, ...]
+    pairs: tuple[PairFiles[P], ...]
+    lone: tuple[P, ...]
 
 
 @dataclass(frozen=True)
-class _Half:
-    path: Path
+class _Half(Generic[P]):
+    path: P
     is_left: bool
     name: str
-    folder: Path
+    folder: Location
 
     @property
     def suffix(self) -> str:
@@ -56,19 +58,19 @@ class _Half:
         return _SAME_FORMAT.get(suffix, suffix)
 
 
-def find_pairs(files: Iterable[Path]) -> FoundPairs:
+def find_pairs(files: Iterable[P]) -> FoundPairs[P]:
     """Match left and right files by their names; no file is opened.
 
     Files that match no naming scheme are in neither list. Names and suffixes match in any case.
     Halves of one format are matched first, then NAME_L.tif may also match NAME_R.png.
     """
-    by_photo: dict[tuple[str, str], list[_Half]] = {}
+    by_photo: dict[tuple[str, str], list[_Half[P]]] = {}
     for path in sorted(set(files)):
         half = _as_half(path)
         if half is not None:
             by_photo.setdefault((str(half.folder).lower(), half.name.lower()), []).append(half)
-    pairs: list[PairFiles] = []
-    lone: list[Path] = []
+    pairs: list[PairFiles[P]] = []
+    lone: list[P] = []
     for halves in by_photo.values():
         for same_format in (True, False):
             for left in [h for h in halves if h.is_left]:
@@ -86,7 +88,7 @@ def find_pairs(files: Iterable[Path]) -> FoundPairs:
     return FoundPairs(tuple(pairs), tuple(sorted(lone)))
 
 
-def _as_half(path: Path) -> _Half | None:
+def _as_half(path: P) -> _Half[P] | None:
     """Return the side and name in a path, None where it matches no naming scheme."""
     if path.suffix.lower() not in PAIR_SUFFIXES:
         return None

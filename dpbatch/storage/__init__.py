@@ -1,5 +1,6 @@
-"""Inputs and outputs on object storage: whatever fsspec reaches by a URL, such as s3:// or gs://.
+"""Where a run reads its photos and where it writes its results.
 
-Everywhere else a remote file is a `Path` like any other, named by `urls.place`; only this package
-turns it back into a URL, and only `store.py` imports fsspec.
+base: the two seams, InputSource and OutputFolder, and the log that a journal is written to.
+local, remote: their implementations; choose: takes one of them, once, at the start of a run.
+store: remote files through fsspec; retry and store_errors: what is tried again, and what is raised.
 """

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from pathlib import Path
 
 from dpbatch.errors import SettingsError
+from dpbatch.location import Location, RemotePath
 from dpbatch.storage import store
 from dpbatch.storage.stages import uploads_folder
-from dpbatch.storage.urls import location, url_of
+from dpbatch.storage.store_errors import reason
 
 
-def problem_here(inputs: Iterable[Path], out: Path) -> str:
-    """What keeps this machine from finding the inputs, files or folders, or from writing below
-    `out`, naming the URL; "" where nothing does. Paths of this machine are passed over."""
-    path = out
+def problem_here(inputs: Iterable[Location], out: Location) -> str:
+    """Return what keeps this machine from the remote inputs and the remote output folder.
+
+    The text names the URL; "" where nothing does. Paths of this machine are passed over.
+    """
     try:
         for path in inputs:
-            if url_of(path) is not None:
-                store.require(path)
-        if url_of(out) is not None:
-            path = uploads_folder(out) / f"probe-{secrets.token_hex(8)}"
-            store.write(path, b"")
-            store.remove(path)
+            if isinstance(path, RemotePath):
+                try:
+                    store.require(path)
+                except OSError as error:
+                    return f"cannot read {path}: {reason(error)}"
+        return _output_problem(out) if isinstance(out, RemotePath) else ""
     except SettingsError as error:
         return str(error)
+
+
+def _output_problem(out: RemotePath) -> str:
+    probe = uploads_folder(out) / f"probe-{secrets.token_hex(8)}"
+    try:
+        store.write(probe, b"")
+        store.remove(probe)
     except OSError as error:
-        act = "write" if path.is_relative_to(out) else "read"
-        return f"cannot {act} {location(path)}: {store.reason(error)}"
+        return f"cannot write {probe}: {reason(error)}"
     return ""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpbatch.errors import AbortError
-from dpbatch.storage.stamps import FOLDER
-from dpbatch.storage.urls import location, url_of
+from dpbatch.location import Location, RemotePath
+from dpbatch.storage.base import FOLDER
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class _Seen:
 
     local_inputs: tuple[Path, ...]
     sizes_bytes: tuple[int, ...]
-    remote_inputs: tuple[Path, ...]
-    out: Path
+    remote_inputs: tuple[RemotePath, ...]
+    out: Location
     token: Path | None
 
     def __call__(self) -> str:
@@ -50,17 +50,17 @@ class _Seen:
             return ""
         if not self.token.exists():
             return (
-                f"does not see the driver's output folder {location(self.out)}; expected a folder "
+                f"does not see the driver's output folder {self.out}; expected a folder "
                 "that all nodes share, or object storage"
             )
         try:
             with tempfile.TemporaryFile(dir=self.token.parent):
                 return ""
         except OSError as error:
-            return f"cannot write the output folder {location(self.out)}: {error.strerror}"
+            return f"cannot write the output folder {self.out}: {error.strerror}"
 
     def _remote_problem(self) -> str:
-        if not self.remote_inputs and url_of(self.out) is None:
+        if not self.remote_inputs and isinstance(self.out, Path):
             return ""
         from dpbatch.storage.reach import problem_here
 
@@ -68,7 +68,7 @@ class _Seen:
 
 
 @contextmanager
-def shared_check(inputs: Iterable[Path], out: Path) -> Iterator[Callable[[], str]]:
+def shared_check(inputs: Iterable[Location], out: Location) -> Iterator[Callable[[], str]]:
     """Give a function that returns what is wrong on the machine where it runs, "" for nothing.
 
     inputs: files and folders; a file must have the same size everywhere. out: the output folder,
@@ -78,10 +78,10 @@ def shared_check(inputs: Iterable[Path], out: Path) -> Iterator[Callable[[], str
     Raises AbortError where this machine itself cannot read or write them.
     """
     inputs = tuple(inputs)
-    local = tuple(path for path in inputs if url_of(path) is None)
-    remote = tuple(path for path in inputs if url_of(path) is not None)
+    local = tuple(path for path in inputs if isinstance(path, Path))
+    remote = tuple(path for path in inputs if isinstance(path, RemotePath))
     token = None
-    if url_of(out) is None:
+    if isinstance(out, Path):
         token = out / FOLDER / f"probe-{secrets.token_hex(8)}"
     try:
         if token is not None:

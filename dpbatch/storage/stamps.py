@@ -6,19 +6,17 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dpbatch.location import P
 from dpbatch.types import FileStamp
-
-FOLDER = ".dpbatch"
-"""Below the output folder: the journal, the lock and what else a run keeps beside its results."""
 
 _READ_BYTES = 1 << 20
 
-Stamper = Callable[[Path, bool], FileStamp]
-"""`stamp`, or what does the same for files elsewhere; raises OSError where there is no file."""
-
 
 def stamp(path: Path, content: bool = True) -> FileStamp:
-    """A file's stamp; with `content` the whole file is read and hashed (about 1 GB/s)."""
+    """Return a file's stamp; with `content` the whole file is read and hashed (about 1 GB/s).
+
+    Raises OSError.
+    """
     before = path.stat()
     digest = ""
     if content:
@@ -31,12 +29,14 @@ def stamp(path: Path, content: bool = True) -> FileStamp:
 
 
 def same_content(
-    known: Sequence[FileStamp], paths: Sequence[Path], stamp_of: Stamper = stamp
+    known: Sequence[FileStamp], paths: Sequence[P], stamp_of: Callable[[P, bool], FileStamp]
 ) -> bool:
-    """Whether files still have the content of their stamps.
+    """Tell whether files still have the content of their stamps.
+
+    stamp_of: returns a file's stamp, with its hash or without; raises OSError where there is none.
 
     Same size and same modification time count as the same content, as for make and rsync; where
-    only the time differs (a copy, a touched file) the content is read, if the file is here.
+    only the time differs (a copy, a touched file) the content is read, if it can be.
     """
     if len(known) != len(paths):
         return False
@@ -55,11 +55,14 @@ def same_content(
     return True
 
 
-def unchanged(known: Sequence[FileStamp], folder: Path, stamp_of: Stamper = stamp) -> bool:
-    """Whether the files of a record that still lie below `folder` are as they were written."""
+def unchanged(known: Sequence[FileStamp], stamp_of: Callable[[str], FileStamp]) -> bool:
+    """Tell whether results that are still there are as they were written.
+
+    known: their stamps, as a journal has them. stamp_of: returns the stamp of the file of a name.
+    """
     for old in known:
         try:
-            now = stamp_of(folder / old.path, False)
+            now = stamp_of(old.path)
         except FileNotFoundError:
             continue
         if not now.is_as(old):

@@ -15,8 +15,8 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from dpbatch.location import RemotePath, parse_location
 from dpbatch.storage import store
-from dpbatch.storage.urls import place
 
 
 @dataclass
@@ -82,16 +82,23 @@ def serving() -> Iterator[S3Server]:
     thread.join()
 
 
+def remote(url: str) -> RemotePath:
+    """The location of a URL."""
+    location = parse_location(url)
+    assert isinstance(location, RemotePath)
+    return location
+
+
 def put_folder(folder: Path, url: str) -> None:
     """Stores all files of a local folder below a URL."""
     for path in folder.rglob("*"):
         if path.is_file():
-            store.write(place(f"{url}/{path.relative_to(folder).as_posix()}"), path.read_bytes())
+            store.write(remote(url) / path.relative_to(folder).as_posix(), path.read_bytes())
 
 
 def stored(url: str) -> dict[str, bytes]:
     """Every file below a URL, but for the journal's folder, by its path below it."""
-    root = place(url)
+    root = remote(url)
     files = {path.relative_to(root).as_posix(): path for path in store.files_below(root)}
     return {
         name: store.read(path) for name, path in files.items() if not name.startswith(".dpbatch/")

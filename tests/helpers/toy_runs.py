@@ -15,6 +15,7 @@ from typing import Any
 
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
+from dpbatch.location import Location
 from dpbatch.settings import Settings
 from dpbatch.types import RunOptions
 from tests.helpers.toy_stages import CopyStages
@@ -55,7 +56,11 @@ class Ran:
 
 
 def go(
-    shoot: Path, out: Path, stages: CopyStages | None = None, settings: Any = None, **options: Any
+    shoot: Location,
+    out: Location,
+    stages: CopyStages | None = None,
+    settings: Any = None,
+    **options: Any,
 ) -> Ran:
     messages, log = io.StringIO(), io.StringIO()
     reporter = Reporter(messages, log)
@@ -86,7 +91,7 @@ def visible(out: Path) -> dict[str, bytes]:
     }
 
 
-def start_toy_run(shoot: Path, out: Path, save_s: float) -> subprocess.Popen[str]:
+def start_toy_run(shoot: Location, out: Location, save_s: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.helpers.toy_run", str(shoot), str(out), str(save_s)]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 

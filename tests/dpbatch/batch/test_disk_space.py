@@ -19,6 +19,7 @@ from dpbatch.batch import disk_space as space
 from dpbatch.batch.disk_space import Space, has_room
 from dpbatch.batch.journal import Journal, Record
 from dpbatch.errors import AbortError
+from dpbatch.storage.local import FileLog
 from dpbatch.types import ClusterOptions
 from tests.helpers.toy_runs import REPOSITORY, go, journal_text, visible, write_pair
 from tests.helpers.toy_stages import CopyStages
@@ -101,25 +102,26 @@ def test_a_photo_that_comes_again_needed_more(
 
 
 def test_a_line_of_the_journal_waits_for_room_too(tmp_path: Path) -> None:
-    class Full(Journal):
+    class Full(FileLog):
         room = False
 
-        def _write(self, line: bytes) -> None:
+        def append(self, line: bytes) -> None:
             if not self.room:
                 raise OSError(errno.ENOSPC, "no space left on device")
-            super()._write(line)
+            super().append(line)
 
-    journal = Full(tmp_path)
+    log = Full(tmp_path / "journal.jsonl")
+    journal = Journal(log)
     with pytest.raises(AbortError, match="cannot be written"):
         journal.append(Record("started", "a.tif", "a.CR2"))
 
     def make_room() -> bool:
-        journal.room = True
+        log.room = True
         return True
 
     journal.on_full = make_room
     journal.append(Record("started", "a.tif", "a.CR2"))
-    assert Journal(tmp_path).past("a.tif") is not None
+    assert Journal(log).past("a.tif") is not None
 
 
 @pytest.fixture

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from dpbatch.batch.journal import Journal, Record, locked
+from dpbatch.batch.journal import Journal, Record
 from dpbatch.errors import AbortError
+from dpbatch.storage.local import FileLog, LocalFolder
+from dpbatch.storage.local_lock import locked
 from dpbatch.storage.stamps import same_content, stamp, unchanged
 from dpbatch.types import FileStamp
 
@@ -27,17 +31,27 @@ DONE = Record(
 )
 
 
+def log_of(out: Path) -> FileLog:
+    return FileLog(out / ".dpbatch" / "journal.jsonl")
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Journal]:
+    with log_of(out) as log:
+        yield Journal(log)
+
+
 def lines(out: Path) -> bytes:
     return (out / ".dpbatch" / "journal.jsonl").read_bytes()
 
 
 def test_what_was_written_is_read_again_by_target(tmp_path: Path) -> None:
     failed = Record("failed", "b.tif", "/shoot/b.CR2", "key", code="damaged", message="torn é")
-    with Journal(tmp_path) as journal:
+    with opened(tmp_path) as journal:
         for record in (Record("started", DONE.target, DONE.source, "key"), DONE, failed):
             journal.append(record)
         written = journal.past(DONE.target)
-    read = Journal(tmp_path)
+    read = Journal(log_of(tmp_path))
     for past in (written, read.past(DONE.target)):
         assert past is not None
         assert past.done == past.last
@@ -51,10 +65,10 @@ def test_what_was_written_is_read_again_by_target(tmp_path: Path) -> None:
 
 
 def test_the_newest_done_is_kept_beside_the_newest_line(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
+    with opened(tmp_path) as journal:
         journal.append(DONE)
         journal.append(Record("started", DONE.target, DONE.source, "other key"))
-    past = Journal(tmp_path).past(DONE.target)
+    past = Journal(log_of(tmp_path)).past(DONE.target)
     assert past is not None
     assert past.last.status == "started"
     assert past.done is not None
@@ -62,7 +76,7 @@ def test_the_newest_done_is_kept_beside_the_newest_line(tmp_path: Path) -> None:
 
 
 def test_every_line_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(log_of(tmp_path))
     journal.append(DONE)
     record = json.loads(lines(tmp_path))
     assert record["status"] == "done"
@@ -70,40 +84,40 @@ def test_every_line_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
 
 
 def test_a_torn_last_line_harms_neither_the_lines_before_nor_after(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
+    with opened(tmp_path) as journal:
         journal.append(DONE)
     whole = lines(tmp_path)
     path = tmp_path / ".dpbatch" / "journal.jsonl"
     for length in [*range(0, len(whole), 9), len(whole) - 1]:
         path.write_bytes(whole + whole[:length])
-        with Journal(tmp_path) as journal:
+        with opened(tmp_path) as journal:
             assert journal.past(DONE.target) is not None
             journal.append(Record("failed", "b.tif", "/shoot/b.CR2"))
-        again = Journal(tmp_path)
+        again = Journal(log_of(tmp_path))
         assert again.past("b.tif") is not None
         assert again.past(DONE.target) is not None
 
 
 def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
+    with opened(tmp_path) as journal:
         journal.append(DONE)
     path = tmp_path / ".dpbatch" / "journal.jsonl"
     newer = {"status": "done", "target": "n.tif", "source": "s", "mood": "fine"}
     foreign = [b"\xff\xfe", b"[]", b"null", b"3", b'{"status": "done"}', json.dumps(newer).encode()]
     path.write_bytes(b"\n".join([*foreign, lines(tmp_path)]))
-    journal = Journal(tmp_path)
+    journal = Journal(log_of(tmp_path))
     assert journal.past(DONE.target) is not None
     assert journal.past("n.tif") is None
 
 
 def test_reading_alone_leaves_no_trace(tmp_path: Path) -> None:
-    Journal(tmp_path / "out")
+    Journal(log_of(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(log_of(tmp_path))
     (tmp_path / ".dpbatch").mkdir()
     (tmp_path / ".dpbatch" / "journal.jsonl").symlink_to("/dev/full")
     with pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"):
@@ -114,18 +128,18 @@ def test_same_size_and_time_or_same_content_is_the_same_file(tmp_path: Path) -> 
     path = tmp_path / "a"
     path.write_bytes(b"first")
     known = [stamp(path)]
-    assert same_content(known, [path])
+    assert same_content(known, [path], stamp)
 
     os.utime(path, ns=(1, 1))  # touched, or copied without its time
-    assert same_content(known, [path])
+    assert same_content(known, [path], stamp)
 
     path.write_bytes(b"other")  # as long, at another time
-    assert not same_content(known, [path])
+    assert not same_content(known, [path], stamp)
     path.write_bytes(b"longer than it was")
-    assert not same_content(known, [path])
+    assert not same_content(known, [path], stamp)
     path.unlink()
-    assert not same_content(known, [path])
-    assert not same_content(known, [path, path])
+    assert not same_content(known, [path], stamp)
+    assert not same_content(known, [path, path], stamp)
 
 
 def test_a_written_file_is_changed_by_whatever_touches_it_but_not_by_its_absence(
@@ -135,17 +149,17 @@ def test_a_written_file_is_changed_by_whatever_touches_it_but_not_by_its_absence
     path.write_bytes(b"result")
     now = stamp(path, content=False)
     known = [FileStamp("a.tif", now.size, now.mtime_ns)]
-    assert unchanged(known, tmp_path)
+    assert unchanged(known, LocalFolder(tmp_path).stamp)
     os.utime(path, ns=(1, 1))
-    assert not unchanged(known, tmp_path)
+    assert not unchanged(known, LocalFolder(tmp_path).stamp)
     path.unlink()
-    assert unchanged(known, tmp_path)
+    assert unchanged(known, LocalFolder(tmp_path).stamp)
 
 
 def test_an_output_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
     other_run = (
         "import pathlib, sys\n"
-        "from dpbatch.batch.journal import locked\n"
+        "from dpbatch.storage.local_lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): pass\n"
     )
 

@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 
-from dpbatch.batch.scan import Inputs, jobs_of, scan
+from dpbatch.batch.scan import Inputs, jobs_of
+from dpbatch.batch.scan import scan as scan_source
 from dpbatch.errors import SettingsError
+from dpbatch.location import Location, path_below
 from dpbatch.settings import Settings
+from dpbatch.storage.local import LocalInputs
 from dpbatch.types import Job
+
+
+def scan(given: list[Path], **options: Any) -> Inputs[Path]:
+    return scan_source(given, LocalInputs(), **options)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -22,17 +29,19 @@ def touch(folder: Path, *names: str) -> None:
         path.touch()
 
 
-def found(inputs: Inputs) -> list[str]:
+def found(inputs: Inputs[Path]) -> list[str]:
     return [f"{photo.folder}|{photo.stem}" for photo in inputs.photos]
 
 
-def jobs(inputs: Inputs, out: Path, template: str = "{dir}/{stem}", *more: str) -> tuple[Job, ...]:
+def jobs(
+    inputs: Inputs[Path], out: Path, template: str = "{dir}/{stem}", *more: str
+) -> tuple[Job[Location], ...]:
     settings = Settings(output=replace(Settings().output, template=template))
     return jobs_of(inputs.photos, out, settings, (".tif", *more))
 
 
-def targets(inputs: Inputs, out: Path, template: str = "{dir}/{stem}") -> list[str]:
-    return [job.target.relative_to(out).as_posix() for job in jobs(inputs, out, template)]
+def targets(inputs: Inputs[Path], out: Path, template: str = "{dir}/{stem}") -> list[str]:
+    return [path_below(job.target, out) or "" for job in jobs(inputs, out, template)]
 
 
 def test_raw_files_and_pairs_below_a_folder_are_found_in_order(tmp_path: Path) -> None:

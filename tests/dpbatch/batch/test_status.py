@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from dpbatch.batch.journal import is_locked, locked
 from dpbatch.batch.status import FolderStatus, LatestRun, read_status
 from dpbatch.batch.status_text import to_text
 from dpbatch.cli.main import main
 from dpbatch.errors import AbortError
+from dpbatch.storage.local_lock import is_locked, locked
 from tests.helpers.toy_runs import go, journal_text, start_toy_run, wait_for, write_pair
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -144,7 +144,7 @@ def test_the_rate_and_the_time_left_come_from_the_journals_times(
         photo("b", "failed", 120, stage="load", code="damaged", message="b.CR2: cut short"),
         photo("c", "started", 130, code="worker-crash", message="c.CR2: it died"),
     )
-    monkeypatch.setattr("dpbatch.storage.places.is_locked", lambda _: True)
+    monkeypatch.setattr("dpbatch.storage.local.is_locked", lambda _: True)
     status = read_status(out, START + timedelta(seconds=180))
     run = latest(status)
     assert (run.done, run.failed, run.skipped, run.in_progress, run.waiting) == (1, 1, 2, 1, 5)
@@ -166,7 +166,7 @@ def test_the_rate_and_the_time_left_come_from_the_journals_times(
 
 
 def test_a_pause_is_told_with_its_reason(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpbatch.storage.places.is_locked", lambda _: True)
+    monkeypatch.setattr("dpbatch.storage.local.is_locked", lambda _: True)
     lines = [
         {"event": "run-started", "inputs": 1, "time": at(0)},
         {"event": "run-planned", "to_do": 1, "time": at(1)},

@@ -7,19 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from dpbatch.batch.journal import Record, RunLine
+from dpbatch.batch.journal import Journal, Past, Record, RunLine, read_history, read_past
 from dpbatch.errors import AbortError
-from dpbatch.storage import lock as lock_module
-from dpbatch.storage import segments, store
-from dpbatch.storage.lock import Lock, held, is_held
-from dpbatch.storage.segments import SegmentJournal, state_folder
-from dpbatch.storage.urls import place
-from tests.helpers.s3_server import S3Server
+from dpbatch.location import RemotePath
+from dpbatch.storage import remote_lock as lock_module
+from dpbatch.storage import retry, segments, store
+from dpbatch.storage.remote import RemoteFolder
+from dpbatch.storage.remote_lock import Lock, held, is_held
+from dpbatch.storage.segments import SegmentLog, StoredLog, state_folder
+from tests.helpers.s3_server import S3Server, remote
 
 pytestmark = pytest.mark.slow  # processes are started
 
@@ -27,24 +29,34 @@ pytestmark = pytest.mark.slow  # processes are started
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(store, "PAUSES_S", ())
+    monkeypatch.setattr(retry, "PAUSES_S", ())
     monkeypatch.setattr(lock_module, "BEAT_S", 0.05)
     monkeypatch.setattr(lock_module, "_SETTLE_S", 0.2)
 
 
 @pytest.fixture(params=["s3", "memory"])
-def out(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def out(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemotePath]:
     if request.param == "s3":
         server = request.getfixturevalue("server")
         server.forget()
-        yield place(server.bucket() + "/out")
+        yield remote(server.bucket() + "/out")
         return
-    yield place(f"memory://{tmp_path.name}/out")
+    yield remote(f"memory://{tmp_path.name}/out")
     fsspec.filesystem("memory").store.clear()
 
 
-def write(out: Path, *lines: Record | RunLine) -> None:
-    with held(out) as lock, SegmentJournal(out, lock) as journal:
+@contextmanager
+def opened(out: RemotePath) -> Iterator[Journal]:
+    with RemoteFolder(out).hold() as log:
+        yield Journal(log)
+
+
+def past_of(out: RemotePath, target: str) -> Past | None:
+    return read_past(RemoteFolder(out).log()).get(target)
+
+
+def write(out: RemotePath, *lines: Record | RunLine) -> None:
+    with opened(out) as journal:
         for line in lines:
             journal.append(line)
 
@@ -57,32 +69,32 @@ def done(name: str) -> Record:
     return Record("done", name, f"/shoot/{name}.CR2", fingerprint="f")
 
 
-def said(journal: SegmentJournal) -> list[str]:
-    lines = journal.history()
+def said(out: RemotePath) -> list[str]:
+    lines = read_history(StoredLog(out))
     return [f"{line.status} {line.target}" for line in lines if isinstance(line, Record)]
 
 
-def state_files(out: Path) -> list[str]:
+def state_files(out: RemotePath) -> list[str]:
     return sorted(path.name for path in state_folder(out).glob("*"))
 
 
 def break_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, content: bytes) -> None:
+    def refuse(path: RemotePath, content: bytes) -> None:
         raise OSError(errno.EIO, "the network is down")
 
     monkeypatch.setattr(store, "write", refuse)
 
 
-def test_the_runs_journals_are_read_as_one(out: Path) -> None:
+def test_the_runs_journals_are_read_as_one(out: RemotePath) -> None:
     write(out, started("a"), done("a"), started("b"), RunLine("run-ended"))
     write(out, started("b"), done("b"), started("a"))
-    for journal in (SegmentJournal(out), SegmentJournal(out)):  # reading changes nothing
-        past = journal.past("a")
+    for _ in range(2):  # reading changes nothing
+        past = past_of(out, "a")
         assert past is not None
         assert past.done is not None
         assert (past.last.status, past.done.fingerprint) == ("started", "f")
-        assert isinstance(list(journal.history())[3], RunLine)
-        assert said(journal) == [
+        assert isinstance(list(read_history(StoredLog(out)))[3], RunLine)
+        assert said(out) == [
             *("started a", "done a", "started b"),
             *("started b", "done b", "started a"),
         ]
@@ -90,19 +102,21 @@ def test_the_runs_journals_are_read_as_one(out: Path) -> None:
     assert state_files(out) == []
 
 
-def test_a_folder_without_a_journal_knows_nothing_and_stays_so(out: Path) -> None:
-    assert SegmentJournal(out).past("a") is None
+def test_a_folder_without_a_journal_knows_nothing_and_stays_so(out: RemotePath) -> None:
+    assert past_of(out, "a") is None
     assert store.files_below(out) == {}
 
 
-def test_every_line_is_stored_when_append_returns(out: Path) -> None:
-    with held(out) as lock, SegmentJournal(out, lock) as journal:
+def test_every_line_is_stored_when_append_returns(out: RemotePath) -> None:
+    with opened(out) as journal:
         for name in "abc":
             journal.append(done(name))
-            assert SegmentJournal(out).past(name) is not None
+            assert past_of(out, name) is not None
 
 
-def test_the_files_stay_small_and_in_order(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_stay_small_and_in_order(
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 500)
     names = [f"photo {number}" for number in range(40)]
     write(out, *map(started, names[:20]))
@@ -110,27 +124,27 @@ def test_the_files_stay_small_and_in_order(out: Path, monkeypatch: pytest.Monkey
     files = [stamp for path, stamp in store.files_below(out).items() if "journal-" in path.name]
     assert len(files) >= 8
     assert max(stamp.size for stamp in files) < 1000
-    assert said(SegmentJournal(out)) == [f"started {name}" for name in names]
+    assert said(out) == [f"started {name}" for name in names]
     assert state_files(out) == []
 
 
 def test_a_line_that_could_not_be_stored_is_stored_by_the_next_run_here(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(out) as lock, SegmentJournal(out, lock) as journal:
+    with opened(out) as journal:
         journal.append(started("a"))
         with monkeypatch.context() as patch:
             break_writing(patch)
             with pytest.raises(AbortError, match=r"cannot be written: .*network is down"):
                 journal.append(done("a"))
-    assert said(SegmentJournal(out)) == ["started a"]
+    assert said(out) == ["started a"]
     write(out, started("b"))
-    assert said(SegmentJournal(out)) == ["started a", "done a", "started b"]
+    assert said(out) == ["started a", "done a", "started b"]
     assert state_files(out) == []
 
 
 def test_a_line_that_did_not_fit_on_the_disk_here_comes_once(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync, failures = os.fsync, [OSError(errno.ENOSPC, "no space left on device")]
 
@@ -139,7 +153,7 @@ def test_a_line_that_did_not_fit_on_the_disk_here_comes_once(
         if failures:
             raise failures.pop()
 
-    with held(out) as lock, SegmentJournal(out, lock) as journal:
+    with opened(out) as journal:
         journal.append(started("a"))
         journal.on_full = lambda: True
         monkeypatch.setattr(os, "fsync", full_once)
@@ -147,10 +161,10 @@ def test_a_line_that_did_not_fit_on_the_disk_here_comes_once(
         (here,) = state_folder(out).glob("journal-*")
         assert here.read_text().count("\n") == 2
     assert not failures
-    assert said(SegmentJournal(out)) == ["started a", "done a"]
+    assert said(out) == ["started a", "done a"]
 
 
-def test_a_second_run_is_refused_with_what_to_do(out: Path) -> None:
+def test_a_second_run_is_refused_with_what_to_do(out: RemotePath) -> None:
     with (
         held(out),
         pytest.raises(AbortError, match=rf"process {os.getpid()} on .*remove \w+://.*/lock"),
@@ -162,7 +176,7 @@ def test_a_second_run_is_refused_with_what_to_do(out: Path) -> None:
     assert store.files_below(out) == {}
 
 
-def make_foreign(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_foreign(out: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that another machine holds, or once held."""
     with monkeypatch.context() as patch:
         patch.setattr(lock_module, "_host", lambda: "elsewhere")
@@ -172,7 +186,7 @@ def make_foreign(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_machines_lock_counts_until_it_is_silent(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_foreign(out, monkeypatch)
     with pytest.raises(AbortError, match="on elsewhere since"), held(out):
@@ -185,7 +199,7 @@ def test_another_machines_lock_counts_until_it_is_silent(
 
 
 def test_the_lock_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 2**22 + 1)  # above every process number there is
@@ -195,7 +209,7 @@ def test_the_lock_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
     write(out, done("a"))
 
 
-def test_a_lock_that_is_not_understood_is_no_free_folder(out: Path) -> None:
+def test_a_lock_that_is_not_understood_is_no_free_folder(out: RemotePath) -> None:
     path = out / ".dpbatch" / "lock"
     store.write(path, b"{")
     assert is_held(out)
@@ -204,7 +218,7 @@ def test_a_lock_that_is_not_understood_is_no_free_folder(out: Path) -> None:
 
 
 def test_who_asks_is_told_whether_a_run_holds_the_folder(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_held(out)
     with held(out):
@@ -217,11 +231,11 @@ def test_who_asks_is_told_whether_a_run_holds_the_folder(
 
 
 def test_a_lock_whose_making_was_not_answered_is_ours(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = store.create
 
-    def create_twice(path: Path, content: bytes) -> None:
+    def create_twice(path: RemotePath, content: bytes) -> None:
         create(path, content)
         create(path, content)
 
@@ -230,7 +244,7 @@ def test_a_lock_whose_making_was_not_answered_is_ours(
         lock.check()
 
 
-def test_a_living_run_renews_its_lock(out: Path) -> None:
+def test_a_living_run_renews_its_lock(out: RemotePath) -> None:
     with held(out) as lock:
         path = out / ".dpbatch" / "lock"
         first = lock._heard_s
@@ -241,9 +255,10 @@ def test_a_living_run_renews_its_lock(out: Path) -> None:
 
 
 def test_a_run_whose_folder_was_taken_over_stops_at_its_next_line(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(out) as lock, SegmentJournal(out, lock) as journal:
+    with held(out) as lock:
+        journal = Journal(SegmentLog(out, lock.check))
         journal.append(done("a"))
         path = out / ".dpbatch" / "lock"
         other = lock_module.Holder("other", "elsewhere", 7, "now")
@@ -256,11 +271,11 @@ def test_a_run_whose_folder_was_taken_over_stops_at_its_next_line(
         with pytest.raises(AbortError, match=r"process 7 on elsewhere .*taken over"):
             journal.append(done("b"))
     assert lock_module._read(path) == other  # not ours to remove
-    assert SegmentJournal(out).past("b") is None
+    assert past_of(out, "b") is None
 
 
 def test_a_run_that_cannot_renew_its_lock_stops_before_another_may_take_it(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with held(out) as lock:
         break_writing(monkeypatch)
@@ -277,7 +292,7 @@ def test_a_run_that_cannot_renew_its_lock_stops_before_another_may_take_it(
 
 
 def test_of_many_that_find_a_dead_lock_one_gets_it(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_foreign(out, monkeypatch)
     monkeypatch.setattr(lock_module, "STALE_S", -1.0)
@@ -306,4 +321,4 @@ def test_of_many_that_find_a_dead_lock_one_gets_it(
 
 def test_a_place_that_cannot_be_written_is_told(server: S3Server) -> None:
     with pytest.raises(AbortError, match=r"s3://no-such-bucket/out: the output folder cannot be"):
-        write(place("s3://no-such-bucket/out"))
+        write(remote("s3://no-such-bucket/out"))

@@ -16,17 +16,17 @@ import pytest
 from click.testing import CliRunner
 
 from dpbatch.batch import run as batch
-from dpbatch.batch.journal import Record
+from dpbatch.batch.journal import Record, read_history
 from dpbatch.batch.status import read_status
 from dpbatch.cli.main import main
 from dpbatch.errors import AbortError, PhotoError
+from dpbatch.location import RemotePath
 from dpbatch.storage import store
-from dpbatch.storage.places import places_of
-from dpbatch.storage.urls import place
+from dpbatch.storage.choose import output_folder
 from dpbatch.types import ClusterOptions, Job, Outcome, Status, outcome_of
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
-from tests.helpers.s3_server import S3Server, put_folder, stored
+from tests.helpers.s3_server import S3Server, put_folder, remote, stored
 from tests.helpers.scenes import write_test_dpraw
 from tests.helpers.toy_runs import (
     REPOSITORY,
@@ -90,59 +90,52 @@ def local(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shoot(bucket: str, local: Path) -> Path:
+def shoot(bucket: str, local: Path) -> RemotePath:
     """The same in the bucket."""
     put_folder(local, f"{bucket}/shoot")
-    return place(f"{bucket}/shoot")
+    return remote(f"{bucket}/shoot")
 
 
 @pytest.fixture
-def out(bucket: str) -> Path:
-    return place(f"{bucket}/out")
+def out(bucket: str) -> RemotePath:
+    return remote(f"{bucket}/out")
 
 
-def put_pair(shoot: Path, name: str, content: str) -> None:
+def put_pair(shoot: RemotePath, name: str, content: str) -> None:
     store.write(shoot / f"{name}_L.tif", content.encode())
     store.write(shoot / f"{name}_R.tif", b"right")
 
 
-def url(path: Path) -> str:
-    return "s3://" + str(path).removeprefix("/s3:/")
-
-
-def results(out: Path) -> dict[str, bytes]:
+def results(out: RemotePath) -> dict[str, bytes]:
     """The results; and nothing else is left beside them and the journal."""
     left = [path for path in store.files_below(out / ".dpbatch") if "journal-" not in path.name]
     assert left == []
-    return stored(url(out))
+    return stored(str(out))
 
 
-def journal_of(out: Path) -> list[tuple[str, str]]:
-    with places_of((), out).journal() as journal:
-        lines = [line for line in journal.history() if isinstance(line, Record)]
-    return [(line.status, line.target) for line in lines]
+def journal_of(out: RemotePath) -> list[tuple[str, str]]:
+    history = read_history(output_folder(out).log())
+    return [(line.status, line.target) for line in history if isinstance(line, Record)]
 
 
 def test_photos_of_a_bucket_are_done_once(
-    shoot: Path, out: Path, scratch: Path, server: S3Server
+    shoot: RemotePath, out: RemotePath, scratch: Path, server: S3Server
 ) -> None:
     ran = go(shoot, out)
     assert (ran.code, ran.codes) == (0, {"a": "done", "b": "done"})
     assert results(out) == RESULTS
     assert ran.photos["b"]["input"].startswith("s3://bucket-")
-    assert ran.photos["b"]["output"] == f"{url(out)}/day 1/b.tif"
-    assert "/s3:" not in ran.text
+    assert ran.photos["b"]["output"] == f"{out}/day 1/b.tif"
     assert list(scratch.iterdir()) == []
     server.forget()
     again = go(shoot, out)
     assert (again.code, again.codes) == (0, {"a": "already-done", "b": "already-done"})
     assert not [path for _, path in server.asked if path.endswith("_L.tif")]  # nothing fetched
-    assert not Path("/s3:").exists()
 
 
 @pytest.mark.usefixtures("inline")
 def test_from_a_bucket_to_a_folder_and_back(
-    shoot: Path, out: Path, local: Path, tmp_path: Path
+    shoot: RemotePath, out: RemotePath, local: Path, tmp_path: Path
 ) -> None:
     for given, to in ((shoot, tmp_path / "out"), (local, out)):
         assert go(given, to).codes == {"a": "done", "b": "done"}
@@ -151,7 +144,9 @@ def test_from_a_bucket_to_a_folder_and_back(
 
 
 @pytest.mark.usefixtures("inline")
-def test_what_is_new_changed_or_lost_is_done_and_only_that(shoot: Path, out: Path) -> None:
+def test_what_is_new_changed_or_lost_is_done_and_only_that(
+    shoot: RemotePath, out: RemotePath
+) -> None:
     put_pair(shoot, "lost", "pixels of lost")
     put_pair(shoot, "edited", "pixels of edited")
     go(shoot, out)
@@ -174,7 +169,7 @@ def test_what_is_new_changed_or_lost_is_done_and_only_that(shoot: Path, out: Pat
 
 @pytest.mark.usefixtures("inline")
 def test_failures_name_the_url_and_an_ordinary_raw_is_fetched_once(
-    shoot: Path, out: Path, server: S3Server, scratch: Path
+    shoot: RemotePath, out: RemotePath, server: S3Server, scratch: Path
 ) -> None:
     put_pair(shoot, "broken", "load:damaged")
     put_pair(shoot, "ordinary", "load:ordinary")
@@ -188,7 +183,7 @@ def test_failures_name_the_url_and_an_ordinary_raw_is_fetched_once(
         "ordinary": "not-dual-pixel",
         "unwritable": "damaged",
     }
-    assert f"{url(shoot)}/broken_L.tif + {url(shoot)}/broken_R.tif: half of it" in first.text
+    assert f"{shoot}/broken_L.tif + {shoot}/broken_R.tif: half of it" in first.text
     assert str(scratch) not in first.text
     assert list(scratch.iterdir()) == []
     assert results(out) == {**RESULTS, "a.tif": b"somebody else's"}
@@ -201,7 +196,9 @@ def test_failures_name_the_url_and_an_ordinary_raw_is_fetched_once(
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_full_scratch_disk_is_told_as_such(shoot: Path, out: Path, scratch: Path) -> None:
+def test_a_full_scratch_disk_is_told_as_such(
+    shoot: RemotePath, out: RemotePath, scratch: Path
+) -> None:
     put_pair(shoot, "0", "save:full")
     ran = go(shoot, out, wait_for_space_s=0.0)
     assert (ran.code, ran.codes["0"]) == (3, "disk-full")
@@ -223,11 +220,15 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def test_after_kill_9_another_machine_goes_on_where_the_run_ended(
-    shoot: Path, out: Path, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shoot: RemotePath,
+    out: RemotePath,
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(10):
         put_pair(shoot, f"{number:02}", f"pixels of {number:02}")
-    process = start_toy_run(url(shoot), url(out), save_s=0.3)  # type: ignore[arg-type]
+    process = start_toy_run(shoot, out, save_s=0.3)
     wait_for(lambda: written(tmp_path / "state") >= 2 and list(scratch.iterdir()), timeout_s=120)
 
     with pytest.raises(AbortError, match=rf"another dpbatch .*process {process.pid} on "):
@@ -247,29 +248,27 @@ def test_after_kill_9_another_machine_goes_on_where_the_run_ended(
 
 
 @pytest.mark.usefixtures("inline")
-def test_the_status_is_told_from_the_bucket(shoot: Path, out: Path) -> None:
+def test_the_status_is_told_from_the_bucket(shoot: RemotePath, out: RemotePath) -> None:
     put_pair(shoot, "broken", "load:damaged")
-    with pytest.raises(AbortError, match=f"^{url(out)}/.*no journal"):
+    with pytest.raises(AbortError, match=f"^{out}/.*no journal"):
         read_status(out)
-    with places_of((shoot,), out).begun():
+    with output_folder(out).hold():
         assert read_status(out).running
     go(shoot, out)
     status = read_status(out)
-    assert (status.folder, status.running) == (url(out), False)
+    assert (status.folder, status.running) == (str(out), False)
     assert status.latest_run is not None
     assert (status.latest_run.state, status.latest_run.done) == ("ended", 2)
-    assert [failure.source for failure in status.latest_run.failures] == [
-        f"{url(shoot)}/broken_L.tif"
-    ]
+    assert [failure.source for failure in status.latest_run.failures] == [f"{shoot}/broken_L.tif"]
 
 
 @pytest.mark.usefixtures("inline")
 def test_a_photo_whose_layer_alone_was_stored_is_done_by_the_next_run(
-    shoot: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    shoot: RemotePath, out: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages, move = CopyStages(suffixes=(".tif", ".blur.tif")), store.move
 
-    def move_layers(path: Path, target: Path) -> None:
+    def move_layers(path: RemotePath, target: RemotePath) -> None:
         if target.name == "a.tif":
             raise OSError(errno.EIO, "the store is down")
         move(path, target)
@@ -283,14 +282,14 @@ def test_a_photo_whose_layer_alone_was_stored_is_done_by_the_next_run(
 
 
 @pytest.mark.usefixtures("inline")
-def test_half_stored_files_of_a_killed_run_are_removed(shoot: Path, out: Path) -> None:
+def test_half_stored_files_of_a_killed_run_are_removed(shoot: RemotePath, out: RemotePath) -> None:
     store.write(out / ".dpbatch" / "uploading" / "0badf00d" / "1.tif", b"half")
     go(shoot, out)
     assert results(out) == RESULTS
 
 
 def test_a_cluster_works_from_bucket_to_bucket(
-    shoot: Path, out: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    shoot: RemotePath, out: RemotePath, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
@@ -328,7 +327,7 @@ def test_twenty_photos_from_bucket_to_bucket_with_layers_and_one_failing_upload(
     assert len(server.failed) == 1
 
     expected = visible(tmp_path / "out")
-    got = results(place(f"{bucket}/out"))
+    got = results(remote(f"{bucket}/out"))
     assert len(got) == 60  # of each photo the picture and two layers
     assert got == expected
     assert list(scratch.iterdir()) == []

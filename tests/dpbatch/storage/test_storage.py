@@ -15,11 +15,11 @@ import fsspec
 import pytest
 
 from dpbatch.errors import OutputError, SettingsError
-from dpbatch.storage import store
+from dpbatch.location import Location, RemotePath, parse_location, path_below, short_name
+from dpbatch.storage import retry, store
 from dpbatch.storage.stages import publish
-from dpbatch.storage.urls import location, place, shown, url_of
 from dpbatch.types import FileStamp
-from tests.helpers.s3_server import S3Server, stored
+from tests.helpers.s3_server import S3Server, remote, stored
 
 
 @pytest.fixture
@@ -29,52 +29,86 @@ def bucket(server: S3Server) -> str:
 
 
 @pytest.fixture(params=["s3", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemotePath]:
     """A remote folder: of a store without folders and without renaming, and of one with both."""
     if request.param == "s3":
-        yield place(request.getfixturevalue("bucket") + "/some folder")
+        yield remote(request.getfixturevalue("bucket") + "/some folder")
         return
-    yield place(f"memory://{tmp_path.name}/some folder")
+    yield remote(f"memory://{tmp_path.name}/some folder")
     fsspec.filesystem("memory").store.clear()
 
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES_S", (0.0, 0.0))
 
 
 @pytest.mark.parametrize(
     "url", ["s3://bucket", "gs://bucket/shoot/IMG_1.CR2", "sftp://me@host:22/a b/ü?#%20[1].tif"]
 )
-def test_a_url_comes_back_from_its_path(url: str) -> None:
-    path = place(url)
-    assert url_of(path) == location(path) == shown(path) == url
-    assert url_of(pickle.loads(pickle.dumps(path / "x.tif"))) == f"{url}/x.tif"
-    assert path.is_absolute()
-    assert place(f"{url}/") == path
+def test_a_url_is_a_remote_path_and_comes_back(url: str) -> None:
+    path = remote(url)
+    assert str(path) == short_name(path) == url
+    assert str(pickle.loads(pickle.dumps(path / "x.tif"))) == f"{url}/x.tif"
+    assert remote(f"{url}/") == path
 
 
-@pytest.mark.parametrize("given", ["shoot", "/data/s3:/x", "C:/photos", "a:b/c", "/s3:"])
+def test_a_remote_path_has_the_parts_of_a_path_and_asks_no_disk() -> None:
+    path = remote("S3://bucket/day 1/IMG_1.v2.CR2")
+    assert (path.name, path.stem, path.suffix) == ("IMG_1.v2.CR2", "IMG_1.v2", ".CR2")
+    assert str(path.parent) == "s3://bucket/day 1"
+    assert str(path.parent.parent.parent) == "s3://bucket"
+    assert str(path.with_name("a.tif")) == "s3://bucket/day 1/a.tif"
+    assert path.relative_to(remote("s3://bucket")).as_posix() == "day 1/IMG_1.v2.CR2"
+    with pytest.raises(ValueError, match="not below"):
+        path.relative_to(remote("gs://bucket"))
+    assert not {"exists", "open", "stat", "is_file", "is_dir", "__fspath__"} & set(dir(path))
+
+
+def test_locations_are_sorted_together_and_those_of_this_machine_come_first() -> None:
+    ordered: list[Location] = [
+        Path("a/b"),
+        Path("z"),
+        remote("gs://a/z"),
+        remote("s3://a/b"),
+        remote("s3://a/b/c"),
+        remote("s3://a.b"),
+    ]
+    assert sorted(set(ordered)) == ordered
+
+
+@pytest.mark.parametrize(
+    ("location", "folder", "below"),
+    [
+        ("s3://b/x/y.tif", "s3://b/x", "y.tif"),
+        ("s3://b/x/y.tif", "s3://b/xy", None),
+        ("s3://b/x", "s3://b/x", "."),
+        ("s3://b/x", "gs://b", None),
+        ("s3://b/x", "/", None),
+        ("/x/y", "/x", "y"),
+        ("/x/y", "/y", None),
+        ("/x/y", "s3://x", None),
+    ],
+)
+def test_what_lies_below_a_folder(location: str, folder: str, below: str | None) -> None:
+    assert path_below(parse_location(location), parse_location(folder)) == below
+
+
+@pytest.mark.parametrize(
+    "given", ["shoot", "/data/s3:/x", "C:/photos", "a:b/c", "/s3:", "/backup:/x", "/s3:/bucket/x"]
+)
 def test_a_path_of_this_machine_stays_one(given: str) -> None:
-    assert place(given) == Path(given)
-    assert url_of(place(given)) is None
-
-
-def test_a_remote_path_is_named_by_its_url_wherever_one_works(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir("/")  # everything is below it, also what only looks so
-    assert shown(place("s3://bucket/a.tif")) == "s3://bucket/a.tif"
+    assert parse_location(given) == Path(given)
 
 
 def test_a_file_url_is_a_plain_path() -> None:
-    assert place("file:///data/shoot") == Path("/data/shoot")
+    assert parse_location("file:///data/shoot") == Path("/data/shoot")
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///shoot"])
 def test_a_url_without_a_bucket_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="expected s3://BUCKET"):
-        place(url)
+        parse_location(url)
 
 
 def test_what_is_not_installed_is_told_with_the_command_that_installs_it(
@@ -84,12 +118,12 @@ def test_what_is_not_installed_is_told_with_the_command_that_installs_it(
     for url, package in missing.items():
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(SettingsError, match=f"pip install {package}$"):
-            store.read(place(url))
+            store.read(remote(url))
     with pytest.raises(SettingsError, match="not known: nosuch"):
-        store.read(place("nosuch://h/x"))
+        store.read(remote("nosuch://h/x"))
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(SettingsError, match=r"pip install fsspec s3fs"):
-        store.read(place("s3://b/x"))
+        store.read(remote("s3://b/x"))
 
 
 def test_paths_alone_import_nothing_of_it() -> None:
@@ -100,7 +134,7 @@ def test_paths_alone_import_nothing_of_it() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_what_is_written_is_read_listed_and_removed(root: Path, tmp_path: Path) -> None:
+def test_what_is_written_is_read_listed_and_removed(root: RemotePath, tmp_path: Path) -> None:
     names = ["a.tif", "sub [1]/ü *.tif", "sub [1]/deep/c.tif"]
     for name in names:
         store.write(root / name, name.encode())
@@ -116,17 +150,17 @@ def test_what_is_written_is_read_listed_and_removed(root: Path, tmp_path: Path) 
     assert len(store.files_below(root)) == 2
 
 
-def test_what_is_not_there_is_not_found(root: Path, tmp_path: Path) -> None:
+def test_what_is_not_there_is_not_found(root: RemotePath, tmp_path: Path) -> None:
     assert store.files_below(root / "nothing") == {}
     for look in (store.stamp_of, store.read, lambda path: store.download(path, tmp_path / "x")):
         with pytest.raises(FileNotFoundError):
             look(root / "nothing")
 
 
-def test_a_stamp_tells_other_content_and_not_the_same(root: Path) -> None:
+def test_a_stamp_tells_other_content_and_not_the_same(root: RemotePath) -> None:
     store.write(root / "a", b"one")
     one = store.stamp_of(root / "a")
-    assert one.path == location(root / "a")
+    assert one.path == str(root / "a")
     assert store.stamp_of(root / "a").is_as(one)
     store.write(root / "a", b"two")
     assert not store.stamp_of(root / "a").is_as(one)
@@ -140,7 +174,7 @@ def test_a_stores_own_word_for_the_content_counts_more_than_the_time() -> None:
     assert not FileStamp("b", 3, 2).is_as(old)
 
 
-def test_only_one_creates_a_file(root: Path) -> None:
+def test_only_one_creates_a_file(root: RemotePath) -> None:
     store.create(root / "lock", b"first")
     with pytest.raises(FileExistsError):
         store.create(root / "lock", b"second")
@@ -153,7 +187,7 @@ def test_only_one_creates_a_file(root: Path) -> None:
 def test_a_store_that_cannot_create_in_one_step_is_asked_first(
     number: int, there: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = place(f"memory://creating/{number}/{len(there)}")
+    path = remote(f"memory://creating/{number}/{len(there)}")
     if there:
         store.write(path, there)
     memory = fsspec.filesystem("memory")
@@ -173,7 +207,7 @@ def test_a_store_that_cannot_create_in_one_step_is_asked_first(
         assert store.read(path) == b"second"
 
 
-def test_moving_replaces_and_leaves_nothing(root: Path, tmp_path: Path) -> None:
+def test_moving_replaces_and_leaves_nothing(root: RemotePath, tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(b"new")
     store.write(root / "day 1" / "a.tif", b"old")
     store.upload(tmp_path / "new", root / "parts" / "1")
@@ -191,7 +225,7 @@ def test_a_bucket_that_is_not_there_is_never_made(server: S3Server, tmp_path: Pa
         store.files_below,
     ):
         with pytest.raises(FileNotFoundError, match="bucket"):
-            act(place("s3://no-such-bucket/a"))
+            act(remote("s3://no-such-bucket/a"))
 
 
 class Flaky:
@@ -218,7 +252,7 @@ def flaky_memory(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, t
 def test_what_fails_for_a_moment_is_tried_again_and_no_more_often_than_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = place("memory://tried/a")
+    path = remote("memory://tried/a")
     store.write(path, b"a")
     flaky = flaky_memory(monkeypatch, "cat_file", OSError(errno.EIO, "SlowDown"), times=2)
     assert store.read(path) == b"a"
@@ -240,7 +274,7 @@ def test_what_will_not_change_is_not_tried_again(
 ) -> None:
     flaky = flaky_memory(monkeypatch, "cat_file", error, times=1)
     with pytest.raises(type(error)):
-        store.read(place("memory://tried/a"))
+        store.read(remote("memory://tried/a"))
     assert flaky.calls == 1
 
 
@@ -250,15 +284,19 @@ def test_a_server_that_is_not_there_is_an_os_error(
 ) -> None:
     import s3fs
 
-    monkeypatch.setattr(store, "PAUSES_S", ())
+    monkeypatch.setattr(retry, "PAUSES_S", ())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
         with pytest.raises(OSError, match="Could not connect"):
-            store.read(place("s3://bucket/x"))
+            store.read(remote("s3://bucket/x"))
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+def targets_in(out: RemotePath, files: list[Path]) -> dict[Path, RemotePath]:
+    return {file: out / file.name for file in files}
 
 
 def make_results(folder: Path) -> tuple[list[Path], list[str]]:
@@ -272,8 +310,8 @@ def test_nothing_has_its_name_before_all_is_stored_and_the_picture_is_last(
     server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
     files, names = make_results(tmp_path)
-    out = place(f"{bucket}/out")
-    stamps = publish(files, [out / name for name in names], out / ".dpbatch" / "uploading")
+    out = remote(f"{bucket}/out")
+    stamps = publish(targets_in(out, files), out / ".dpbatch" / "uploading")
     assert [stamp.path for stamp in stamps] == [f"{bucket}/out/{name}" for name in names]
     assert stored(f"{bucket}/out") == {file.name: file.read_bytes() for file in files}
     assert set(store.files_below(out)) == {out / name for name in names}
@@ -285,10 +323,10 @@ def test_nothing_has_its_name_before_all_is_stored_and_the_picture_is_last(
 def test_an_upload_that_fails_once_is_repeated(
     server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
-    files, names = make_results(tmp_path)
-    out = place(f"{bucket}/out")
+    files, _ = make_results(tmp_path)
+    out = remote(f"{bucket}/out")
     server.fail_once("PUT", "uploading/")
-    publish(files, [out / name for name in names], out / ".dpbatch" / "uploading")
+    publish(targets_in(out, files), out / ".dpbatch" / "uploading")
     assert len(server.failed) == 1
     assert stored(f"{bucket}/out") == {file.name: file.read_bytes() for file in files}
 
@@ -298,20 +336,20 @@ def test_an_upload_that_fails_once_is_repeated(
 def test_what_cannot_be_stored_leaves_nothing_half(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, names = make_results(tmp_path)
-    out = place(f"memory://half/{step}")
-    targets = [out / name for name in names]
+    files, _ = make_results(tmp_path)
+    out = remote(f"memory://half/{step}")
+    targets = targets_in(out, files)
     flaky_memory(monkeypatch, step, OSError(errno.EIO, "the store is down"), times=3)
     with pytest.raises(OutputError, match=r"^memory://half/.*/IMG_1.tif: .*the store is down"):
-        publish(files, targets, out / "parts")
+        publish(targets, out / "parts")
     assert store.files_below(out) == {}
-    publish(files, targets, out / "parts")
-    assert set(store.files_below(out)) == set(targets)
+    publish(targets, out / "parts")
+    assert set(store.files_below(out)) == set(targets.values())
 
 
 def test_bytes_that_got_lost_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files, names = make_results(tmp_path)
-    out = place("memory://lost/out")
+    files, _ = make_results(tmp_path)
+    out = remote("memory://lost/out")
     memory = fsspec.filesystem("memory")
     put = memory.put_file
 
@@ -321,5 +359,5 @@ def test_bytes_that_got_lost_are_noticed(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(memory, "put_file", put_half)
     with pytest.raises(OutputError, match=r"9000 bytes of IMG_1.tif were sent, 500 are stored"):
-        publish(files, [out / name for name in names], out / "parts")
+        publish(targets_in(out, files), out / "parts")
     assert store.files_below(out) == {}

@@ -23,9 +23,10 @@ from pathlib import Path
 import psutil
 
 from dpbatch.errors import AbortError
+from dpbatch.location import RemotePath
 from dpbatch.storage import store
-from dpbatch.storage.stamps import FOLDER
-from dpbatch.storage.urls import location
+from dpbatch.storage.base import FOLDER
+from dpbatch.storage.store_errors import reason
 
 BEAT_S = 15.0
 STALE_S = 120.0
@@ -47,7 +48,7 @@ class Holder:
 class Lock:
     """A lock that this process holds; `check` says whether it still does."""
 
-    def __init__(self, path: Path, holder: Holder) -> None:
+    def __init__(self, path: RemotePath, holder: Holder) -> None:
         self._path = path
         self._holder = holder
         self._taken_by: Holder | None = None
@@ -60,13 +61,13 @@ class Lock:
         """Raises AbortError where another run has taken the folder, or could by now."""
         if self._taken_by is not None:
             raise AbortError(
-                f"{location(self._path.parent.parent)}: another dpbatch, {_named(self._taken_by)}, "
+                f"{self._path.parent.parent}: another dpbatch, {_named(self._taken_by)}, "
                 "has taken over this output folder; this run stops"
             )
         silent_s = time.monotonic() - self._heard_s
         if silent_s > STALE_S:
             raise AbortError(
-                f"{location(self._path)}: could not be renewed for {silent_s:.0f} s; another run "
+                f"{self._path}: could not be renewed for {silent_s:.0f} s; another run "
                 "may have taken over this output folder; this run stops"
             )
 
@@ -91,7 +92,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def held(out: Path) -> Iterator[Lock]:
+def held(out: RemotePath) -> Iterator[Lock]:
     """Holds a remote output folder for this run.
 
     Raises AbortError where another run holds it, or nothing can be written there.
@@ -100,16 +101,14 @@ def held(out: Path) -> Iterator[Lock]:
     try:
         lock = _take(path)
     except OSError as error:
-        raise AbortError(
-            f"{location(out)}: the output folder cannot be written: {store.reason(error)}"
-        ) from error
+        raise AbortError(f"{out}: the output folder cannot be written: {reason(error)}") from error
     try:
         yield lock
     finally:
         lock.release()
 
 
-def is_held(out: Path) -> bool:
+def is_held(out: RemotePath) -> bool:
     """Whether a run holds a remote output folder, as far as can be told without writing there: by
     this machine's clock. Raises OSError where the store cannot be asked."""
     path = out / FOLDER / "lock"
@@ -123,7 +122,7 @@ def is_held(out: Path) -> bool:
     return silent_s < STALE_S and not _is_dead_here(holder)
 
 
-def _take(path: Path) -> Lock:
+def _take(path: RemotePath) -> Lock:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     holder = Holder(secrets.token_hex(8), _host(), os.getpid(), now)
     try:
@@ -149,7 +148,7 @@ def _take(path: Path) -> Lock:
     return Lock(path, holder)
 
 
-def _refuse_if_alive(path: Path, other: Holder) -> None:
+def _refuse_if_alive(path: RemotePath, other: Holder) -> None:
     if _is_dead_here(other):
         return
     # Both times are the store's: this machine's clock may be wrong.
@@ -169,12 +168,12 @@ def _is_dead_here(holder: Holder) -> bool:
     return holder.host == _host() and not psutil.pid_exists(holder.pid)
 
 
-def _refusal(path: Path, other: Holder | None, age_s: float) -> AbortError:
+def _refusal(path: RemotePath, other: Holder | None, age_s: float) -> AbortError:
     return AbortError(
-        f"{location(path.parent.parent)}: another dpbatch is writing there, "
+        f"{path.parent.parent}: another dpbatch is writing there, "
         f"{_named(other) if other else 'unknown'}, heard of {max(age_s, 0):.0f} s ago; wait for "
         "it or give another --out. If you know that it is dead, remove "
-        f"{location(path)}, or start again {STALE_S:.0f} s after its last sign of life"
+        f"{path}, or start again {STALE_S:.0f} s after its last sign of life"
     )
 
 
@@ -194,7 +193,7 @@ def _content(holder: Holder) -> bytes:
     return json.dumps(asdict(holder)).encode()
 
 
-def _read(path: Path) -> Holder | None:
+def _read(path: RemotePath) -> Holder | None:
     """None where there is none; one that a newer release may have written has no name."""
     try:
         content = store.read(path)

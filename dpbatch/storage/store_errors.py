@@ -1,0 +1,64 @@
+"""What the libraries of object stores raise, as OSError and its subclasses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+from collections.abc import Iterator
+from functools import cache
+
+# What a library raises beside OSError: (module, class). A name that it lacks is passed over.
+_AMAZON = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"),
+)
+_GOOGLE = (
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("aiohttp", "ClientError"),
+)
+_AZURE = (("azure.core.exceptions", "AzureError"), ("aiohttp", "ClientError"))
+_FOREIGN_ERRORS = {
+    "s3": _AMAZON,
+    "s3a": _AMAZON,
+    "gs": _GOOGLE,
+    "gcs": _GOOGLE,
+    "az": _AZURE,
+    "abfs": _AZURE,
+    "abfss": _AZURE,
+}
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
+
+
+@contextlib.contextmanager
+def as_os_errors(protocol: str) -> Iterator[None]:
+    """Raise what the library for a protocol raises in the block as OSError, with its own words.
+
+    Missing credentials are a PermissionError.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except _foreign_errors(protocol) as error:
+        if type(error).__name__ in _NO_CREDENTIALS:
+            raise PermissionError(errno.EACCES, str(error)) from error
+        raise OSError(str(error)) from error
+
+
+def reason(error: OSError) -> str:
+    """Return what an error says, without numbers and file names."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+@cache
+def _foreign_errors(protocol: str) -> tuple[type[Exception], ...]:
+    found = []
+    for module, name in _FOREIGN_ERRORS.get(protocol, ()):
+        try:
+            found.append(getattr(importlib.import_module(module), name))
+        except (ImportError, AttributeError):
+            continue
+    return tuple(found)
