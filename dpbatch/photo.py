@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import ldp
 from dpbatch.errors import RestoreError, SettingsError
+from dpbatch.hints import hinted
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo, Progress
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
-    from ldp.types import BlurMap, ViewPair
+    from ldp import BlurMap, ViewPair
 
 
 @dataclass(frozen=True)
@@ -62,56 +64,38 @@ def _load_views(photo: Photo, settings: RawSettings) -> ViewPair:
 
 
 class Restorer:
-    """The second step: the blur map's estimator and the network, loaded once for many photos."""
+    """The second step: network and blur map's estimator, loaded once for many photos."""
 
     def __init__(self, settings: RestoreSettings, keep_blur_map: bool) -> None:
         """Load the weights.
 
-        settings.blur is the name of an estimator (settle_blur); auto counts as disparity.
-
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
         """
-        from ldp.blur import load_estimator
-        from ldp.restore.deblur import Deblurrer
-
         try:
-            self._estimator = load_estimator(settings.blur, settings.device, settings.clip_weights)
-            self._deblurrer = Deblurrer.load(settings.model, settings.device, settings.tile)
+            self._model = ldp.load(
+                settings.model,
+                device=settings.device,
+                tile=settings.tile,
+                blur=settings.blur,
+                clip_weights=settings.clip_weights,
+            )
         except ValueError as error:
-            raise SettingsError(str(error)) from error
+            raise SettingsError(hinted(error)) from error
         self._keep_blur_map = keep_blur_map
-        if self._deblurrer.device.type == "cuda":
-            self.warm_up()
-
-    def warm_up(self) -> None:
-        """Restore one tile of uniform grey.
-
-        A GPU loads its libraries and chooses its kernels at the first use, which would otherwise
-        count against the first photo's time limit.
-        """
-        import numpy as np
-
-        from ldp.types import ViewPair
-
-        side = self._deblurrer.tile_px
-        grey = np.full((side, side, 3), 0.5, np.float32)
-        views = ViewPair(grey, grey)
-        self._deblurrer.restore(views, self._estimator.estimate(views))
+        if self._model.device.type == "cuda":
+            self._model.warm_up()  # or it would count against the first photo's time limit
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Estimate the blur map and remove the blur. Raises RestoreError."""
-        from ldp.errors import LdpError
-
         views = loaded.views
         try:
-            blur_map = self._estimator.estimate(views)
-            deblurred = self._deblurrer.restore(views, blur_map, progress)
-        except LdpError as error:
-            raise RestoreError(str(error)) from error
+            deblurred = self._model.restore_uint16(views, progress=progress)
+        except ldp.LdpError as error:
+            raise RestoreError(hinted(error)) from error
         return RestoredPhoto(
             deblurred.sharp,
-            blur_map if self._keep_blur_map else None,
+            deblurred.blur_map if self._keep_blur_map else None,
             views.orientation,
             loaded.metadata,
         )

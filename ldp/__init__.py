@@ -1,1 +1,87 @@
-"""The LDP model library: blur maps and networks for dual-pixel deblurring."""
+"""LDP: a language-driven network that removes defocus blur from dual-pixel photos.
+
+    import ldp
+
+    model = ldp.load("tiny", device="cuda")
+    result = model.restore(left, right)     # NumPy (H, W, 3), or torch (3, H, W) or (B, 3, H, W)
+    result.sharp, result.blur_map           # floats, not clipped
+    result.to_uint16()                      # clipped to [0, 1] and rounded, 65535 is white
+    model.network, model.info               # the bare nn.Module; parameters, MACs, licence, ...
+
+Importing this package imports neither torch nor NumPy; a name is imported where it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ldp.errors import (
+    ClipUnavailableError,
+    DeviceError,
+    DeviceMemoryError,
+    LdpError,
+    SoftMapError,
+    UnconvertedError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from ldp.blur import BlurEstimator, load_estimator
+    from ldp.blur.clip_dense import ClipEstimator
+    from ldp.blur.clip_patch import ClipPatchEstimator
+    from ldp.blur.disparity import DisparityEstimator
+    from ldp.model import Model, ModelInfo, load
+    from ldp.models.weights import shipped_names
+    from ldp.types import BlurMap, Deblurred, TensorBlurMap, TensorDeblurred, ViewPair
+
+__all__ = [
+    "BlurEstimator",
+    "BlurMap",
+    "ClipEstimator",
+    "ClipPatchEstimator",
+    "ClipUnavailableError",
+    "Deblurred",
+    "DeviceError",
+    "DeviceMemoryError",
+    "DisparityEstimator",
+    "LdpError",
+    "Model",
+    "ModelInfo",
+    "SoftMapError",
+    "TensorBlurMap",
+    "TensorDeblurred",
+    "UnconvertedError",
+    "ViewPair",
+    "WeightsError",
+    "load",
+    "load_estimator",
+    "shipped_names",
+]
+
+_MODULES = {
+    "BlurEstimator": "ldp.blur",
+    "BlurMap": "ldp.types",
+    "ClipEstimator": "ldp.blur.clip_dense",
+    "ClipPatchEstimator": "ldp.blur.clip_patch",
+    "Deblurred": "ldp.types",
+    "DisparityEstimator": "ldp.blur.disparity",
+    "Model": "ldp.model",
+    "ModelInfo": "ldp.model",
+    "TensorBlurMap": "ldp.types",
+    "TensorDeblurred": "ldp.types",
+    "ViewPair": "ldp.types",
+    "load": "ldp.model",
+    "load_estimator": "ldp.blur",
+    "shipped_names": "ldp.models.weights",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ldp' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,12 +1,15 @@
-"""The exceptions of the model library.
+"""The exceptions of the model library. Their messages speak of arguments, not of a command line.
 
 LdpError
-    WeightsError     a weights file is missing, foreign, damaged, or does not fit its network
-    ClipUnavailableError   open_clip or a CLIP's weights are not there, or do not fit
+    WeightsError             a weights file is missing, foreign, damaged or of another network
+        UnconvertedError     the file is a PyTorch checkpoint, which has to be converted first
+    ClipUnavailableError     open_clip or the weights of a CLIP are not there, or do not fit
+    SoftMapError             the network reads a plane that the blur map does not have
+    DeviceError              the device has no such name, or is not in this machine (a ValueError)
+    DeviceMemoryError        the memory of the device does not hold the smallest tile
 """
 
-NEEDS_SOFT_MAP = "this network reads CLIP's unnormalised map; use --blur clip"
-"""Where another estimator's blur map is to be given to it."""
+from __future__ import annotations
 
 
 class LdpError(Exception):
@@ -17,5 +20,21 @@ class WeightsError(LdpError):
     """A weights file is missing, foreign, damaged, or does not fit its network."""
 
 
+class UnconvertedError(WeightsError):
+    """The file is a PyTorch checkpoint, which ldp.models.conversion.convert can read."""
+
+
 class ClipUnavailableError(LdpError):
-    """open_clip is not installed, or a CLIP's weights cannot be had or do not fit."""
+    """open_clip is not installed, or the weights of a CLIP cannot be had or do not fit."""
+
+
+class SoftMapError(LdpError):
+    """The network reads the unnormalised map of CLIP, and the blur map has none."""
+
+
+class DeviceError(LdpError, ValueError):
+    """The device has no such name, or is not in this machine."""
+
+
+class DeviceMemoryError(LdpError):
+    """The memory of the device does not hold the network and the smallest tile."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.float32] | npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
-Plane = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = npt.NDArray[np.float32]
+Plane = FloatArray
+"""(h, w), one value a pixel or a cell."""
+Picture = FloatArray | npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
+"""(H, W, 3) RGB, sRGB-encoded; white is 1 for floats and the largest value of an integer type."""
 MapPlane = Literal["amount", "soft"]
 """A plane of BlurMap that a network may read."""
 
@@ -23,6 +29,8 @@ class ViewPair:
         dark area does (nothing is clipped before the final write).
     orientation: EXIF orientation, 1 to 8, that turns the pixels upright. The baseline between the
         views is along x only as long as it has not been applied, so it is applied last.
+
+    Raises ValueError where the views differ in size or type, or are not such pictures.
     """
 
     left: Picture
@@ -57,7 +65,8 @@ class BlurMap:
     disparity_px: x_left - x_right of the same detail in pixels of the full-size view, near of the
         focus plane positive; None where the estimator knows no sign. An estimator may even it over
         the frame, so that one depth reads alike everywhere (DisparityEstimator does).
-    confidence: in [0, 1], how far the value stands on measured texture rather than on filling.
+    confidence: in [0, 1], how far the value is measured on texture rather than filled in; None
+        where the estimator does not know.
     soft: in (0, 1), the map M of LDP's paper as its equations give it, without the stretching that
         makes an amount of it; None where the estimator has no such values.
     """
@@ -70,15 +79,72 @@ class BlurMap:
 
 @dataclass(frozen=True)
 class Deblurred:
-    """sharp: (H, W, 3) uint16 RGB, sRGB-encoded, 65535 is white, in the views' orientation."""
+    """A restored photo.
+
+    sharp: (H, W, 3) float32 RGB, sRGB-encoded, white at 1, in the orientation of the views. Not
+        clipped: values below 0 and above 1 are as the network gives them.
+    blur_map: what the network was given.
+    """
+
+    sharp: FloatArray
+    blur_map: BlurMap
+
+    def to_uint16(self) -> npt.NDArray[np.uint16]:
+        """Return the picture clipped to [0, 1] and rounded, 65535 is white; (H, W, 3)."""
+        return to_uint16(self.sharp)
+
+
+@dataclass(frozen=True)
+class RoundedDeblurred:
+    """A restored photo as it is written.
+
+    sharp: (H, W, 3) uint16 RGB, sRGB-encoded, 65535 is white, in the orientation of the views.
+    blur_map: what the network was given.
+    """
 
     sharp: npt.NDArray[np.uint16]
     blur_map: BlurMap
 
 
-def as_float(picture: Picture) -> npt.NDArray[np.float32]:
-    """A picture, or a part of one, as float32 with white at 1; float32 comes back as it is."""
+@dataclass(frozen=True)
+class TensorBlurMap:
+    """BlurMap as tensors: each plane is (1, h, w), or (B, 1, h, w) for a batch, float32."""
+
+    amount: Tensor
+    disparity_px: Tensor | None = None
+    confidence: Tensor | None = None
+    soft: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TensorDeblurred:
+    """Deblurred as tensors on the device of the views.
+
+    sharp: (3, H, W), or (B, 3, H, W) for a batch, float32, not clipped.
+    blur_map: what the network was given.
+    """
+
+    sharp: Tensor
+    blur_map: TensorBlurMap
+
+    def to_uint16(self) -> Tensor:
+        """Return the picture clipped to [0, 1] and rounded, torch.uint16, 65535 is white."""
+        import torch
+
+        return (self.sharp.clamp(0, 1) * 65535 + 0.5).to(torch.uint16)
+
+
+def as_float(picture: Picture) -> FloatArray:
+    """Return a picture, or a part of one, as float32 with white at 1; float32 is not copied."""
     if picture.dtype == np.float32:
         return np.asarray(picture, np.float32)
     white = np.float32(255 if picture.dtype == np.uint8 else 65535)
     return picture.astype(np.float32) / white
+
+
+def to_uint16(picture: FloatArray) -> npt.NDArray[np.uint16]:
+    """Clip a picture with white at 1 to [0, 1] and round it, 65535 is white; any shape."""
+    levels = np.clip(picture, 0, 1)
+    levels *= np.float32(65535)
+    levels += np.float32(0.5)
+    return levels.astype(np.uint16)

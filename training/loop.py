@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ldp.devices import choose_precision
 from ldp.models.network import LDPNet, parameter_count
-from ldp.restore.deblur import choose_precision
 from training import checkpoint
 from training.checkpoint import Best, TrainState
 from training.logs import Meter, RunLog

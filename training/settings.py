@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ldp.blur.clip_model import OPENAI, VIT_B_32
+from ldp.blur import OPENAI
+from ldp.blur.clip_model import VIT_B_32
 from ldp.models.network import PRIORS, SIZES, NetworkConfig
 from ldp.types import MapPlane
 from training.losses import LossWeights
@@ -67,7 +68,7 @@ class TrainSettings:
     and two validations, after each of which comes a checkpoint too.
     validate_pairs, validate_scenes: rendered pairs, and at most so many of the given real scenes,
     that it is validated on; 0 for none.
-    bf16: where the hardware has such products, see ldp.restore.deblur.choose_precision.
+    bf16: where the hardware has such products, see ldp.devices.choose_precision.
     compile: by torch.compile, which costs a minute first.
     """
 

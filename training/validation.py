@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import time
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+import ldp
 from ldp.blur import BlurEstimator
+from ldp.devices import choose_precision
 from ldp.models.network import LDPNet
-from ldp.restore.deblur import Deblurrer, choose_precision
 from ldp.types import BlurMap, Picture, ViewPair, as_float
 from training.data.dpdd import find_scenes
 from training.evaluation.metrics import exposure_fitted, psnr_db
@@ -150,9 +150,9 @@ def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> 
     rendered = [_score_rendered(average, example, device) for example in pictures.rendered]
     real = []
     if pictures.real:
-        # Users' own path, local statistics included; those stay out of the weights that train.
-        deblurrer = Deblurrer.of(copy.deepcopy(average), "average", "", device)
-        real = [_score_real(deblurrer, scene, pictures.skip_rows) for scene in pictures.real]
+        # Users' own path, local statistics included: a model is a copy of the network.
+        model = ldp.Model(average, device=device)
+        real = [_score_real(model, scene, pictures.skip_rows) for scene in pictures.real]
     samples = [
         (name, np.concatenate([strip for *_, strip in scored[:SAMPLES_SHOWN]]))
         for name, scored in (("rendered", rendered), ("real", real))
@@ -188,10 +188,10 @@ def _score_rendered(
 
 
 def _score_real(
-    deblurrer: Deblurrer, scene: RealScene, skip_rows: int
+    model: ldp.Model, scene: RealScene, skip_rows: int
 ) -> tuple[float, float, float, Strip]:
     """PSNR, exposure-fitted PSNR, its gain, and the strip of the picture's middle."""
-    restored = deblurrer.restore(scene.views, scene.blur_map).sharp
+    restored = model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
     mean_view = (as_float(scene.views.left) + as_float(scene.views.right)) / 2
     truth = as_float(scene.truth).astype(np.float64)[skip_rows:]
     found, before = (

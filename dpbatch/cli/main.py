@@ -16,6 +16,7 @@ import click
 from dpbatch import __version__
 from dpbatch.cli import files, models, run, trials
 from dpbatch.errors import AbortError, SettingsError
+from dpbatch.hints import hinted
 from ldp.errors import LdpError
 
 
@@ -29,7 +30,7 @@ class ExitCodes(click.Group):
         except SettingsError as error:
             code, text = 2, str(error)
         except (AbortError, LdpError) as error:
-            code, text = 3, str(error)
+            code, text = 3, hinted(error)
         except KeyboardInterrupt:
             code, text = 130, "interrupted"
         click.echo(f"dpbatch: {text}", err=True)

@@ -32,11 +32,18 @@ def models(ctx: click.Context) -> None:
 @click.option("--size", metavar="SIZE", help="In place of a file: tiny, small, large or released.")
 def models_describe(model: str | None, size: str | None) -> None:
     """Print a network's size, cost and origin."""
-    from dpbatch.tools.models import cost_of_size, describe
+    from dpbatch.tools.models import describe
+    from ldp.models.cost import cost_of_size
 
     if (model is None) == (size is None):
         raise SettingsError("models describe: give a network's name or file, or --size")
-    click.echo(describe(model) if model else f"{size}: {cost_of_size(str(size))}")
+    if model:
+        click.echo(describe(model))
+        return
+    try:
+        click.echo(f"{size}: {cost_of_size(str(size))}")
+    except ValueError as error:
+        raise SettingsError(f"--{error}") from error
 
 
 @models.command("convert")

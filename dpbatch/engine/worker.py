@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from dpbatch.errors import DpbatchError, PhotoError
+from dpbatch.hints import hinted
 from dpbatch.types import JobT, LoadedT, RestoredT, Saved, Seconds, Stages
 from ldp.errors import LdpError
 
@@ -217,7 +218,7 @@ def _serve(
         return  # the parent has closed the pipe, or is dead
     except BaseException as error:
         is_expected = isinstance(error, DpbatchError | LdpError)
-        text = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        text = hinted(error) if is_expected else f"{type(error).__name__}: {error}"
         connection.send(Crashed(text, traceback.format_exc()))
         raise
 

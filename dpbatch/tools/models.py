@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dpbatch.errors import SettingsError
 from dpbatch.settings import CLIP_MAPS, RestoreSettings
 from ldp.errors import WeightsError
+from ldp.models.card import read_card
 from ldp.models.weights import (
     RELEASED_FORMAT,
     Header,
@@ -21,63 +20,7 @@ from ldp.models.weights import (
     shipped_names,
 )
 
-if TYPE_CHECKING:
-    from ldp.models.network import LDPNet
-    from ldp.models.released import LDPReleased
-
-PAPER_SIZE = (1120, 1680)
-"""(height, width) at which papers count MACs: a photo of the DPDD data set."""
-
 CLIP_LICENCE = "MIT (OpenAI)"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """parameters: trained values. macs: multiply-accumulate operations of the convolutions and
-    matrix products for one photo of PAPER_SIZE, computed whole and with global statistics."""
-
-    parameters: int
-    macs: int
-
-    def __str__(self) -> str:
-        height, width = PAPER_SIZE
-        return (
-            f"{self.parameters / 1e6:.2f} M parameters, "
-            f"{self.macs / 1e9:.0f} GMACs at {width}x{height}"
-        )
-
-
-def cost_of(network: LDPNet | LDPReleased) -> Cost:
-    """Count parameters and MACs of a network on the meta device, where nothing is computed.
-
-    PyTorch's counter counts a MAC as two operations, papers of the field as one.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ldp.models.network import parameter_count
-
-    planes = (6, len(network.config.map_planes))
-    views, blur = (torch.empty(1, count, *PAPER_SIZE, device="meta") for count in planes)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(views, blur)
-    return Cost(parameter_count(network), counter.get_total_flops() // 2)
-
-
-def cost_of_size(name: str) -> Cost:
-    """Return the cost of a size of ldp.models.network, or of `released`, without weights.
-
-    Raises SettingsError for an unknown name.
-    """
-    import torch
-
-    from ldp.models.network import SIZES, LDPNet
-    from ldp.models.released import LDPReleased, ReleasedConfig
-
-    if name != "released" and name not in SIZES:
-        raise SettingsError(f"--size {name}: expected one of {', '.join((*SIZES, 'released'))}")
-    with torch.device("meta"):
-        return cost_of(LDPReleased(ReleasedConfig()) if name == "released" else LDPNet(SIZES[name]))
 
 
 @dataclass(frozen=True)
@@ -105,7 +48,9 @@ def network_file(model: str) -> NetworkFile:
     model: name of a shipped network or path. Raises WeightsError.
     """
     path = resolve(model)
-    return NetworkFile(path.stem, path, path.stat().st_size, read_header(path), _licence(path))
+    return NetworkFile(
+        path.stem, path, path.stat().st_size, read_header(path), read_card(path).licence
+    )
 
 
 def shipped_networks() -> Iterator[NetworkFile]:
@@ -115,13 +60,15 @@ def shipped_networks() -> Iterator[NetworkFile]:
 
 def describe(model: str) -> str:
     """Return all that is known of a network, a line each. Raises WeightsError."""
+    from ldp.models.cost import cost_of
+
     file = network_file(model)
     network = load_network(file.path)
     lines = [
         ("file", str(file.path)),
         ("size", f"{file.size_bytes / 1e6:.1f} MB"),
         ("sha256", sha256(file.path)),
-        ("cost", str(cost_of(network.to("meta")))),
+        ("cost", str(cost_of(network.config))),
         ("blur map", file.header.blur_map),
         ("licence", file.licence or "not stated"),
         ("format", file.header.format),
@@ -129,15 +76,6 @@ def describe(model: str) -> str:
         *sorted((name, text) for name, text in file.header.notes.items() if name != "blur_map"),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in lines)
-
-
-def _licence(path: Path) -> str:
-    """Return the line `Licence: ...` of the card NAME.md beside the weights."""
-    card = path.with_suffix(".md")
-    if not card.is_file():
-        return ""
-    found = re.search(r"^[-* ]*Licen[cs]e[:*]+ *(.+)$", card.read_text(encoding="utf-8"), re.M)
-    return found[1].strip() if found else ""
 
 
 @dataclass(frozen=True)
@@ -193,7 +131,8 @@ def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
     blur: clip or clip-patch. weights: a tag of open_clip, downloaded if it is not in the cache, or
     a file. Raises ClipUnavailableError, which names the command that downloads them.
     """
-    from ldp.blur.clip_model import OPENAI, clip_weights_file
+    from ldp.blur import OPENAI
+    from ldp.blur.clip_model import clip_weights_file
 
     name = _clips()[blur]
     command = f"dpbatch models fetch {blur}" if weights == OPENAI else None

@@ -6,32 +6,40 @@ from typing import Protocol
 
 from ldp.types import BlurMap, ViewPair
 
+ESTIMATORS = ("disparity", "clip", "clip-patch")
+OPENAI = "openai"
+"""open_clip's tag of the CLIP weights that the papers used."""
+
 
 class BlurEstimator(Protocol):
-    """What the restoring stage asks of any blur map's maker."""
+    """The way from a pair of views to a blur map."""
 
     def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of one photo, registered to the mean of its two views."""
+        """Return the blur map of one photo, registered to the mean of its two views."""
         ...
 
 
-def load_estimator(name: str, device: str = "auto", clip_weights: str = "openai") -> BlurEstimator:
-    """The estimator of a name that a network's header or a user gives.
+def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENAI) -> BlurEstimator:
+    """Return the estimator of a name.
 
-    name: clip, clip-patch; anything else is disparity, which needs no weights. device: as
-    ldp.restore.deblur.choose_device takes it, for the CLIP maps. Raises ClipUnavailableError,
-    ValueError for a device that is not there.
+    name: disparity, which needs no weights; clip, of LDP's paper; clip-patch, of its released code.
+    device: auto, cpu, cuda or cuda:N, for the CLIP maps.
+    clip_weights: see ldp.blur.clip_model.load_clip.
+
+    Raises ValueError for another name, DeviceError, ClipUnavailableError.
     """
+    if name not in ESTIMATORS:
+        raise ValueError(f"blur {name!r}: expected one of {', '.join(ESTIMATORS)}")
+    if name == "disparity":
+        from ldp.blur.disparity import DisparityEstimator
+
+        return DisparityEstimator()
+    from ldp.devices import choose_device
+
     if name == "clip":
         from ldp.blur.clip_dense import ClipEstimator
-        from ldp.restore.deblur import choose_device
 
         return ClipEstimator.load(choose_device(device), clip_weights)
-    if name == "clip-patch":
-        from ldp.blur.clip_patch import ClipPatchEstimator
-        from ldp.restore.deblur import choose_device
+    from ldp.blur.clip_patch import ClipPatchEstimator
 
-        return ClipPatchEstimator.load(choose_device(device), clip_weights)
-    from ldp.blur.disparity import DisparityEstimator
-
-    return DisparityEstimator()
+    return ClipPatchEstimator.load(choose_device(device), clip_weights)

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ldp.blur import OPENAI
 from ldp.errors import ClipUnavailableError
 
 # open_clip's names of OpenAI's networks: their weights were trained with QuickGELU, and under the
 # plain names open_clip builds them with GELU.
 VIT_B_32 = "ViT-B-32-quickgelu"
 VIT_B_16 = "ViT-B-16-quickgelu"
-OPENAI = "openai"
-NO_WEIGHTS_NEEDED = "`--blur disparity` needs none of this"
+NO_WEIGHTS_NEEDED = "the estimator 'disparity' needs none of this"
 
 # Mean and standard deviation of RGB in CLIP's training (Radford et al. 2021).
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -172,7 +172,7 @@ def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = No
                 f"CLIP {name}: the weights {weights!r} are not in the cache and could not be "
                 f"fetched ({error}). On a machine with internet run\n"
                 f"  {command or fetch_command(name, weights)}\n"
-                "and copy its cache, or give a file with the weights. " + NO_WEIGHTS_NEEDED
+                "and copy its cache, or give a file with the weights; " + NO_WEIGHTS_NEEDED
             ) from error
     path = Path(weights)
     if not path.is_file():

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldp.errors import WeightsError
+from ldp.errors import UnconvertedError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,15 @@ class Header:
         return self.notes.get("blur_map", "disparity")
 
     @property
+    def training_radius_px(self) -> float | None:
+        """The largest circle of confusion that the network was trained on, as a radius."""
+        text = self.notes.get("training_radius_px", "")
+        try:
+            return float(text)
+        except ValueError:
+            return None
+
+    @property
     def needs_soft_map(self) -> bool:
         """Whether the network reads the unnormalised map, which only `clip` has."""
         return _fields(self.config_json).get("prior") == "soft"
@@ -71,7 +80,8 @@ def resolve(model: str) -> Path:
     known = ", ".join(names) if names else "none"
     raise WeightsError(
         f"{model}: no such network and no such file; shipped networks: {known}. "
-        "Give one of these names or the path of a .safetensors file that dpbatch wrote"
+        "give one of these names or the path of a .safetensors file that was trained or converted "
+        "with this library"
     )
 
 
@@ -96,7 +106,7 @@ def read_header(path: Path) -> Header:
     if notes.get("format") not in (FORMAT, RELEASED_FORMAT) or "config" not in notes:
         raise WeightsError(
             f"{path}: the header says format {notes.get('format')!r}, expected {FORMAT!r} or "
-            f"{RELEASED_FORMAT!r}; this is not a network that dpbatch wrote"
+            f"{RELEASED_FORMAT!r}; this is not a network of this library"
         )
     try:
         _fields(notes["config"])
@@ -172,9 +182,9 @@ def _unusable(path: Path, error: Exception) -> WeightsError:
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     text = f"{path}: not a readable safetensors file ({error})"
     if _written_by_torch(path):
-        text += (
-            "; it looks like a PyTorch checkpoint, and the one that LDP's authors released can be "
-            f"converted: dpbatch models convert {path} --out ldp-released.safetensors"
+        return UnconvertedError(
+            f"{text}; it looks like a PyTorch checkpoint, and the one that LDP's authors released "
+            "can be converted by ldp.models.conversion.convert"
         )
     return WeightsError(text)
 

@@ -1,7 +1,8 @@
-"""Restores a pair of views of any size with a network, tile by tile."""
+"""Restore a pair of views of any size with a network, tile by tile."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ldp.errors import NEEDS_SOFT_MAP, LdpError
+from ldp.devices import choose_precision
+from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
 from ldp.models.tlc import CELLS
-from ldp.models.weights import load_network, resolve, sha256
 from ldp.restore.tiling import RowBlender, Span, pool_map, read_map_window, read_window, spans
-from ldp.types import BlurMap, Deblurred, MapPlane, Plane, ViewPair
+from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair, to_uint16
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
 
 Progress = Callable[[int, int], None]
+"""progress(done, total) is called after every tile."""
 
 AUTO_TILE_PX = {"cpu": 768, "cuda": 1024}
 MIN_TILE_PX = 128
@@ -33,7 +35,7 @@ HALO_PX = 64
 
 
 class NetworkFacts(Protocol):
-    """What Deblurrer must know of a network's configuration."""
+    """The part of a network's configuration that restoring depends on."""
 
     @property
     def stride(self) -> int:
@@ -49,7 +51,10 @@ class NetworkFacts(Protocol):
 
     @property
     def pooled_map_side(self) -> int | None:
-        """Where every tile wants the whole photo's map, pooled to a square: that square's side."""
+        """Where every tile is given the whole photo's map, pooled to a square: that square's side.
+
+        None where a tile is given its own part of the map.
+        """
 
 
 class Network(Protocol):
@@ -60,7 +65,7 @@ class Network(Protocol):
         """The configuration."""
 
     def __call__(self, views: Tensor, blur: Tensor) -> Tensor:
-        """views: (1, 6, H, W). blur: (1, planes, H, W), or the pooled map. -> (1, 3, H, W)."""
+        """Map views (1, 6, H, W) and blur (1, planes, H, W), or the pooled map, to (1, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -73,88 +78,104 @@ class Deblurrer:
     """
 
     network: Network
-    name: str
-    weights_sha256: str
     device: torch.device
     tile_px: int
     halo_px: int
     precision: torch.dtype
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", tile: int = 0) -> Deblurrer:
-        """A network from its weights file.
+    def of(cls, network: LDPNet | LDPReleased, device: torch.device, tile_px: int = 0) -> Deblurrer:
+        """Prepare a copy of a network: on the device, with local statistics, for inference.
 
-        model: a shipped network's name or a .safetensors path. device: auto, cpu, cuda, cuda:N.
-        tile: side in pixels, rounded up to what the network allows; 0 to choose.
-
-        Raises WeightsError if the weights cannot be used, ValueError for an impossible device.
+        tile_px: rounded up to what the network allows; 0 to choose by the device.
         """
-        path = resolve(model)
-        where = choose_device(device)
-        return cls.of(load_network(path), path.stem, sha256(path), where, tile)
-
-    @classmethod
-    def of(
-        cls,
-        network: LDPNet | LDPReleased,
-        name: str,
-        weights_sha256: str,
-        device: torch.device,
-        tile: int = 0,
-    ) -> Deblurrer:
-        """A network in memory, which is moved to the device and given local statistics."""
-        network.use_local_statistics(network.config.crop_px)
-        network = network.to(device).to(memory_format=torch.channels_last)
-        align = grid_px(network)
+        own = copy.deepcopy(network).eval()
+        own.use_local_statistics(own.config.crop_px)
+        own = own.to(device).to(memory_format=torch.channels_last)
+        align = grid_px(own)
         return cls(
-            network=network,
-            name=name,
-            weights_sha256=weights_sha256,
+            network=own,
             device=device,
-            tile_px=_tile_px(tile or AUTO_TILE_PX[device.type], align),
-            halo_px=_rounded(max(HALO_PX, network.config.crop_px // 2), align),
+            tile_px=_tile_px(tile_px or AUTO_TILE_PX[device.type], align),
+            halo_px=_rounded(max(HALO_PX, own.config.crop_px // 2), align),
             precision=choose_precision(device),
         )
 
     def restore(
         self, views: ViewPair, blur_map: BlurMap, progress: Progress | None = None
-    ) -> Deblurred:
-        """The sharp picture of two views, clipped to [0, 1] and rounded to 16 bits.
+    ) -> FloatArray:
+        """Return the sharp picture of two views, (H, W, 3) float32, white at 1, not clipped.
 
-        progress(done, total) is called after every tile. Where a GPU's memory does not hold a tile,
-        the photo starts again with tiles of half the side, so done may fall back and total grow.
+        progress: where the memory of a GPU does not hold a tile, the photo starts again with tiles
+            of half the side, so `done` may fall back and `total` grow.
 
-        Raises LdpError where the network reads a plane that the map has not, where even small tiles
-        do not fit, and where the result is not finite: a NaN or an infinity in a view is refused,
-        since no pixel value stands for it.
+        Raises SoftMapError where the network reads a plane that the map does not have,
+        DeviceMemoryError where even small tiles do not fit, and LdpError where the result is not
+        finite: a NaN or an infinity in a view is refused, since no pixel value stands for it.
         """
+        sharp = np.empty((*views.size, 3), np.float32)
+
+        def receive(first_row: int, band: FloatArray) -> None:
+            sharp[first_row : first_row + len(band)] = band
+
+        self._restore_bands(views, blur_map, receive, progress)
+        return sharp
+
+    def restore_uint16(
+        self, views: ViewPair, blur_map: BlurMap, progress: Progress | None = None
+    ) -> npt.NDArray[np.uint16]:
+        """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
+
+        It is rounded band by band: the whole picture is never in memory as floats. Arguments and
+        errors are those of `restore`.
+        """
+        sharp = np.empty((*views.size, 3), np.uint16)
+
+        def receive(first_row: int, band: FloatArray) -> None:
+            sharp[first_row : first_row + len(band)] = to_uint16(band)
+
+        self._restore_bands(views, blur_map, receive, progress)
+        return sharp
+
+    def _restore_bands(
+        self,
+        views: ViewPair,
+        blur_map: BlurMap,
+        receive: Callable[[int, FloatArray], None],
+        progress: Progress | None,
+    ) -> None:
+        """Call receive(first_row, rows) for every band; again from row 0 with smaller tiles."""
         align = grid_px(self.network)
-        tile = self.tile_px
+        tile_px = self.tile_px
         while True:
             try:
-                return Deblurred(self._restore(views, blur_map, tile, progress), blur_map)
+                self._restore_in_tiles(views, blur_map, tile_px, receive, progress)
+                return
             except torch.OutOfMemoryError as error:
-                smaller = _tile_px(max(MIN_TILE_PX, tile // 2), align)
-                if smaller >= tile:
-                    raise LdpError(
+                smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)
+                if smaller_px >= tile_px:
+                    raise DeviceMemoryError(
                         f"the memory of {self.device} does not hold the network and a tile of "
-                        f"{tile} px; free some of it, or restore on the CPU (--device cpu)"
+                        f"{tile_px} px; free some of it, or restore on the CPU"
                     ) from error
-                tile = smaller
+                tile_px = smaller_px
             torch.cuda.empty_cache()
 
-    def _restore(
-        self, views: ViewPair, blur_map: BlurMap, tile: int, progress: Progress | None
-    ) -> npt.NDArray[np.uint16]:
-        height, width = views.size
+    def _restore_in_tiles(
+        self,
+        views: ViewPair,
+        blur_map: BlurMap,
+        tile_px: int,
+        receive: Callable[[int, FloatArray], None],
+        progress: Progress | None,
+    ) -> None:
         align = grid_px(self.network)
         overlap = _rounded(OVERLAP_PX, align)
-        rows, columns = (spans(side, tile, overlap, align) for side in views.size)
+        rows, columns = (spans(side, tile_px, overlap, align) for side in views.size)
         planes = _planes_read(self.network, blur_map)
         side = self.network.config.pooled_map_side
         pooled = [pool_map(plane, views.size, side) for plane in planes] if side else None
-        sharp = np.empty((height, width, 3), np.uint16)
-        blender = RowBlender(width)
+        blender = RowBlender(views.size[1])
         done, finished = 0, 0
         for row in rows:
             for column in columns:
@@ -164,10 +185,8 @@ class Deblurrer:
                 if progress:
                     progress(done, len(rows) * len(columns))
             band = blender.take(row)
-            levels = np.clip(band, 0, 1) * np.float32(65535) + np.float32(0.5)
-            sharp[finished : finished + len(band)] = levels.astype(np.uint16)
+            receive(finished, band)
             finished += len(band)
-        return sharp
 
     def _restore_tile(
         self,
@@ -176,7 +195,7 @@ class Deblurrer:
         pooled: list[Plane] | None,
         row: Span,
         column: Span,
-    ) -> npt.NDArray[np.float32]:
+    ) -> FloatArray:
         align, halo = grid_px(self.network), self.halo_px
         # The far side grows to the next multiple of the network's grid, which is cut off again.
         height = _rounded(row.length, align) + 2 * halo
@@ -203,51 +222,18 @@ class Deblurrer:
 
 
 def grid_px(network: Network) -> int:
-    """Tiles begin at multiples of this: the network's stride and the cells of its local windows."""
+    """Return the grid that tiles begin on: the network's stride and the cells of local windows."""
     return math.lcm(network.config.stride, max(1, network.config.crop_px // CELLS))
 
 
-def choose_device(device: str) -> torch.device:
-    """The device of a name; auto is CUDA where there is one, else the CPU.
-
-    Raises ValueError for a device that is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from error
-    if chosen.type not in AUTO_TILE_PX:
-        raise ValueError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --device cpu, or install a driver and a CUDA build of PyTorch"
-        )
-    return chosen
-
-
-def choose_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it faster than float32: CUDA, and CPUs with AMX.
-
-    On a Xeon with AMX, `tiny` restores a tile of 768 px with its halo about 1.6 times as fast in
-    bfloat16 autocast as in float32 (one thread, both in one run). On real photos the two results
-    agree to more than 60 dB PSNR, far closer than either comes to the true picture.
-    """
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Private in PyTorch 2.11 to 2.15, so it may go; without an answer float32 is the safe one.
-        fast = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.bfloat16 if fast else torch.float32
-
-
 def _planes_read(network: Network, blur_map: BlurMap) -> list[Plane]:
-    """The planes of a blur map that the network is given. Raises LdpError where one is missing."""
+    """Return the planes that the network is given. Raises SoftMapError where one is missing."""
     planes = [getattr(blur_map, name) for name in network.config.map_planes]
     if any(plane is None for plane in planes):
-        raise LdpError(NEEDS_SOFT_MAP)
+        raise SoftMapError(
+            "this network reads CLIP's unnormalised map, the plane `soft`, which only the blur map "
+            "'clip' has"
+        )
     return planes
 
 

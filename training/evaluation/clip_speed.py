@@ -18,7 +18,7 @@ import torch
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import VIT_B_16, VIT_B_32, Clip, frozen
 from ldp.blur.clip_patch import BATCH, PATCH_PX, ClipPatchEstimator, patch_starts
-from ldp.restore.deblur import choose_device
+from ldp.devices import choose_device
 from ldp.types import ViewPair
 
 HEIGHT, WIDTH = 1120, 1680

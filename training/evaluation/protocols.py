@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ldp.blur import load_estimator
-from ldp.types import ViewPair
+import ldp
+from ldp import ViewPair
 from training.evaluation.metrics import Distance, Picture, mae, psnr_db, relative_mse, ssim
 
 Restore = Callable[[ViewPair], npt.NDArray[np.uint16]]
@@ -40,8 +40,8 @@ PROTOCOLS = {
     "dpdnet": Protocol(clips=False, levels=0),
 }
 """restormer: the usual one, 16-bit files, clipped (Zamir et al., CVPR 2022). 8bit: both as 8-bit
-pictures. dpdnet: float64 as it is (Abuolaim and Brown, ECCV 2020); since the Deblurrer itself clips
-its result and rounds it to 16 bit, its figures agree with restormer's."""
+pictures. dpdnet: float64 as it is (Abuolaim and Brown, ECCV 2020); since a result is
+clipped and rounded to 16 bit as in a file, its figures agree with restormer's."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,5 @@ def load_restorer(model: str, device: str = "auto", tile: int = 0) -> Restore:
     model: a shipped network's name or a .safetensors path. Raises WeightsError,
     ClipUnavailableError, ValueError for an impossible device.
     """
-    from ldp.models.weights import read_header, resolve
-    from ldp.restore.deblur import Deblurrer
-
-    deblurrer = Deblurrer.load(model, device, tile)
-    estimator = load_estimator(read_header(resolve(model)).blur_map, device)
-
-    def restore(views: ViewPair) -> npt.NDArray[np.uint16]:
-        return deblurrer.restore(views, estimator.estimate(views)).sharp
-
-    return restore
+    loaded = ldp.load(model, device=device, tile=tile)
+    return lambda views: loaded.restore_uint16(views).sharp

@@ -1,0 +1,276 @@
+"""The public face of the library: a network with the estimator of its blur map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ldp.blur import ESTIMATORS, OPENAI, BlurEstimator, load_estimator
+from ldp.devices import choose_device
+from ldp.errors import SoftMapError, WeightsError
+from ldp.models.card import read_card
+from ldp.models.weights import Header, load_network, read_header, resolve, sha256
+from ldp.restore.deblur import Deblurrer, Progress
+from ldp.tensors import to_tensors, view_pairs
+from ldp.types import BlurMap, Deblurred, Picture, RoundedDeblurred, TensorDeblurred, ViewPair
+
+if TYPE_CHECKING:
+    from ldp.models.network import LDPNet
+    from ldp.models.released import LDPReleased
+
+AUTO = "auto"
+"""In the place of an estimator's name: the one that the network was trained with."""
+
+Array = Picture | npt.NDArray[np.float16] | npt.NDArray[np.float64]
+"""(H, W, 3) RGB, sRGB-encoded: uint8 or uint16 over their whole range, or floats, white at 1."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network comes from; the fields are those of ModelInfo."""
+
+    name: str = ""
+    training_radius_px: float | None = None
+    licence: str = ""
+    blur_map: str = "disparity"
+    weights_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInfo(Source):
+    """What is known of a model.
+
+    name: of the weights file, without its suffix.
+    training_radius_px: the largest circle of confusion, as a radius, that the network was trained
+        on; larger blur comes back less sharp. None where neither the file nor its card gives it.
+    licence: of the weights, as their card names it; "" where there is none.
+    blur_map: the estimator whose maps the network was trained with.
+    weights_sha256: of the weights file; "" for a network in memory.
+    parameters: trained values.
+    macs: multiply-accumulate operations for a photo of 1680x1120, see ldp.models.cost.
+    """
+
+    parameters: int = 0
+    macs: int = 0
+
+
+class Model:
+    """A network on a device with the estimator of its blur map; `ldp.load` makes one of a file."""
+
+    def __init__(
+        self,
+        network: LDPNet | LDPReleased,
+        *,
+        device: str | torch.device = "auto",
+        tile: int = 0,
+        estimator: BlurEstimator | None = None,
+        source: Source | None = None,
+    ) -> None:
+        """Take a copy of a network that is in memory; the network itself stays as it is.
+
+        device, tile: as in `ldp.load`. estimator: DisparityEstimator() if left out. source: what
+        `info` says beside the cost.
+
+        Raises DeviceError.
+        """
+        chosen = device if isinstance(device, torch.device) else choose_device(device)
+        self.estimator = estimator if estimator is not None else load_estimator("disparity")
+        self._deblurrer = Deblurrer.of(network, chosen, tile)
+        self._config = network.config
+        self._source = source or Source()
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network, in evaluation mode, on the device, with local statistics."""
+        return cast(nn.Module, self._deblurrer.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self._deblurrer.device
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile in pixels, without its halo."""
+        return self._deblurrer.tile_px
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        """What is known of the model; the first use counts the MACs, which takes about a second."""
+        from ldp.models.cost import cost_of
+
+        cost = cost_of(self._config)
+        return ModelInfo(**vars(self._source), parameters=cost.parameters, macs=cost.macs)
+
+    @overload
+    def restore(
+        self, left: Array, right: Array, *, progress: Progress | None = None
+    ) -> Deblurred: ...
+
+    @overload
+    def restore(
+        self, left: Tensor, right: Tensor, *, progress: Progress | None = None
+    ) -> TensorDeblurred: ...
+
+    @overload
+    def restore(self, left: ViewPair, *, progress: Progress | None = None) -> Deblurred: ...
+
+    @overload
+    def restore(
+        self,
+        left: Sequence[ViewPair] | Sequence[tuple[Array, Array]],
+        *,
+        progress: Progress | None = None,
+    ) -> list[Deblurred]: ...
+
+    @overload
+    def restore(
+        self, left: Sequence[tuple[Tensor, Tensor]], *, progress: Progress | None = None
+    ) -> list[TensorDeblurred]: ...
+
+    def restore(
+        self,
+        left: Array
+        | Tensor
+        | ViewPair
+        | Sequence[ViewPair]
+        | Sequence[tuple[Array, Array]]
+        | Sequence[tuple[Tensor, Tensor]],
+        right: Array | Tensor | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Deblurred | TensorDeblurred | list[Deblurred] | list[TensorDeblurred]:
+        """Estimate where the photo is out of focus and return it sharp.
+
+        left, right: the two views, RGB, sRGB-encoded: arrays (H, W, 3), or tensors (3, H, W) or
+            (B, 3, H, W) on any device; uint8 or uint16 over their whole range, or floats with white
+            at 1. `left` alone may be a ViewPair, or a list of pairs, of any sizes.
+        progress: progress(done, total) is called after every tile of a photo.
+
+        Returns Deblurred for arrays, TensorDeblurred for tensors, a list of these for a list.
+
+        The photos of a batch are restored one after the other: a tile fills the device already.
+
+        Raises ValueError or TypeError for views that do not fit together; SoftMapError,
+        DeviceMemoryError and LdpError as ldp.restore.deblur.Deblurrer.restore does.
+        """
+        if isinstance(left, ViewPair) and right is None:
+            return self._restore(left, progress)
+        if isinstance(left, Sequence) and right is None:
+            return [self._restore_item(item, progress) for item in left]  # type: ignore[return-value]
+        if isinstance(left, Tensor) and isinstance(right, Tensor):
+            results = [self._restore(views, progress) for views in view_pairs(left, right)]
+            return to_tensors(results, like=left)
+        if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+            return self._restore(ViewPair(_own_float(left), _own_float(right)), progress)
+        raise TypeError(
+            f"left is {type(left).__name__}, right {type(right).__name__}: expected two arrays, "
+            "two tensors, a ViewPair, or a list of pairs"
+        )
+
+    def restore_uint16(
+        self,
+        views: ViewPair,
+        *,
+        blur_map: BlurMap | None = None,
+        progress: Progress | None = None,
+    ) -> RoundedDeblurred:
+        """Return what `restore(views).to_uint16()` gives, without the whole picture as floats.
+
+        A photo of 45 MP takes 0.25 GiB instead of 0.75.
+
+        blur_map: estimated from the views if left out. progress: as in `restore`.
+
+        Raises SoftMapError, DeviceMemoryError and LdpError as `restore` does.
+        """
+        given = blur_map if blur_map is not None else self.estimator.estimate(views)
+        return RoundedDeblurred(self._deblurrer.restore_uint16(views, given, progress), given)
+
+    def warm_up(self) -> None:
+        """Restore one tile of even grey.
+
+        A GPU's libraries are loaded and their kernels chosen at the first use, which would count as
+        the time of the first photo.
+        """
+        grey = np.full((self.tile_px, self.tile_px, 3), 0.5, np.float32)
+        self.restore(ViewPair(grey, grey))
+
+    def _restore_item(self, item: object, progress: Progress | None) -> Deblurred | TensorDeblurred:
+        """Restore one item of a list."""
+        if isinstance(item, ViewPair):
+            return self._restore(item, progress)
+        if isinstance(item, Sequence) and len(item) == 2:
+            return self.restore(*item, progress=progress)
+        raise TypeError(f"a list holds {type(item).__name__}, expected (left, right) or ViewPair")
+
+    def _restore(self, views: ViewPair, progress: Progress | None) -> Deblurred:
+        blur_map = self.estimator.estimate(views)
+        return Deblurred(self._deblurrer.restore(views, blur_map, progress), blur_map)
+
+
+def load(
+    model: str,
+    *,
+    device: str = "auto",
+    tile: int = 0,
+    blur: str | BlurEstimator = AUTO,
+    clip_weights: str = OPENAI,
+) -> Model:
+    """Load a network and the estimator of its blur map.
+
+    model: a shipped network's name (ldp.shipped_names), or the path of a .safetensors file: one
+        that was trained here, or the converted release (ldp.models.conversion.convert).
+    device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
+    tile: side of a tile in pixels, rounded up to what the network allows; 0 to choose.
+    blur: an estimator, or the name of one: disparity, clip, clip-patch, or auto for the one that
+        the network was trained with.
+    clip_weights: for the CLIP maps, one of open_clip's tags or a file.
+
+    Raises WeightsError where the weights cannot be used, ValueError for an unknown estimator,
+    DeviceError, ClipUnavailableError, and SoftMapError where the network reads the unnormalised map
+    and the estimator does not make it.
+    """
+    path = resolve(model)
+    header = read_header(path)
+    chosen = choose_device(device)
+    if isinstance(blur, str):
+        name = _estimator_name(blur, header, str(path))
+        blur = load_estimator(name, device=device, clip_weights=clip_weights)
+    card = read_card(path)
+    source = Source(
+        name=path.stem,
+        training_radius_px=header.training_radius_px or card.training_radius_px,
+        licence=card.licence,
+        blur_map=header.blur_map,
+        weights_sha256=sha256(path),
+    )
+    network = load_network(path)
+    return Model(network, device=chosen, tile=tile, estimator=blur, source=source)
+
+
+def _estimator_name(blur: str, header: Header, path: str) -> str:
+    name = header.blur_map if blur == AUTO else blur
+    if name not in ESTIMATORS:
+        if blur == AUTO:
+            raise WeightsError(
+                f"{path}: the network was trained with the blur map {name!r}, expected one of "
+                f"{', '.join(ESTIMATORS)}; name the estimator to use in `blur`"
+            )
+        raise ValueError(f"blur {blur!r}: expected one of {', '.join((AUTO, *ESTIMATORS))}")
+    if header.needs_soft_map and name != "clip":
+        raise SoftMapError(
+            f"blur {name!r}: this network reads CLIP's unnormalised map; give it blur 'clip'"
+        )
+    return name
+
+
+def _own_float(view: Array) -> Picture:
+    """A view of any float type as float32; others as they are."""
+    return view.astype(np.float32, copy=False) if view.dtype.kind == "f" else cast(Picture, view)
