@@ -104,9 +104,9 @@ class Model:
     @cached_property
     def info(self) -> ModelInfo:
         """What is known of the model; the first use counts the MACs, which takes about a second."""
-        from ldp.models.cost import cost_of
+        from ldp.models.cost import cost_of_config
 
-        cost = cost_of(self._config)
+        cost = cost_of_config(self._config)
         return ModelInfo(**vars(self._source), parameters=cost.parameters, macs=cost.macs)
 
     @overload

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("dpbatch", "ldp", "training")
 MOST_LINES = 350
 
-FLOOR = {"types", "errors", "location", "settings"}
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
 MAY_IMPORT = {
     "version": set[str](),
@@ -24,6 +23,7 @@ MAY_IMPORT = {
     "location": {"errors"},
     "types": {"errors", "location"},
     "settings": {"errors", "ldp"},
+    "hints": {"ldp"},
     "presets": {"settings", "errors"},
     "raw": FLOOR | {"ldp"},
     "output": FLOOR | {"ldp"},

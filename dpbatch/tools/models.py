@@ -60,7 +60,7 @@ def shipped_networks() -> Iterator[NetworkFile]:
 
 def describe(model: str) -> str:
     """Return all that is known of a network, a line each. Raises WeightsError."""
-    from ldp.models.cost import cost_of
+    from ldp.models.cost import cost_of_config
 
     file = network_file(model)
     network = load_network(file.path)
@@ -68,7 +68,7 @@ def describe(model: str) -> str:
         ("file", str(file.path)),
         ("size", f"{file.size_bytes / 1e6:.1f} MB"),
         ("sha256", sha256(file.path)),
-        ("cost", str(cost_of(network.config))),
+        ("cost", str(cost_of_config(network.config))),
         ("blur map", file.header.blur_map),
         ("licence", file.licence or "not stated"),
         ("format", file.header.format),

@@ -35,19 +35,25 @@ class Cost:
         )
 
 
-def cost_of(config: NetworkConfig | ReleasedConfig) -> Cost:
-    """Count the cost of a network of this shape with PyTorch's own counter.
+def cost_of(network: LDPNet | LDPReleased) -> Cost:
+    """Count the cost of a network with PyTorch's own counter.
 
-    The network is built on the meta device, which holds and computes nothing.
+    network: on the meta device, which computes nothing.
     """
-    with torch.device("meta"):
-        network = LDPReleased(config) if isinstance(config, ReleasedConfig) else LDPNet(config)
-    planes = (6, len(config.map_planes))
+    planes = (6, len(network.config.map_planes))
     views, blur = (torch.empty(1, count, *PAPER_SIZE, device="meta") for count in planes)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(views, blur)
     # PyTorch counts a multiply-accumulate operation as two.
     return Cost(parameter_count(network), counter.get_total_flops() // 2)
+
+
+def cost_of_config(config: NetworkConfig | ReleasedConfig) -> Cost:
+    """Count the cost of a network of this configuration; needs no weights."""
+    with torch.device("meta"):
+        return cost_of(
+            LDPReleased(config) if isinstance(config, ReleasedConfig) else LDPNet(config)
+        )
 
 
 def cost_of_size(size: str) -> Cost:
@@ -56,7 +62,7 @@ def cost_of_size(size: str) -> Cost:
     Raises ValueError for a size that is not known.
     """
     if size == RELEASED:
-        return cost_of(ReleasedConfig())
+        return cost_of_config(ReleasedConfig())
     if size not in SIZES:
         raise ValueError(f"size {size!r}: expected one of {', '.join((*SIZES, RELEASED))}")
-    return cost_of(SIZES[size])
+    return cost_of_config(SIZES[size])

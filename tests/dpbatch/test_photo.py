@@ -12,6 +12,7 @@ import pytest
 import tifffile
 import torch
 
+import ldp
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
@@ -21,41 +22,35 @@ from dpbatch.settings import RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
-from ldp.errors import LdpError
-from ldp.types import BlurMap, Deblurred, ViewPair, as_float
+from ldp.types import RoundedDeblurred, ViewPair, as_float
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.writer import CameraTags
 
 
 class MeanOfViews:
-    """In the network's place, so that these tests need no weights.
-
-    restored: the sizes of the photos so far.
-    """
-
-    tile_px = 64
+    """In the model's place, so that these tests need no weights. warm_ups: how many so far."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device("cpu" if device == "auto" else device)
-        self.restored: list[tuple[int, int]] = []
+        self.warm_ups = 0
 
     @classmethod
-    def load(cls, model: str, device: str = "auto", tile: int = 0) -> Self:
+    def load(cls, model: str, *, device: str, **options: object) -> Self:
         if device == "cuda:7":
-            raise ValueError("device 'cuda:7': PyTorch sees 0 CUDA devices")
+            raise ldp.DeviceError("device 'cuda:7': PyTorch sees 0 CUDA devices")
         return cls(device)
 
-    def restore(self, views: ViewPair, blur_map: BlurMap, progress: object = None) -> Deblurred:
-        self.restored.append(views.size)
+    def restore_uint16(self, views: ViewPair, *, progress: object) -> RoundedDeblurred:
         mean = (as_float(views.left) + as_float(views.right)) / 2
-        return Deblurred(to_16_bit(mean), blur_map)
+        return RoundedDeblurred(to_16_bit(mean), DisparityEstimator().estimate(views))
+
+    def warm_up(self) -> None:
+        self.warm_ups += 1
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ldp.restore.deblur
-
-    monkeypatch.setattr(ldp.restore.deblur, "Deblurrer", MeanOfViews)
+    monkeypatch.setattr(ldp, "load", MeanOfViews.load)
 
 
 def raw(path: Path) -> Photo:
@@ -173,31 +168,28 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 
 def test_an_impossible_device_is_a_wrong_setting() -> None:
     settings = Settings(restore=replace(Settings().restore, device="cuda:7"))
-    with pytest.raises(SettingsError, match="0 CUDA devices"):
+    with pytest.raises(SettingsError, match="0 CUDA devices; use --device cpu"):
         PhotoStages(settings, "hash").restorer()
 
 
-@pytest.mark.parametrize(("device", "tiles"), [("cpu", []), ("cuda", [(64, 64)])])
+@pytest.mark.parametrize(("device", "warm_ups"), [("cpu", 0), ("cuda", 1)])
 def test_a_gpu_is_warmed_up_before_the_first_photo(
-    monkeypatch: pytest.MonkeyPatch, device: str, tiles: list[tuple[int, int]]
+    monkeypatch: pytest.MonkeyPatch, device: str, warm_ups: int
 ) -> None:
-    monkeypatch.setattr("ldp.blur.load_estimator", lambda *_: DisparityEstimator())
-    made: list[MeanOfViews] = []
-    monkeypatch.setattr(
-        MeanOfViews, "load", lambda *_: made.append(MeanOfViews(device)) or made[-1]
-    )
+    model = MeanOfViews(device)
+    monkeypatch.setattr(ldp, "load", lambda *_, **__: model)
     PhotoStages(Settings(), "0" * 64).restorer()
-    assert [network.restored for network in made] == [tiles]
+    assert model.warm_ups == warm_ups
 
 
 def test_an_error_of_the_network_fails_this_photo_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> Deblurred:
-        raise LdpError("the tile at row 0 has NaN")
+    def refuse(*_: object, **__: object) -> RoundedDeblurred:
+        raise ldp.LdpError("the tile at row 0 has NaN")
 
     source = tmp_path / "a.CR2"
     write_test_dpraw(source, 96, 128)
-    monkeypatch.setattr(MeanOfViews, "restore", refuse)
+    monkeypatch.setattr(MeanOfViews, "restore_uint16", refuse)
     with pytest.raises(RestoreError, match="row 0 has NaN"):
         restore(PhotoStages(Settings(), "0" * 64), raw(source), tmp_path / "out")

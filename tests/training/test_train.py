@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import ldp
 from dpbatch.output.metadata import PhotoMetadata
 from dpbatch.photo import LoadedPhoto, Restorer
 from dpbatch.settings import RestoreSettings, Settings, settle_blur
@@ -18,7 +19,6 @@ from ldp.errors import WeightsError
 from ldp.models.network import SIZES, LDPNet
 from ldp.models.released import LDPReleased, ReleasedConfig
 from ldp.models.weights import load_network, read_header, resolve, save_network
-from ldp.restore.deblur import Deblurrer
 from ldp.types import BlurMap, ViewPair
 from tests.helpers.made_dpdd import write_dpdd
 from tests.helpers.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
@@ -64,9 +64,10 @@ def test_a_run_resumes_where_it_stopped_and_its_weights_restore_photos(photos, t
     assert weights.config == replace(MICRO, crop_px=16)
     for name, value in weights.state_dict().items():
         torch.testing.assert_close(value, second["average"][name], rtol=1e-3, atol=1e-6)
-    deblurrer = Deblurrer.load(str(out / "weights.safetensors"), "cpu")
+    model = ldp.load(str(out / "weights.safetensors"), device="cpu")
     view = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
-    restored = deblurrer.restore(ViewPair(view, view), BlurMap(np.zeros((4, 6), np.float32)))
+    flat = BlurMap(np.zeros((4, 6), np.float32))
+    restored = model.restore_uint16(ViewPair(view, view), blur_map=flat)
     # Barely trained, but it is the mean view to which the network adds.
     assert np.corrcoef(restored.sharp.ravel(), view.ravel())[0, 1] > 0.7
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import ldp
 from ldp.blur.disparity import DisparityEstimator
 from ldp.models.network import SIZES, LDPNet
 from ldp.models.weights import load_network, read_header
-from ldp.restore.deblur import Deblurrer
 from ldp.types import as_float
 from tests.helpers.made_dpdd import made_scene, write_dpdd
 from tests.helpers.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
@@ -56,9 +56,9 @@ def test_real_scenes_score_as_the_evaluation_of_what_users_get(real, tmp_path):
     assert [scene.name for scene in scenes] == ["00", "01", "02"]
     network = moved_network()
     found = validate(network, ValidationSet(real=scenes, skip_rows=5), CPU).scores
-    deblurrer = Deblurrer.of(moved_network(), "same", "", CPU)
+    model = ldp.Model(moved_network(), device="cpu")
     for scene in scenes:
-        restored = deblurrer.restore(scene.views, scene.blur_map).sharp
+        restored = model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
         assert cv2.imwrite(str(tmp_path / f"{scene.name}.png"), restored[..., ::-1])
     table = evaluate(real, tmp_path, skip_rows=5)
     rows = [(row["restored"], row["mean"]) for row in table.values()]

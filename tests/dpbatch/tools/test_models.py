@@ -1,5 +1,5 @@
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -7,9 +7,10 @@ from click.testing import CliRunner
 
 from dpbatch.cli.main import main
 from dpbatch.tools import models
-from dpbatch.tools.models import PAPER_SIZE, cost_of, cost_of_size, describe, network_file
+from dpbatch.tools.models import describe
 from ldp.errors import WeightsError
 from ldp.models import weights
+from ldp.models.cost import cost_of_config
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
 from tests.helpers import released_reference as reference
@@ -32,40 +33,6 @@ def run(*arguments):
     return CliRunner().invoke(main, ["models", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(
-    ("size", "millions", "tolerance", "gmacs"),
-    [("small", 7.6, 0.03, 270), ("large", 19.6, 0.06, 686)],
-)
-def test_the_papers_networks_cost_what_the_paper_says(size, millions, tolerance, gmacs):
-    cost = cost_of_size(size)
-    assert cost.parameters == pytest.approx(millions * 1e6, rel=tolerance)
-    assert cost.macs == pytest.approx(gmacs * 1e9, rel=0.1)
-
-
-def test_a_convolution_costs_its_taps():
-    class Plain(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.config = MICRO
-            self.conv = torch.nn.Conv2d(6, 3, 5, padding=2)
-
-        def forward(self, views, blur):
-            return self.conv(views)
-
-    with torch.device("meta"):
-        cost = cost_of(Plain())
-    assert cost.parameters == 6 * 3 * 25 + 3
-    assert cost.macs == 6 * 3 * 25 * PAPER_SIZE[0] * PAPER_SIZE[1]
-
-
-@pytest.mark.parametrize(("map_channel", "attention"), [(True, True), (False, True), (True, False)])
-def test_the_soft_prior_costs_nothing(map_channel, attention):
-    config = replace(MICRO, map_channel=map_channel, attention=attention)
-    with torch.device("meta"):
-        plain, soft = (cost_of(LDPNet(replace(config, prior=x))) for x in ("amount", "soft"))
-    assert plain == soft
-
-
 def test_describe_needs_no_weights_for_a_size():
     result = run("describe", "--size", "released")
     assert result.exit_code == 0
@@ -82,21 +49,7 @@ def test_describe_says_what_file_header_and_card_say(shipped):
     lines = dict(line.split(maxsplit=1) for line in describe("micro").splitlines())
     assert lines["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (lines["blur"], lines["licence"], lines["steps"]) == ("map       clip", "CC0-1.0", "5")
-    with torch.device("meta"):
-        assert lines["cost"] == str(cost_of(LDPNet(MICRO)))
-
-
-def test_a_card_that_is_not_there_or_says_nothing_leaves_the_licence_open(shipped):
-    card = shipped / "micro.md"
-    for text, expected in (
-        ("**Licence:** MIT, see below\n", "MIT, see below"),
-        ("Licence: CC-BY-4.0", "CC-BY-4.0"),
-        ("The licence is unclear.", ""),
-    ):
-        card.write_text(text)
-        assert network_file("micro").licence == expected
-    card.unlink()
-    assert network_file("micro").licence == ""
+    assert lines["cost"] == str(cost_of_config(MICRO))
 
 
 def test_the_list_names_networks_and_clips(shipped, tmp_path, monkeypatch):

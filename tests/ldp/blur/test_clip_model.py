@@ -100,14 +100,14 @@ def test_without_a_network_the_message_says_what_to_type(monkeypatch: pytest.Mon
     said = str(caught.value)
     command = next(line.strip() for line in said.splitlines() if line.startswith("  python"))
     assert "'ViT-B-32-quickgelu', pretrained='openai'" in command
-    assert "--blur disparity" in said
+    assert "'disparity' needs none" in said
     program = command.removeprefix('python -c "').removesuffix('"')
     monkeypatch.setattr(open_clip, "create_model", lambda *given, **named: (given, named))
     exec(program)  # it is what open_clip would be asked
 
 
 def test_weights_that_nobody_knows_are_refused_with_what_is_known() -> None:
-    with pytest.raises(ClipUnavailableError, match=r"nonsense.*openai.*--blur disparity"):
+    with pytest.raises(ClipUnavailableError, match=r"nonsense.*openai.*'disparity'"):
         clip_weights_file(VIT_B_32, "nonsense")
 
 

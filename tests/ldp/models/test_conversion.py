@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from ldp.errors import WeightsError
+import ldp
+from ldp.errors import UnconvertedError, WeightsError
 from ldp.models.conversion import convert, read_checkpoint
 from ldp.models.weights import load_network, read_header
-from ldp.restore.deblur import Deblurrer
 from ldp.types import BlurMap, ViewPair
 from tests.helpers import released_reference as reference
 
@@ -167,15 +167,15 @@ def test_converting_keeps_every_value_and_says_where_it_comes_from(tmp_path, par
 def test_a_converted_checkpoint_restores_photos_of_any_size(tmp_path, params):
     out = tmp_path / "ldp-released.safetensors"
     convert(written(tmp_path, params), out)
-    deblurrer = Deblurrer.load(str(out), "cpu", tile=64)
-    assert deblurrer.network.ca.window == 256
+    model = ldp.load(str(out), device="cpu", tile=64, blur="disparity")
+    assert model.network.ca.window == 256
     rng = np.random.default_rng(0)
     views = ViewPair(*rng.integers(0, 65536, (2, 50, 37, 3)).astype(np.uint16))
     plane = rng.random((5, 4), np.float32)
-    sharp = deblurrer.restore(views, BlurMap(plane)).sharp
+    sharp = model.restore_uint16(views, blur_map=BlurMap(plane)).sharp
     assert sharp.shape == (50, 37, 3)
     # Another map, another mixture of the channels.
-    other = deblurrer.restore(views, BlurMap(1 - plane)).sharp
+    other = model.restore_uint16(views, blur_map=BlurMap(1 - plane)).sharp
     assert (sharp != other).mean() > 0.1
 
 
@@ -187,5 +187,5 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path, params):
 
 def test_a_checkpoint_in_the_place_of_weights_says_how_to_convert_it(tmp_path, params):
     path = written(tmp_path, params)
-    with pytest.raises(WeightsError, match=r"dpbatch models convert .*model.pth --out"):
-        Deblurrer.load(str(path), "cpu")
+    with pytest.raises(UnconvertedError, match=r"model.pth: .*ldp\.models\.conversion\.convert"):
+        ldp.load(str(path))

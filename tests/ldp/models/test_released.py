@@ -119,8 +119,8 @@ def test_bfloat16_leaves_the_statistics_alone():
 
 def restored(network, views, blur_map, tile_px, halo_px):
     device = torch.device("cpu")
-    deblurrer = Deblurrer(network, "", "0" * 64, device, tile_px, halo_px, torch.float32)
-    return deblurrer.restore(views, blur_map).sharp / 65535
+    deblurrer = Deblurrer(network, device, tile_px, halo_px, torch.float32)
+    return deblurrer.restore_uint16(views, blur_map) / 65535
 
 
 @pytest.mark.parametrize("size", [(200, 150), (97, 213)])

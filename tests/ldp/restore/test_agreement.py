@@ -10,7 +10,7 @@ import torch
 from skimage import data
 
 from ldp.models.conversion import convert
-from ldp.models.weights import shipped_names
+from ldp.models.weights import load_network, resolve, shipped_names
 from ldp.restore.deblur import Deblurrer
 from ldp.types import BlurMap, ViewPair
 from tests.helpers import released_reference as reference
@@ -35,11 +35,15 @@ def photo():
     return ViewPair(*((view * 65535).astype(np.uint16) for view in views)), BlurMap(amount)
 
 
+def deblurrer_of(path):
+    return Deblurrer.of(load_network(path), torch.device("cpu"))
+
+
 def agreement_db(deblurrer, photo):
     # One tile that is larger than the photo, on the grid of any network.
-    whole = replace(deblurrer, tile_px=2048).restore(*photo).sharp / 65535
+    whole = replace(deblurrer, tile_px=2048).restore_uint16(*photo) / 65535
     assert whole.std() > 0.05
-    tiled = deblurrer.restore(*photo).sharp / 65535
+    tiled = deblurrer.restore_uint16(*photo) / 65535
     return -10 * np.log10(((tiled - whole) ** 2).mean())
 
 
@@ -51,7 +55,7 @@ def report(capsys, name, agreement):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_shipped_network_gives_in_tiles_what_it_gives_whole(name, photo, capsys):
-    agreement = agreement_db(Deblurrer.load(name, "cpu"), photo)
+    agreement = agreement_db(deblurrer_of(resolve(name)), photo)
     report(capsys, name, agreement)
     assert agreement > LEAST_DB
 
@@ -62,7 +66,7 @@ def test_the_released_network_does_so_even_with_random_weights(photo, tmp_path, 
     weights = {k: torch.tensor(v).float() for k, v in reference.random_weights().items()}
     torch.save({"params": weights}, tmp_path / "model.pth")
     convert(tmp_path / "model.pth", tmp_path / "released.safetensors")
-    deblurrer = Deblurrer.load(str(tmp_path / "released.safetensors"), "cpu")
+    deblurrer = deblurrer_of(tmp_path / "released.safetensors")
     views = np.concatenate([photo[0].left, photo[0].right], 2)[300:556, 300:556] / 65535
     example = torch.tensor(views).float().permute(2, 0, 1)[None], torch.rand(1, 1, 32, 32)
     network = reference.Developed(deblurrer.network, example)

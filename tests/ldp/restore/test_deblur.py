@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ldp.errors import LdpError, WeightsError
+from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
 from ldp.models.network import LDPNet, NetworkConfig
-from ldp.models.weights import save_network, sha256
-from ldp.restore.deblur import Deblurrer, choose_device, choose_precision, grid_px
+from ldp.restore.deblur import Deblurrer, grid_px
 from ldp.types import BlurMap, ViewPair
 
 MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
@@ -34,7 +33,7 @@ def mean_view(views, amount):
 
 def deblurrer(network, tile_px=64, halo_px=16, precision=torch.float32):
     device = torch.device("cpu")
-    return Deblurrer(network, "stub", "0" * 64, device, tile_px, halo_px, precision)
+    return Deblurrer(network, device, tile_px, halo_px, precision)
 
 
 def random_views(height, width, dtype=np.uint16, seed=0):
@@ -52,8 +51,8 @@ def flat_map(value=0.5):
 @pytest.mark.parametrize("size", [(1, 1), (1, 130), (37, 53), (64, 65), (200, 131)])
 def test_a_network_that_changes_nothing_gives_the_picture_back(size):
     view = random_views(*size).left
-    restored = deblurrer(Stub(mean_view)).restore(ViewPair(view, view), flat_map())
-    np.testing.assert_array_equal(restored.sharp, view)
+    restored = deblurrer(Stub(mean_view)).restore_uint16(ViewPair(view, view), flat_map())
+    np.testing.assert_array_equal(restored, view)
 
 
 def test_left_comes_before_right():
@@ -62,14 +61,14 @@ def test_left_comes_before_right():
         (lambda views, amount: views[:, :3], views.left),
         (lambda views, amount: views[:, 3:], views.right),
     ):
-        sharp = deblurrer(Stub(function)).restore(views, flat_map()).sharp
+        sharp = deblurrer(Stub(function)).restore_uint16(views, flat_map())
         np.testing.assert_array_equal(sharp, expected)
 
 
 def test_a_coarse_map_reaches_the_network_at_the_views_size():
     plane = np.random.default_rng(0).random((13, 21), np.float32)
     stub = Stub(lambda views, amount: amount.expand(-1, 3, -1, -1))
-    sharp = deblurrer(stub).restore(random_views(130, 168), BlurMap(plane)).sharp
+    sharp = deblurrer(stub).restore_uint16(random_views(130, 168), BlurMap(plane))
     expected = cv2.resize(plane, (168, 130), interpolation=cv2.INTER_LINEAR) * 65535
     np.testing.assert_allclose(sharp, np.repeat(expected[..., None], 3, 2), atol=1)
 
@@ -78,7 +77,7 @@ def test_a_network_is_given_the_planes_that_it_reads():
     amount, soft = np.random.default_rng(0).random((2, 13, 21), np.float32)
     stub = Stub(lambda views, blur: blur[:, [0, 1, 1]])
     stub.config = replace(MICRO, prior="soft")
-    sharp = deblurrer(stub).restore(random_views(130, 168), BlurMap(amount, soft=soft)).sharp
+    sharp = deblurrer(stub).restore_uint16(random_views(130, 168), BlurMap(amount, soft=soft))
     for channel, plane in enumerate((amount, soft, soft)):
         expected = cv2.resize(plane, (168, 130), interpolation=cv2.INTER_LINEAR) * 65535
         np.testing.assert_allclose(sharp[..., channel], expected, atol=1)
@@ -87,8 +86,7 @@ def test_a_network_is_given_the_planes_that_it_reads():
 def test_a_map_without_the_plane_that_the_network_reads_is_refused():
     stub = Stub(mean_view)
     stub.config = replace(MICRO, prior="soft")
-    message = "this network reads CLIP's unnormalised map; use --blur clip"
-    with pytest.raises(LdpError, match=message):
+    with pytest.raises(SoftMapError, match="only the blur map 'clip' has"):
         deblurrer(stub).restore(random_views(30, 40), flat_map())
 
 
@@ -110,8 +108,8 @@ def test_tiled_equals_whole_for_local_operations(size, prior):
     network, views = local_network(replace(MICRO, prior=prior)), random_views(*size)
     rng = np.random.default_rng(1)
     blur_map = BlurMap(rng.random((25, 31), np.float32), soft=rng.random((9, 12), np.float32))
-    tiled = deblurrer(network, 64, 64).restore(views, blur_map).sharp
-    whole = deblurrer(network, 256, 64).restore(views, blur_map).sharp
+    tiled = deblurrer(network, 64, 64).restore_uint16(views, blur_map)
+    whole = deblurrer(network, 256, 64).restore_uint16(views, blur_map)
     assert whole.std() > 1000
     np.testing.assert_allclose(tiled / 65535, whole / 65535, atol=1e-4)
 
@@ -126,7 +124,7 @@ def test_pooling_over_tiles_differs_little_from_pooling_over_the_whole():
     network.use_local_statistics(MICRO.crop_px)
     views = random_views(200, 150)
     tiled, whole = (
-        deblurrer(network, tile, 64).restore(views, flat_map()).sharp / 65535 for tile in (64, 256)
+        deblurrer(network, tile, 64).restore_uint16(views, flat_map()) / 65535 for tile in (64, 256)
     )
     assert 0 < np.abs(tiled - whole).max() < 0.05
     assert np.abs(tiled - whole).mean() < 0.002
@@ -140,15 +138,17 @@ def test_the_views_type_does_not_matter():
         ViewPair(*(view.astype(np.float32) / 255 for view in (eight.left, eight.right))),
     ]
     network = local_network()
-    results = [deblurrer(network).restore(pair, flat_map()).sharp.astype(int) for pair in views]
+    results = [deblurrer(network).restore_uint16(pair, flat_map()).astype(int) for pair in views]
     assert np.abs(results[1] - results[0]).max() <= 1
     assert np.abs(results[2] - results[0]).max() <= 1
 
 
-def test_values_beyond_black_and_white_are_clipped_and_do_not_wrap():
+def test_values_beyond_black_and_white_are_clipped_in_16_bits_only():
     view = np.array([-0.5, -1e-6, 0.25, 1.0, 1.5], np.float32)[None, :, None].repeat(3, 2)
-    restored = deblurrer(Stub(mean_view)).restore(ViewPair(view, view), flat_map())
-    assert restored.sharp[0, :, 0].tolist() == [0, 0, 16384, 65535, 65535]
+    views = ViewPair(view, view)
+    rounded = deblurrer(Stub(mean_view)).restore_uint16(views, flat_map())
+    assert rounded[0, :, 0].tolist() == [0, 0, 16384, 65535, 65535]
+    np.testing.assert_array_equal(deblurrer(Stub(mean_view)).restore(views, flat_map()), view)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -162,7 +162,7 @@ def test_views_that_are_no_numbers_are_refused(wrong):
 def test_bfloat16_stays_close_to_float32():
     network, views = local_network(), random_views(64, 64)
     wide, narrow = (
-        deblurrer(network, precision=precision).restore(views, flat_map()).sharp / 65535
+        deblurrer(network, precision=precision).restore_uint16(views, flat_map()) / 65535
         for precision in (torch.float32, torch.bfloat16)
     )
     assert 0 < np.abs(wide - narrow).max() < 0.05
@@ -195,10 +195,10 @@ def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted():
     network = SmallMemory(limit_px=300)
     view = random_views(300, 700).left
     seen = []
-    restored = deblurrer(network, tile_px=600).restore(
+    restored = deblurrer(network, tile_px=600).restore_uint16(
         ViewPair(view, view), flat_map(), lambda done, total: seen.append((done, total))
     )
-    np.testing.assert_array_equal(restored.sharp, view)
+    np.testing.assert_array_equal(restored, view)
     # 600 and 304 px with their halos do not fit, 152 px with it do.
     assert network.asked_px[:3] == [632, 336, 184]
     assert max(network.asked_px[2:]) <= 300
@@ -207,50 +207,22 @@ def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted():
 
 def test_a_memory_too_small_for_any_tile_is_an_error_that_says_what_to_do():
     network = SmallMemory(limit_px=10)
-    with pytest.raises(LdpError, match=r"a tile of 128 px; .*--device cpu"):
+    with pytest.raises(DeviceMemoryError, match=r"a tile of 128 px; .* restore on the CPU"):
         deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
     assert network.asked_px == [544, 288, 160]
 
 
-def test_loading(tmp_path):
-    path = tmp_path / "micro.safetensors"
-    save_network(LDPNet(MICRO), path)
-    loaded = Deblurrer.load(str(path), "cpu")
-    assert (loaded.name, loaded.weights_sha256) == ("micro", sha256(path))
-    assert loaded.tile_px == 768
-    assert loaded.halo_px == 64
+def test_a_network_in_memory_is_copied_and_given_local_statistics():
+    network = LDPNet(MICRO)
+    loaded = Deblurrer.of(network, torch.device("cpu"))
+    assert (loaded.tile_px, loaded.halo_px) == (768, 64)
     blocks = (*loaded.network.naf.encoders, loaded.network.naf.middle_blks)
     assert [part[0].window for part in blocks] == [32, 16, 8]
-    assert Deblurrer.load(str(path), "cpu", tile=201).tile_px == 208
-    assert Deblurrer.load(str(path), "cpu", tile=1).tile_px == 64
-    sharp = loaded.restore(random_views(20, 30), flat_map()).sharp
-    assert sharp.shape == (20, 30, 3)
-
-
-def test_loading_without_weights_says_so(tmp_path):
-    with pytest.raises(WeightsError, match="no such network and no such file"):
-        Deblurrer.load(str(tmp_path / "absent.safetensors"))
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta", ""])
-def test_a_device_that_means_nothing_is_refused(device):
-    with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
-        choose_device(device)
-
-
-def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="sees 1 CUDA devices; use --device cpu"):
-        choose_device("cuda:1")
-    assert choose_device("auto") == torch.device("cpu")
-
-
-def test_without_an_answer_about_amx_precision_is_float32(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert choose_precision(torch.device("cpu")) == torch.bfloat16
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert choose_precision(torch.device("cpu")) == torch.float32
+    assert [part[0].window for part in network.naf.encoders] == [None, None]
+    assert network.training
+    assert not loaded.network.training
+    assert Deblurrer.of(network, torch.device("cpu"), 201).tile_px == 208
+    assert Deblurrer.of(network, torch.device("cpu"), 1).tile_px == 64
 
 
 def test_tiles_keep_to_strides_and_window_cells():

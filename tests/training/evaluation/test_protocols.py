@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+import ldp
 from ldp.blur.disparity import DisparityEstimator
 from ldp.errors import WeightsError
 from ldp.models.network import LDPNet, NetworkConfig
-from ldp.models.weights import save_network
-from ldp.restore.deblur import Deblurrer
+from ldp.models.weights import load_network, save_network
 from ldp.types import ViewPair
 from training.evaluation.protocols import PROTOCOLS, load_restorer, mean_scores, picture_scores
 
@@ -70,9 +70,8 @@ def test_a_restorer_does_what_users_run(tmp_path, truth):
     save_network(LDPNet(MICRO), weights)
     views = ViewPair(*(np.uint16(truth * 60000 + offset) for offset in (0, 900)))
     restored = load_restorer(str(weights), "cpu")(views)
-    blur_map = DisparityEstimator().estimate(views)
-    by_hand = Deblurrer.load(str(weights), "cpu").restore(views, blur_map)
-    np.testing.assert_array_equal(restored, by_hand.sharp)
+    model = ldp.Model(load_network(weights), device="cpu", estimator=DisparityEstimator())
+    np.testing.assert_array_equal(restored, model.restore(views).to_uint16())
 
 
 def test_missing_weights_are_an_error():

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from ldp.devices import choose_device, choose_precision
+from ldp.errors import DeviceError, LdpError
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta", ""])
+def test_a_device_that_means_nothing_is_refused(device):
+    with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
+        choose_device(device)
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="sees 1 CUDA devices; choose another one or 'cpu'"):
+        choose_device("cuda:1")
+    assert choose_device("auto") == torch.device("cpu")
+
+
+def test_without_an_answer_about_amx_precision_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert choose_precision(torch.device("cpu")) == torch.bfloat16
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert choose_precision(torch.device("cpu")) == torch.float32
+
+
+def test_a_wrong_device_is_an_error_of_the_library_and_of_an_argument():
+    assert issubclass(DeviceError, LdpError)
+    assert issubclass(DeviceError, ValueError)
