@@ -27,10 +27,11 @@ from ldp.errors import (
 )
 
 if TYPE_CHECKING:
-    from ldp.blur import BlurEstimator, load_estimator
     from ldp.blur.clip_dense import ClipEstimator
     from ldp.blur.clip_patch import ClipPatchEstimator
     from ldp.blur.disparity import DisparityEstimator
+    from ldp.blur.estimator import BlurEstimator
+    from ldp.blur.loading import load_estimator
     from ldp.model import Model, ModelInfo, load
     from ldp.models.weights import shipped_names
     from ldp.types import BlurMap, Deblurred, TensorBlurMap, TensorDeblurred, ViewPair
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BlurEstimator": "ldp.blur",
+    "BlurEstimator": "ldp.blur.estimator",
     "BlurMap": "ldp.types",
     "ClipEstimator": "ldp.blur.clip_dense",
     "ClipPatchEstimator": "ldp.blur.clip_patch",
@@ -72,7 +73,7 @@ _MODULES = {
     "TensorDeblurred": "ldp.types",
     "ViewPair": "ldp.types",
     "load": "ldp.model",
-    "load_estimator": "ldp.blur",
+    "load_estimator": "ldp.blur.loading",
     "shipped_names": "ldp.models.weights",
 }
 

@@ -26,8 +26,8 @@ def choose_device(device: str) -> torch.device:
         raise _unknown(device)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"device {device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; choose "
-            "another one or 'cpu', or install a driver and a CUDA build of PyTorch"
+            f"device {device!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices; expected "
+            "another device, or a driver and a CUDA build of PyTorch"
         )
     return chosen
 

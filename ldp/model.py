@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ldp.blur import ESTIMATORS, OPENAI, BlurEstimator, load_estimator
+from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
+from ldp.blur.loading import load_estimator
 from ldp.devices import choose_device
 from ldp.errors import SoftMapError, WeightsError
 from ldp.models.card import read_card

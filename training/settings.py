@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ldp.blur import OPENAI
 from ldp.blur.clip_model import VIT_B_32
+from ldp.blur.estimator import OPENAI
 from ldp.models.network import PRIORS, SIZES, NetworkConfig
 from ldp.types import MapPlane
 from training.losses import LossWeights

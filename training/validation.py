@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import ldp
-from ldp.blur import BlurEstimator
+from ldp.blur.estimator import BlurEstimator
 from ldp.devices import choose_precision
 from ldp.models.network import LDPNet
 from ldp.types import BlurMap, Picture, ViewPair, as_float

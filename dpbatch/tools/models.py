@@ -131,8 +131,8 @@ def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
     blur: clip or clip-patch. weights: a tag of open_clip, downloaded if it is not in the cache, or
     a file. Raises ClipUnavailableError, which names the command that downloads them.
     """
-    from ldp.blur import OPENAI
     from ldp.blur.clip_model import clip_weights_file
+    from ldp.blur.estimator import OPENAI
 
     name = _clips()[blur]
     command = f"dpbatch models fetch {blur}" if weights == OPENAI else None

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldp.blur import OPENAI
 from ldp.blur.clip_model import VIT_B_32, Clip, load_clip
+from ldp.blur.estimator import OPENAI
 from ldp.restore.tiling import Span, blend_weights, spans
 from ldp.types import BlurMap, Picture, Plane, ViewPair, as_float
 

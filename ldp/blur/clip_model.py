@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ldp.blur import OPENAI
+from ldp.blur.estimator import OPENAI
 from ldp.errors import ClipUnavailableError
 
 # open_clip's names of OpenAI's networks: their weights were trained with QuickGELU, and under the

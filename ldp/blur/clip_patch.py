@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldp.blur import OPENAI
 from ldp.blur.clip_dense import PAPER_PIXELS
 from ldp.blur.clip_model import VIT_B_16, VIT_B_32, Clip, load_clip
+from ldp.blur.estimator import OPENAI
 from ldp.restore.tiling import read_window
 from ldp.types import BlurMap, Picture, Plane, ViewPair
 

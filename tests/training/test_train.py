@@ -379,7 +379,7 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
         patch.setattr(open_clip, "create_model", known)
         restorer = Restorer(settled.restore, keep_blur_map=True)
     view = np.random.default_rng(0).integers(0, 65536, (40, 50, 3)).astype(np.uint16)
-    loaded = LoadedPhoto(ViewPair(view, view), PhotoMetadata(), ())
+    loaded = LoadedPhoto(ViewPair(view, view), PhotoMetadata())
     restored = restorer(loaded, lambda done, of: None)
     assert restored.sharp.shape == view.shape
     assert np.corrcoef(restored.sharp.ravel(), view.ravel())[0, 1] > 0.7

@@ -1,0 +1,19 @@
+"""The protocol of blur map estimators, and their names."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ldp.types import BlurMap, ViewPair
+
+ESTIMATORS = ("disparity", "clip", "clip-patch")
+OPENAI = "openai"
+"""open_clip's tag of the CLIP weights that the papers used."""
+
+
+class BlurEstimator(Protocol):
+    """Estimates where a dual-pixel photo is out of focus."""
+
+    def estimate(self, views: ViewPair) -> BlurMap:
+        """Return the blur map of one photo, registered to the mean of its two views."""
+        ...
