@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from dpbatch.batch.journal import Journal, Record
+from dpbatch.batch.journal import Journal, Record, read_history, read_past
 from dpbatch.errors import AbortError
 from dpbatch.storage.local import FileLog, LocalFolder
-from dpbatch.storage.local_lock import locked
+from dpbatch.storage.local_lock import is_locked, locked
 from dpbatch.storage.stamps import same_content, stamp, unchanged
 from dpbatch.types import FileStamp
 
@@ -110,6 +111,38 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     assert journal.past("n.tif") is None
 
 
+def wrong_lines() -> Iterator[bytes]:
+    """The journal's own lines with one value of another type at a time, and lines too deep."""
+    of_photo = {"status": "done", "target": "w.tif", "source": "s", "load_s": 1.0, "time": "t"}
+    stamped = {"path": "w.tif", "size": 1, "mtime_ns": 2, "blake2b": "", "etag": ""}
+    of_run = {"event": "run-planned", "to_do": 1, "skipped": [["lone-half", 1]], "message": "m"}
+    for right in (of_photo, of_run):
+        for name in right:
+            for wrong in (None, [], {}, [[1]], True, {"a": {"b": []}}):
+                yield json.dumps(right | {name: wrong}).encode()
+    for name in stamped:
+        for wrong in (None, [], {"size": 1}, 1.5):
+            yield json.dumps(of_photo | {"inputs": [stamped | {name: wrong}]}).encode()
+    for wrong_stamps in ("text", 3, [3], [None], ["ab"], {"path": 1}, [[stamped]]):
+        yield json.dumps(of_photo | {"outputs": wrong_stamps}).encode()
+    yield b"[" * 100_000 + b"]" * 100_000
+    yield b'{"status": ' * 50_000
+
+
+def test_a_line_of_the_wrong_types_or_depth_is_passed_over(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        journal.append(DONE)
+    (right,) = lines(tmp_path).splitlines()
+    for wrong in wrong_lines():
+        (tmp_path / ".dpbatch" / "journal.jsonl").write_bytes(wrong + b"\n" + right + b"\n")
+        read = list(read_history(log_of(tmp_path)))
+        assert [line.target for line in read if isinstance(line, Record)] in (
+            [DONE.target],
+            ["w.tif", DONE.target],  # an empty list is as good as none
+        ), wrong
+        assert "w.tif" not in read_past(log_of(tmp_path)) or b": []" in wrong, wrong
+
+
 def test_reading_alone_leaves_no_trace(tmp_path: Path) -> None:
     Journal(log_of(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
@@ -171,6 +204,28 @@ def test_an_output_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
         refused = try_it()
     assert "another dpbatch is writing there" in refused.stderr
     assert try_it().returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs flock")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_a_run_goes_on_and_leaves_no_mark(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with locked(tmp_path), locked(tmp_path):  # as after a run that was killed
+        assert is_locked(tmp_path) is None
+    assert [path.name for path in (tmp_path / ".dpbatch").iterdir()] == ["lock"]
+
+
+def test_a_look_needs_no_permission_to_write(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        (tmp_path / ".dpbatch" / "lock").chmod(0o444)
+        assert is_locked(tmp_path)
+    assert is_locked(tmp_path) is False
+    assert is_locked(tmp_path / "nothing") is False
 
 
 def test_an_output_folder_that_cannot_be_made_is_told_before_any_work(tmp_path: Path) -> None:
