@@ -1,6 +1,6 @@
-"""Where a file is: a path of this machine, or a place on object storage that has a URL.
+"""Where a file is: a path of this machine, or a remote file that has a URL.
 
-A leaf like `types`: nothing here looks at a disk or at a store.
+A leaf like `types`: nothing here accesses a disk or a store.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _URL = re.compile(r"^(?P<protocol>[A-Za-z][A-Za-z0-9+.-]+)://(?P<rest>.*)$", re.
 class RemotePath:
     """A remote file or folder: s3://bucket/shoot/IMG_1.CR2.
 
-    It has a name, a suffix and parents as a Path has, and no method that would ask a disk: code
-    that needs a file of this machine does not accept it.
+    It has a name, a suffix and parents as a Path has, and no method that accesses a disk, so that
+    code for files of this machine does not accept it.
 
     protocol: lower case, such as "s3".
     key: what follows ://, the bucket or host first.
@@ -86,7 +86,7 @@ P = TypeVar("P", bound=Location)
 
 
 def parse_location(text: str) -> Location:
-    """The location of a file or folder as a user types it; file:// is a path of this machine.
+    """Parse a path or URL as a user types it; file:// is a path of this machine.
 
     Raises SettingsError for a URL without a bucket or host.
     """
@@ -104,21 +104,22 @@ def parse_location(text: str) -> Location:
 
 
 def path_below(location: Location, folder: Location) -> str | None:
-    """The path of `location` below `folder`, with /; None where it is not there.
+    """Return the path of `location` below `folder`, with /; None where it is not below it.
 
     "." for the folder itself.
     """
-    if isinstance(location, Path) and isinstance(folder, Path):
-        is_below = location.is_relative_to(folder)
-        return location.relative_to(folder).as_posix() if is_below else None
-    if isinstance(location, RemotePath) and isinstance(folder, RemotePath):
-        is_below = location.is_relative_to(folder)
-        return location.relative_to(folder).as_posix() if is_below else None
+    try:
+        if isinstance(location, Path) and isinstance(folder, Path):
+            return location.relative_to(folder).as_posix()
+        if isinstance(location, RemotePath) and isinstance(folder, RemotePath):
+            return location.relative_to(folder).as_posix()
+    except ValueError:
+        pass
     return None
 
 
 def short_name(location: Location) -> str:
-    """The location for people: relative where it is below the working folder, else whole."""
+    """Return the location for messages: relative to the working folder where it is below it."""
     if isinstance(location, RemotePath):
         return str(location)
     here = Path.cwd()
@@ -126,5 +127,5 @@ def short_name(location: Location) -> str:
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root on, with its links as they are, unlike resolve()."""
+    """Return the absolute path. Symbolic links stay as they are, unlike with resolve()."""
     return Path(os.path.abspath(path))  # noqa: PTH100

@@ -37,7 +37,7 @@ def make_plan(
     suffixes: tuple[str, ...],
     source: InputSource[Location],
 ) -> Plan:
-    """Return what is there, and what would become of it. Raises SettingsError, AbortError."""
+    """Scan the inputs and return what there is to do. Raises SettingsError, AbortError."""
     found = scan(
         options.inputs,
         source,

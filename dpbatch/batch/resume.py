@@ -14,7 +14,7 @@ from dpbatch.types import Job, Outcome, Status
 
 @dataclass(frozen=True)
 class Resume:
-    """Decides what a run works on.
+    """Decides which photos a run processes.
 
     fingerprint: the run's. overwrite: replace what lies at a target in any case. retry_failed: only
     work on what failed before.
@@ -27,7 +27,7 @@ class Resume:
     retry_failed: bool = False
 
     def why_skip(self, job: Job[Location], past: Past | None) -> Outcome | None:
-        """Return why a photo is not to be worked on, None where it is.
+        """Return why a photo is skipped, None where it is not.
 
         past: what the journal knows of the photo's target.
 
@@ -74,15 +74,15 @@ class Resume:
         )
 
     def _is_ordinary(self, job: Job[Location], past: Past) -> bool:
-        """Tell whether a run has found no second frame in this very file.
+        """Return whether an earlier run has found no second frame in this file.
 
-        Only files that had to be fetched to find that out have stamps; into those here a run looks.
+        Only files that had to be fetched for that have stamps; local files are probed anew.
         """
         is_known = past.last.code == NotDualPixelError.code
         return is_known and same_content(past.last.inputs, job.photo.paths, self.source.stamp)
 
     def _is_of_same_photo(self, job: Job[Location], past: Past) -> bool:
-        """Tell it by the photo's place; or, where the photos have been moved, by its content."""
+        """Compare by the photo's path; where photos have been moved, by content."""
         if past.last.source == str(job.photo.paths[0]):
             return True
         known = past.done.inputs if past.done is not None else ()
@@ -97,7 +97,7 @@ class Resume:
 
 
 def _was_interrupted(last: Record) -> bool:
-    """Tell whether the last run was about to write the outputs: it had found them replaceable."""
+    """Return whether the last run was about to write the outputs: they were replaceable then."""
     return last.status == "started" or (last.status == "failed" and last.stage == "save")
 
 

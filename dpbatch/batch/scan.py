@@ -1,4 +1,4 @@
-"""Files and folders -> photos and what each becomes; all trouble with names is found here."""
+"""Find the photos in files and folders, and name their outputs; name clashes are found here."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _refuse_collisions(jobs: Sequence[Job[Location]]) -> None:
         shown = collisions[:_COLLISIONS_SHOWN]
         more = len(collisions) - len(shown)
         raise SettingsError(
-            "output names that are taken twice (on some systems case does not tell them apart); "
+            "output names that are taken twice (case makes no difference on some systems); "
             "exclude the one or the other, or use --template, as in '{root}/{dir}/{stem}_{ext}':\n"
             + "\n".join(shown + [f"  and {more} more"] * bool(more))
         )
@@ -141,7 +141,7 @@ def _raw(path: P, root: P) -> Photo[P]:
 
 
 def _below(folder: Location, root: Location) -> str:
-    """`folder` relative to `root`, with /; "" for the root and for what is not below it."""
+    """Return `folder` relative to `root`, with /; "" for the root and for what is not below it."""
     below = path_below(folder, root)
     return "" if below in (None, ".") else below
 
@@ -162,6 +162,6 @@ def _name(photo: Photo[Location], template: str, model: str) -> str:
 
 
 def _key(path: Location) -> str:
-    """Return a text that is equal for paths that some file system takes for the same."""
+    """Return a text that is equal for paths that are the same file on some file system."""
     whole = absolute(path) if isinstance(path, Path) else path
     return unicodedata.normalize("NFC", str(whole)).casefold()

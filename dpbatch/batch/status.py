@@ -1,4 +1,4 @@
-"""What the journal of an output folder tells about its runs, while one goes on or after it."""
+"""The status of an output folder, read from its journal during a run or after it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Working:
-    """A photo that was begun and has not ended. since: as `Failure.time`.
+    """A photo that was started and has not finished. since: as `Failure.time`.
 
     runs_again: why its last try failed; "" in its first.
     """
@@ -43,10 +43,10 @@ class LatestRun:
     """Every input of the latest run is counted once: inputs = done + skipped + failed + in progress
     + waiting.
 
-    state: broken off means killed; unknown that nobody can tell whether it is alive.
-    skipped_by_code: of those skipped. waiting: not begun, or, of a run that is over, not reached.
+    state: "broken off" for a run that was killed; "unknown" where that cannot be determined.
+    skipped_by_code: of those skipped. waiting: not started, or, in a run that is over, not reached.
     exit_code, message: of a run that ended, how; of one that is paused, why.
-    seconds_left: None where it cannot be told.
+    seconds_left: None where it is unknown.
     """
 
     state: State
@@ -69,10 +69,10 @@ class LatestRun:
 
 @dataclass(frozen=True)
 class WholeFolder:
-    """Every photo that any run has begun, by what the journal said of it last.
+    """Every photo that any run has started, by its newest line in the journal.
 
-    skipped: those that turned out to be ordinary when they were opened. unfinished: begun, and no
-    run has come to its end.
+    skipped: those that turned out to be ordinary when they were opened. unfinished:
+    started and not finished by any run.
     """
 
     done: int
@@ -84,10 +84,10 @@ class WholeFolder:
 
 @dataclass(frozen=True)
 class FolderStatus:
-    """running: whether a run holds the folder; None where that cannot be told.
+    """running: whether a run holds the folder; None where that is unknown.
 
     last_activity: the time of the journal's last line. latest_run: None where the journal was
-    written before runs were noted in it, or a run has only just begun.
+    written before runs were noted in it, or a run has only just started.
     """
 
     folder: str
@@ -97,7 +97,7 @@ class FolderStatus:
     whole_folder: WholeFolder
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the status as JSON values."""
         return asdict(self)
 
 
@@ -126,7 +126,7 @@ def read_status(out: Location, now: datetime | None = None) -> FolderStatus:
 
 
 class _Reader:
-    """Takes the journal's lines one by one."""
+    """Collects the status from the journal, line by line."""
 
     def __init__(self) -> None:
         self.last_time = ""
@@ -247,7 +247,7 @@ def _failure(record: Record) -> Failure:
 
 
 def time_of(text: str) -> datetime | None:
-    """A time of the journal; None for one that is missing."""
+    """Parse a time of the journal; None where it is missing."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -255,6 +255,6 @@ def time_of(text: str) -> datetime | None:
 
 
 def seconds_between(start: str, end: datetime) -> float:
-    """From a time of the journal on; 0 where it is unknown, or the clocks disagree."""
-    began = time_of(start)
-    return max((end - began).total_seconds(), 0.0) if began else 0.0
+    """Return the seconds from a time of the journal on; 0 where it is unknown or lies after `end`."""
+    since = time_of(start)
+    return max((end - since).total_seconds(), 0.0) if since else 0.0

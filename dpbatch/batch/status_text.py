@@ -1,4 +1,4 @@
-"""`dpbatch status` for people."""
+"""The text of `dpbatch status`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED = 20
 
 
 def to_text(status: FolderStatus, now: datetime | None = None) -> str:
-    """For people."""
+    """Return the status as text. now: for the time since the last activity."""
     now = now or datetime.now(UTC)
     run, folder = status.latest_run, status.whole_folder
     lines = [f"{status.folder}: {_headline(status, now)}"]
@@ -38,20 +38,22 @@ def _headline(status: FolderStatus, now: datetime) -> str:
     run = status.latest_run
     ago = f"last activity {_ago(status.last_activity, now)}"
     if run is None or (run.state == "ended" and status.running):
-        return f"a run has just begun, {ago}" if status.running else f"no run is going on, {ago}"
-    began = f"the latest run, begun {_local(run.started)},"
+        return (
+            f"a run has just started, {ago}" if status.running else f"no run is in progress, {ago}"
+        )
+    latest = f"the latest run, started {_local(run.started)},"
     match run.state:
         case "running":
-            return f"a run is going on, begun {_local(run.started)}; {ago}"
+            return f"a run is in progress, started {_local(run.started)}; {ago}"
         case "paused":
             return f"{run.message} (since {_local(status.last_activity)})"
         case "ended":
             why = f" ({run.message})" if run.message else ""
-            return f"{began} ended {_local(run.ended)} with exit code {run.exit_code}{why}"
+            return f"{latest} ended {_local(run.ended)} with exit code {run.exit_code}{why}"
         case "broken off":
-            return f"{began} was broken off, {ago}; the next run goes on from there"
+            return f"{latest} was killed, {ago}; the next run continues from there"
         case "unknown":
-            return f"{began} has not ended: it is at work or was killed; {ago}"
+            return f"{latest} has not ended: it is still running or was killed; {ago}"
 
 
 def _numbers(run: LatestRun) -> Iterator[str]:
@@ -81,7 +83,7 @@ def _working(run: LatestRun, now: datetime) -> Iterator[str]:
         if photo.runs_again:
             yield f"{photo.source}: runs again; {_reason(photo.source, photo.runs_again)}"
         else:
-            yield f"{photo.source}: begun {_ago(photo.since, now)}"
+            yield f"{photo.source}: started {_ago(photo.since, now)}"
 
 
 def _listed(title: str, lines: list[str]) -> Iterator[str]:
@@ -98,7 +100,7 @@ def _shown(failure: Failure) -> str:
 
 
 def _reason(source: str, message: str) -> str:
-    """A message without the name that it begins with."""
+    """Return a message without the file name in front of it."""
     name, _, reason = message.partition(": ")
     return reason if reason and Path(source).name in name else message
 

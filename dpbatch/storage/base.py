@@ -109,9 +109,9 @@ class OutputFolder(Protocol):
         """
 
     def is_held(self) -> bool | None:
-        """Tell whether a run holds the folder, without writing; None where that is unknown.
+        """Return whether a run holds the folder; None where that is unknown. Writes nothing.
 
-        Raises OSError where the folder cannot be asked.
+        Raises OSError where the folder cannot be read.
         """
 
     def name_of(self, path: Location) -> str:

@@ -49,7 +49,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def is_locked(out: Path) -> bool | None:
-    """Tell whether a run holds an output folder; None where that is unknown."""
+    """Return whether a run holds an output folder; None where that is unknown."""
     try:
         return _is_locked(out / FOLDER / "lock")
     except FileNotFoundError:

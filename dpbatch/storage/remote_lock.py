@@ -1,9 +1,9 @@
-"""One run at a time in a remote output folder: an object that says who is at work there.
+"""The lock of a remote output folder: an object that names the run that holds it.
 
-It is made in one step where the store can (see `store.create`), and made anew every few seconds, so
-that another run can tell a living one from one that was killed. Where the store has no such step,
-two runs that start within the same second may both get it; the one whose name is overwritten stops
-at its next line of the journal.
+It is created in one step where the store can (see `store.create`), and rewritten every few seconds,
+so that other runs can distinguish a running holder from one that was killed. Where the store cannot
+create in one step, two runs that start within the same second may both get the lock; the one whose
+name is overwritten stops at its next line of the journal.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from dpbatch.storage.store_errors import reason
 
 BEAT_S = 15.0
 STALE_S = 120.0
-"""A run that has not been heard of for so long counts as dead."""
+"""A run that has not renewed its lock for so long counts as killed."""
 _SETTLE_S = 2.0
 _RELEASE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock. host: the machine, and on Linux which of its process tables."""
+    """The run that holds the lock. host: the machine and, on Linux, its process namespace."""
 
     token: str
     host: str
@@ -46,7 +46,7 @@ class Holder:
 
 
 class Lock:
-    """A lock that this process holds; `check` says whether it still does."""
+    """A lock that this process holds and renews until `release`."""
 
     def __init__(self, path: RemotePath, holder: Holder) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises AbortError where another run has taken the folder, or could by now."""
+        """Raise AbortError where another run has taken the folder, or could have by now."""
         if self._taken_by is not None:
             raise AbortError(
                 f"{self._path.parent.parent}: another dpbatch, {_named(self._taken_by)}, "
@@ -72,7 +72,7 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Lets go of the folder."""
+        """Release the folder."""
         self._is_over.set()
         self._thread.join(_RELEASE_S)
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ class Lock:
 
 @contextlib.contextmanager
 def held(out: RemotePath) -> Iterator[Lock]:
-    """Holds a remote output folder for this run.
+    """Hold a remote output folder for this run.
 
     Raises AbortError where another run holds it, or nothing can be written there.
     """
@@ -109,8 +109,10 @@ def held(out: RemotePath) -> Iterator[Lock]:
 
 
 def is_held(out: RemotePath) -> bool:
-    """Whether a run holds a remote output folder, as far as can be told without writing there: by
-    this machine's clock. Raises OSError where the store cannot be asked."""
+    """Return whether a run holds a remote output folder, by the clock of this machine.
+
+    Writes nothing. Raises OSError where the store cannot be reached.
+    """
     path = out / FOLDER / "lock"
     holder = _read(path)
     if holder is None:
@@ -130,7 +132,7 @@ def _take(path: RemotePath) -> Lock:
         return Lock(path, holder)
     except FileExistsError:
         other = _read(path)
-    if other == holder:  # stored, and the answer was lost on its way
+    if other == holder:  # created, and the answer was lost
         return Lock(path, holder)
     if other is not None:
         _refuse_if_alive(path, other)
@@ -140,7 +142,7 @@ def _take(path: RemotePath) -> Lock:
     store.remove(path)
     with contextlib.suppress(FileExistsError):
         store.create(path, _content(holder))
-    # Another run may have found the same dead lock: whose name stands there in the end has it.
+    # Another run may have found the same dead lock: the one whose name is there in the end has it.
     time.sleep(_SETTLE_S)
     winner = _read(path)
     if winner != holder:
@@ -151,13 +153,13 @@ def _take(path: RemotePath) -> Lock:
 def _refuse_if_alive(path: RemotePath, other: Holder) -> None:
     if _is_dead_here(other):
         return
-    # Both times are the store's: this machine's clock may be wrong.
+    # Both times are from the store: the clock of this machine may be wrong.
     probe = path.with_name(f"clock-{secrets.token_hex(8)}")
     store.write(probe, b"")
     try:
         age_s = (store.stamp_of(probe).mtime_ns - store.stamp_of(path).mtime_ns) / 1e9
     except FileNotFoundError:
-        return  # it has just let go
+        return  # just released
     finally:
         store.remove(probe)
     if age_s < STALE_S:
@@ -171,9 +173,9 @@ def _is_dead_here(holder: Holder) -> bool:
 def _refusal(path: RemotePath, other: Holder | None, age_s: float) -> AbortError:
     return AbortError(
         f"{path.parent.parent}: another dpbatch is writing there, "
-        f"{_named(other) if other else 'unknown'}, heard of {max(age_s, 0):.0f} s ago; wait for "
-        "it or give another --out. If you know that it is dead, remove "
-        f"{path}, or start again {STALE_S:.0f} s after its last sign of life"
+        f"{_named(other) if other else 'unknown'}, last active {max(age_s, 0):.0f} s ago; wait for "
+        "it or give another --out. If you know that it was killed, remove "
+        f"{path}, or start again {STALE_S:.0f} s after its last activity"
     )
 
 
@@ -194,7 +196,7 @@ def _content(holder: Holder) -> bytes:
 
 
 def _read(path: RemotePath) -> Holder | None:
-    """None where there is none; one that a newer release may have written has no name."""
+    """Return the holder, None where there is no lock; one of a newer release has no name."""
     try:
         content = store.read(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Trying again what failed for a moment: the network, or a store under load."""
+"""Retries after failures that may be temporary, of the network or of a store under load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dpbatch.errors import DISK_FULL
 _T = TypeVar("_T")
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
-"""Before each new try; what the store's own library retries comes on top."""
+"""Pause before each new try. The store's own library may retry as well."""
 
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError)
 
@@ -20,8 +20,8 @@ _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError
 def with_retries(action: Callable[[], _T]) -> _T:
     """Return what `action` returns; call it again after an OSError that may pass.
 
-    Raises its last error, an error that will not pass (no such file, no permission, no space) at
-    once.
+    Raises the last error; at once where another try cannot help (no such file, no permission, no
+    space).
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),

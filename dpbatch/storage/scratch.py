@@ -1,4 +1,4 @@
-"""Folders for a moment, on the disk of the machine where a step runs."""
+"""Temporary folders on the disk of the machine where a step runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"^dpbatch-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-")
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder in the system's temporary folder (TMPDIR), gone when the block ends."""
+    """Give an empty folder in the system's temporary folder (TMPDIR), removed at the end."""
     remove_stale_scratch()
     folder = Path(tempfile.mkdtemp(prefix=f"dpbatch-{_host()}-{os.getpid()}-"))
     try:
@@ -29,7 +29,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def remove_stale_scratch() -> None:
-    """Removes the folders of processes of this machine that were killed."""
+    """Remove the folders of processes of this machine that were killed."""
     for folder in Path(tempfile.gettempdir()).glob("dpbatch-*"):
         match = _NAME.match(folder.name)
         if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):

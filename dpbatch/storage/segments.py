@@ -121,6 +121,6 @@ class SegmentLog:
 
 
 def _number(name: str) -> int:
-    """Return a segment's place in the journal, from 1 on; 0 for another file."""
+    """Return a segment's number in the journal, from 1 on; 0 for another file."""
     match = _SEGMENT.match(name)
     return int(match["number"]) if match else 0

@@ -210,7 +210,7 @@ def _no_space(scratch: Path, path: RemotePath) -> DiskFullError:
 
 @contextlib.contextmanager
 def _naming(names: Mapping[Path, RemotePath]) -> Iterator[None]:
-    """Let the errors of the block name the remote file in place of its copy here."""
+    """Make the errors of the block name the remote file instead of its local copy."""
     try:
         yield
     except PhotoError as error:

@@ -1,4 +1,4 @@
-"""How a file was at one moment, and whether it is still so."""
+"""File stamps: size, time and hash of a file, and comparison with its present state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stamp(path: Path, content: bool = True) -> FileStamp:
 def same_content(
     known: Sequence[FileStamp], paths: Sequence[P], stamp_of: Callable[[P, bool], FileStamp]
 ) -> bool:
-    """Tell whether files still have the content of their stamps.
+    """Return whether files still have the content of their stamps.
 
     stamp_of: returns a file's stamp, with its hash or without; raises OSError where there is none.
 
@@ -56,7 +56,7 @@ def same_content(
 
 
 def unchanged(known: Sequence[FileStamp], stamp_of: Callable[[str], FileStamp]) -> bool:
-    """Tell whether results that are still there are as they were written.
+    """Return whether results that still exist are as they were written.
 
     known: their stamps, as a journal has them. stamp_of: returns the stamp of the file of a name.
     """

@@ -1,8 +1,7 @@
-"""Reading, writing and listing remote files; the only file that imports fsspec.
+"""Read, write and list remote files; the only file that imports fsspec.
 
-Everything here takes paths of `urls.place`, tries again where the store or the network failed for a
-moment, and raises OSError and its subclasses for whatever goes wrong: FileNotFoundError,
-PermissionError, FileExistsError, or OSError itself with the store's own words.
+All functions retry after temporary failures (see `retry`). They raise OSError for every failure:
+FileNotFoundError, PermissionError, FileExistsError, or OSError itself with the store's own message.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from dpbatch.types import FileStamp
 
 _T = TypeVar("_T")
 
-# They have no folders to make; asked for one, some would make the bucket.
+# They have no folders; asked to make one, some would make the bucket.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 _MTIME_KEYS = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
 
 
 def stamp_of(path: RemotePath) -> FileStamp:
-    """A remote file as it is now. Raises FileNotFoundError where there is none."""
+    """Return the present stamp of a remote file. Raises FileNotFoundError where there is none."""
 
     def ask(fs: Any, key: str) -> Any:
         fs.invalidate_cache()
@@ -43,7 +42,7 @@ def stamp_of(path: RemotePath) -> FileStamp:
 
 
 def require(path: RemotePath) -> None:
-    """Raises FileNotFoundError where there is neither a remote file nor a folder of that name."""
+    """Raise FileNotFoundError where there is neither a remote file nor a folder of that name."""
 
     def ask(fs: Any, key: str) -> None:
         fs.invalidate_cache()
@@ -53,10 +52,10 @@ def require(path: RemotePath) -> None:
 
 
 def files_below(folder: RemotePath, recursive: bool = True) -> dict[RemotePath, FileStamp]:
-    """The files below a remote folder by their paths; empty where there is none.
+    """Return the files below a remote folder with their stamps; none where there is no folder.
 
-    A key that cannot be a path (empty or dotted parts) stands under the path that it would be read
-    as, with size -1.
+    A key that is no valid path (empty or dotted parts) is listed under the path that it would be
+    read as, with size -1.
     """
 
     def ask(fs: Any, key: str) -> Any:
@@ -76,13 +75,15 @@ def files_below(folder: RemotePath, recursive: bool = True) -> dict[RemotePath, 
 
 
 def download(path: RemotePath, target: Path) -> None:
-    """A remote file's content into a local file."""
+    """Copy a remote file to a local one."""
     _call(path, lambda fs, key: fs.get_file(key, str(target)))
 
 
 def upload(source: Path, path: RemotePath) -> None:
-    """A local file's content into a remote file. For the time it takes, some kinds of store show
-    half of it: use a temporary name and `move`."""
+    """Copy a local file to a remote one.
+
+    Meanwhile some kinds of store show an incomplete file: use a temporary name and `move`.
+    """
 
     def put(fs: Any, key: str) -> None:
         _make_parent(path, fs, key)
@@ -92,8 +93,10 @@ def upload(source: Path, path: RemotePath) -> None:
 
 
 def move(path: RemotePath, target: RemotePath) -> None:
-    """Gives a remote file another name, in one step, in the place of what had it; by a copy where
-    the store cannot rename."""
+    """Rename a remote file in one step, and replace what had the new name.
+
+    A copy where the store cannot rename.
+    """
 
     def rename(fs: Any, key: str) -> None:
         new = _connect(target)[1]
@@ -106,7 +109,7 @@ def move(path: RemotePath, target: RemotePath) -> None:
 
 
 def remove(path: RemotePath) -> None:
-    """Removes a remote file; nothing where there is none."""
+    """Remove a remote file, if there is one."""
     try:
         _call(path, lambda fs, key: fs.rm_file(key))
     except FileNotFoundError:
@@ -114,12 +117,12 @@ def remove(path: RemotePath) -> None:
 
 
 def read(path: RemotePath) -> bytes:
-    """A small remote file's content."""
+    """Return the content of a small remote file."""
     return bytes(_call(path, lambda fs, key: fs.cat_file(key)))
 
 
 def write(path: RemotePath, content: bytes) -> None:
-    """Makes or replaces a small remote file, in one step."""
+    """Make or replace a small remote file in one step."""
 
     def put(fs: Any, key: str) -> None:
         if path.protocol in _OBJECT_STORES:
@@ -137,10 +140,10 @@ def write(path: RemotePath, content: bytes) -> None:
 
 
 def create(path: RemotePath, content: bytes) -> None:
-    """Makes a small remote file. Raises FileExistsError where there is one.
+    """Make a small remote file. Raises FileExistsError where there is one.
 
-    One step where the store can (S3's If-None-Match, Google's ifGenerationMatch), otherwise a look
-    and a write; it is not tried again, because a try may succeed without saying so.
+    In one step where the store can (If-None-Match of S3, ifGenerationMatch of Google), otherwise by
+    a check and a write. Not retried, since a try may succeed although its answer is lost.
     """
 
     def put(fs: Any, key: str) -> None:
@@ -163,18 +166,18 @@ def create(path: RemotePath, content: bytes) -> None:
 
 
 def _rename(fs: Any, key: str, new: str) -> None:
-    """Afterwards there may still be something under the old name."""
+    """Rename; afterwards the old name may still exist."""
     from fsspec import AbstractFileSystem
 
     if type(fs).mv is not AbstractFileSystem.mv:
         fs.mv(key, new)
         return
-    # It has no renaming of its own, and fsspec's would take a * in a name for a pattern.
+    # It cannot rename, and the fallback of fsspec would take a * in a name for a pattern.
     fs.cp_file(key, new)
 
 
 def _call(path: RemotePath, action: Callable[[Any, str], _T]) -> _T:
-    """Return action(file system, key), tried again; every error is an OSError."""
+    """Return action(file system, key), with retries; every error is an OSError."""
     return with_retries(partial(_call_once, path, action))
 
 
@@ -185,9 +188,9 @@ def _call_once(path: RemotePath, action: Callable[[Any, str], _T]) -> _T:
 
 
 def _connect(path: RemotePath) -> tuple[Any, str]:
-    """The file system of a remote path, and the path's key in it.
+    """Return the file system of a remote path, and the path's key in it.
 
-    Raises SettingsError where the package for it is not installed, with the command that does.
+    Raises SettingsError, with the command that installs it, where a package is missing.
     """
     url = str(path)
     try:
@@ -205,7 +208,7 @@ def _connect(path: RemotePath) -> tuple[Any, str]:
         raise SettingsError(f"{url}: {error}: pip install {wanted}") from error
     except ValueError as error:
         raise SettingsError(
-            f"{url}: {error}; known are s3, gs, az, sftp and what else fsspec knows"
+            f"{url}: {error}; supported are s3, gs, az, sftp and the other protocols of fsspec"
         ) from error
     return fs, key
 

@@ -1,4 +1,4 @@
-"""What the libraries of object stores raise, as OSError and its subclasses."""
+"""Translation of what the libraries of object stores raise into OSError."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotF
 
 @contextlib.contextmanager
 def as_os_errors(protocol: str) -> Iterator[None]:
-    """Raise what the library for a protocol raises in the block as OSError, with its own words.
+    """Turn the errors of a protocol's library in the block into OSError, with their own message.
 
     Missing credentials are a PermissionError.
     """
@@ -49,7 +49,7 @@ def as_os_errors(protocol: str) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """Return what an error says, without numbers and file names."""
+    """Return an error's message without its number and file names."""
     return error.strerror or str(error) or type(error).__name__
 
 

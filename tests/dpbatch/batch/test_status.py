@@ -115,7 +115,7 @@ def test_a_run_is_seen_while_it_works_and_after_it_was_killed(shoot: Path, out: 
         assert run.done >= 1
         assert run.working_on
         assert run.seconds_left is not None
-        assert "a run is going on" in to_text(status)
+        assert "a run is in progress" in to_text(status)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -123,7 +123,7 @@ def test_a_run_is_seen_while_it_works_and_after_it_was_killed(shoot: Path, out: 
     run = latest(status)
     assert (status.running, run.state, run.exit_code) == (False, "broken off", None)
     assert run.in_progress == status.whole_folder.unfinished > 0
-    assert "was broken off" in to_text(status)
+    assert "was killed" in to_text(status)
     go(shoot, out)
     run = latest(read_status(out))
     assert (run.state, run.done + run.skipped) == ("ended", 4)
@@ -199,7 +199,7 @@ def test_a_journal_from_before_runs_were_noted_is_read(out: Path) -> None:
     status = read_status(out)
     assert status.latest_run is None
     assert (status.whole_folder.done, status.whole_folder.unfinished) == (1, 1)
-    assert "no run is going on" in to_text(status)
+    assert "no run is in progress" in to_text(status)
 
 
 def test_a_folder_without_a_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_without_locks_nobody_claims_that_a_run_was_broken_off(
     monkeypatch.setattr("fcntl.flock", no_locks)
     status = read_status(out)
     assert (status.running, latest(status).state) == (None, "unknown")
-    assert "at work or was killed" in to_text(status)
+    assert "still running or was killed" in to_text(status)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs flock")
