@@ -255,6 +255,6 @@ def time_of(text: str) -> datetime | None:
 
 
 def seconds_between(start: str, end: datetime) -> float:
-    """Return the seconds from a time of the journal on; 0 where it is unknown or lies after `end`."""
+    """Return the seconds since a time of the journal; 0 if that is unknown or after `end`."""
     since = time_of(start)
     return max((end - since).total_seconds(), 0.0) if since else 0.0
