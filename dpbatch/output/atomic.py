@@ -83,7 +83,7 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
             continue
         path = folder / name
         try:
-            if match["host"] == _host():
+            if match["host"] == host_id():
                 stale = not psutil.pid_exists(int(match["pid"]))
             else:
                 stale = time.time() - path.stat().st_mtime > _FOREIGN_LIFETIME_S
@@ -98,10 +98,11 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
 def _temporary_name(target: Path) -> str:
     # 40 characters are at most 160 bytes, so that the name stays below the usual limit of 255.
     stem, suffix = target.stem[:40], target.suffix[:16]
-    return f".{stem}.dpbatch-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    return f".{stem}.dpbatch-{host_id()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 
 
-def _host() -> str:
+def host_id() -> str:
+    """Return eight hex digits for this machine, for names of temporary files."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from dpbatch.output.atomic import host_id
 
 _NAME = re.compile(r"^dpbatch-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-")
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"^dpbatch-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-")
 def scratch_folder() -> Iterator[Path]:
     """Give an empty folder in the system's temporary folder (TMPDIR), removed at the end."""
     remove_stale_scratch()
-    folder = Path(tempfile.mkdtemp(prefix=f"dpbatch-{_host()}-{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"dpbatch-{host_id()}-{os.getpid()}-"))
     try:
         yield folder
     finally:
@@ -32,9 +32,5 @@ def remove_stale_scratch() -> None:
     """Remove the folders of processes of this machine that were killed."""
     for folder in Path(tempfile.gettempdir()).glob("dpbatch-*"):
         match = _NAME.match(folder.name)
-        if match and match["host"] == _host() and not psutil.pid_exists(int(match["pid"])):
+        if match and match["host"] == host_id() and not psutil.pid_exists(int(match["pid"])):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _host() -> str:
-    return f"{zlib.crc32(platform.node().encode()):08x}"
