@@ -86,9 +86,9 @@ def show(plan: Plan, known: Mapping[str, Past], resume: Resume, reporter: Report
 
     known: what the journal knows, by target.
     """
-    reporter.begin(len(plan.ended) + len(plan.jobs))
+    reporter.start(len(plan.ended) + len(plan.jobs))
     for name, outcome in plan.ended:
-        reporter.ended(name, outcome)
+        reporter.finished(name, outcome)
     problems = dict(plan.suspect)
     for job in plan.jobs:
         skip = resume.why_skip(job, known.get(job.id))
@@ -97,5 +97,5 @@ def show(plan: Plan, known: Mapping[str, Past], resume: Resume, reporter: Report
         if skip is None:
             reporter.would_run(job)
         else:
-            reporter.ended(job.name, skip)
+            reporter.finished(job.name, skip)
     return reporter.close(interrupted=False, aborted="")

@@ -1,4 +1,4 @@
-"""What a run says while it works, and its closing table."""
+"""The messages of a run while it works, and its closing table."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _CERTAIN_REASONS = {"already-done": "already done", "not-reached": "the run was 
 
 @dataclass
 class Reporter:
-    """Counts the outcomes and tells them: a bar on a terminal, a line a photo elsewhere.
+    """Counts the outcomes and reports them: a progress bar on a terminal, lines elsewhere.
 
-    messages: for people. log: one JSON object a line for every input and one for the end, or None.
-    quiet: only the closing table.
+    messages: stream for people.
+    log: stream for programs: a line of JSON for every input and one for the end; None for none.
+    quiet: whether to print only the closing table.
     """
 
     messages: IO[str]
@@ -35,67 +36,69 @@ class Reporter:
     quiet: bool = False
     _counts: Counter[Status] = field(default_factory=Counter)
     _codes: Counter[tuple[Status, str]] = field(default_factory=Counter)
-    _told_at_close: dict[tuple[Status, str], list[str]] = field(
+    _reasons_at_close: dict[tuple[Status, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    """No more of a code than are listed: a run's memory does not grow with its photos."""
+    """At most as many per code as are listed, so that memory does not grow with the photos."""
     _restoring: str = ""
-    _use: str = ""
+    _busy: str = ""
     _inputs: int = 0
-    _planned: int = 0
-    _to_do: int = 0
-    _worked: int = 0
-    _start: float = 0.0
+    _would_run: int = 0
+    _planned_photos: int = 0
+    _finished_photos: int = 0
+    _start_s: float = 0.0
     _bar: Any = None
 
-    def begin(self, inputs: int) -> None:
-        """inputs: how many there are; each is told to `ended` or `would_run` later."""
+    def start(self, inputs: int) -> None:
+        """Report the number of inputs; each is passed to `finished` or `would_run` later."""
         self._inputs = inputs
-        self.note(f"{inputs} inputs found" if inputs != 1 else "1 input found")
+        self.message(f"{inputs} inputs found" if inputs != 1 else "1 input found")
 
-    def work(self, photos: int) -> None:
-        """The engine starts, with so many photos to do."""
-        self._to_do = photos
-        self._start = time.monotonic()
+    def start_work(self, photos: int) -> None:
+        """Record that the engine starts, with so many photos to do."""
+        self._planned_photos = photos
+        self._start_s = time.monotonic()
         if photos and self.messages.isatty() and not self.quiet:
-            # nrows: a pseudo terminal may claim to have no rows, and tqdm would show nothing.
+            # nrows: tqdm shows nothing on a pseudo terminal that claims to have no rows.
             self._bar = tqdm(
                 total=photos, file=self.messages, smoothing=0, nrows=2, bar_format=_BAR
             )
 
-    def progress(self, job: Job[Location], done: int, of: int) -> None:
-        """Within the photo being restored."""
-        self._restoring = f"{job.photo.stem} {100 * done // max(of, 1)} %"
-        self._tell_pace()
+    def update_progress(self, job: Job[Location], done: int, total: int) -> None:
+        """Show the progress of the photo being restored."""
+        self._restoring = f"{job.photo.stem} {100 * done // max(total, 1)} %"
+        self._show_pace()
 
-    def use(self, busy: Sequence[float]) -> None:
-        """How busy each copy of the network has been, from 0 to 1."""
+    def update_busy(self, busy: Sequence[float]) -> None:
+        """Show the share of time that each copy of the network has worked, in [0, 1]."""
         if len(busy) > _ACTORS_LISTED:
             mean, least = sum(busy) / len(busy), min(busy)
-            self._use = f"{len(busy)} actors {100 * mean:.0f} % busy, the least {100 * least:.0f} %"
+            self._busy = (
+                f"{len(busy)} actors {100 * mean:.0f} % busy, the least {100 * least:.0f} %"
+            )
         elif busy:
-            self._use = f"busy {'/'.join(f'{100 * share:.0f}' for share in busy)} %"
-        self._tell_pace()
+            self._busy = f"busy {'/'.join(f'{100 * share:.0f}' for share in busy)} %"
+        self._show_pace()
 
-    def _tell_pace(self) -> None:
+    def _show_pace(self) -> None:
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(self._pace()))
 
-    def ended(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
-        """An input has its outcome; once for every input."""
+    def finished(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
+        """Report the outcome of an input; call it once for every input."""
         self._counts[outcome.status] += 1
         self._remember(name, outcome)
-        is_worked = self._start > 0 and outcome.stage != "run"
+        is_worked = self._start_s > 0 and outcome.stage != "run"
         if is_worked:
-            self._worked += 1
+            self._finished_photos += 1
         if self._bar is not None and is_worked:
             self._bar.update()
-            self._tell_pace()
+            self._show_pace()
         is_failed = outcome.status is Status.FAILED
         if is_failed or (is_worked and self._bar is None):
-            self.note(self._told(name, outcome))
+            self.message(self._line(name, outcome))
         for warning in outcome.saved.warnings if outcome.saved else ():
-            self.note(f"warning: {name}: {warning}")
+            self.message(f"warning: {name}: {warning}")
         self._json(
             event="photo",
             input=name,
@@ -109,19 +112,20 @@ class Reporter:
         )
 
     def would_run(self, job: Job[Location]) -> None:
-        """In a dry run: this photo would be worked on."""
-        self._planned += 1
-        self.note(f"would run: {job} -> {job.target}")
+        """Report, in a dry run, that this photo would be done."""
+        self._would_run += 1
+        self.message(f"would run: {job} -> {job.target}")
         self._json(event="would-run", input=job.name, output=str(job.target))
 
     def count(self, status: Status) -> int:
-        """How many inputs have ended so."""
+        """Return the number of inputs with this outcome so far."""
         return self._counts[status]
 
     def close(self, interrupted: bool, aborted: str) -> int:
-        """Tells the closing table and returns the exit code.
+        """Print the closing table; returns the exit code.
 
-        interrupted: by Ctrl-C, before all was done. aborted: why else the run stopped early.
+        interrupted: whether Ctrl-C stopped the run before all was done.
+        aborted: why else the run stopped early, "" where it did not.
         """
         if self._bar is not None:
             self._bar.close()
@@ -130,16 +134,16 @@ class Reporter:
         for line in self._table():
             print(line, file=self.messages)
         if aborted or interrupted:
-            why = (
+            how = (
                 f"stopped: {aborted}" if aborted else "interrupted; the next run goes on from here"
             )
-            print(why, file=self.messages)
+            print(how, file=self.messages)
         self.messages.flush()
         self._json(
             event="end",
             inputs=self._inputs,
             **{status.value: self.count(status) for status in Status},
-            would_run=self._planned,
+            would_run=self._would_run,
             aborted=aborted,
             interrupted=interrupted,
             exit_code=code,
@@ -156,24 +160,24 @@ class Reporter:
     def _table(self) -> list[str]:
         rows = [("inputs", self._inputs)]
         rows += [(status.value, self.count(status)) for status in Status]
-        if self._planned:
-            rows.append(("would run", self._planned))
+        if self._would_run:
+            rows.append(("would run", self._would_run))
         lines = ["", *(f"{name:<9} {count:>6}" for name, count in rows)]
         for status in (Status.SKIPPED, Status.FAILED):
             lines += self._reasons(status)
         return lines
 
     def _reasons(self, status: Status) -> list[str]:
-        """Every input of a status with its reason, by code; those of one obvious reason counted."""
+        """List the inputs of a status with their reasons; obvious ones are only counted."""
         lines = []
-        codes = sorted(code for ended_so, code in self._codes if ended_so is status)
+        codes = sorted(code for found, code in self._codes if found is status)
         for code in codes:
             count = self._codes[status, code]
             certain = _CERTAIN_REASONS.get(code)
             lines.append(f"{status.value}, {code}: {count}" + (f" ({certain})" if certain else ""))
             if certain:
                 continue
-            lines += [f"  {reason}" for reason in self._told_at_close[status, code]]
+            lines += [f"  {reason}" for reason in self._reasons_at_close[status, code]]
             if count > _LISTED:
                 lines.append(f"  and {count - _LISTED} more; --json-log lists them all")
         return lines
@@ -181,12 +185,14 @@ class Reporter:
     def _remember(self, name: str, outcome: Outcome) -> None:
         kind = outcome.status, outcome.code
         self._codes[kind] += 1
-        is_told = outcome.status is not Status.DONE and outcome.code not in _CERTAIN_REASONS
-        if is_told and self._codes[kind] <= _LISTED:
-            self._told_at_close[kind].append(_reason(name, outcome))
+        is_listed = outcome.status is not Status.DONE and outcome.code not in _CERTAIN_REASONS
+        if is_listed and self._codes[kind] <= _LISTED:
+            self._reasons_at_close[kind].append(_reason(name, outcome))
 
-    def _told(self, name: str, outcome: Outcome) -> str:
-        position = f"[{self._worked}/{self._to_do}] " if self._to_do else ""
+    def _line(self, name: str, outcome: Outcome) -> str:
+        position = (
+            f"[{self._finished_photos}/{self._planned_photos}] " if self._planned_photos else ""
+        )
         if outcome.status is not Status.DONE:
             return f"{position}{outcome.status.value}: {_reason(name, outcome)}"
         seconds = outcome.seconds
@@ -197,24 +203,24 @@ class Reporter:
         return ", ".join([f"{position}{name} -> {target} ({took})", *self._left(), *self._pace()])
 
     def _left(self) -> Iterator[str]:
-        missing = self._to_do - self._worked
+        missing = self._planned_photos - self._finished_photos
         if missing > 0:
-            left_s = (time.monotonic() - self._start) / max(self._worked, 1) * missing
+            left_s = (time.monotonic() - self._start_s) / max(self._finished_photos, 1) * missing
             yield f"{tqdm.format_interval(left_s)} left"
 
     def _pace(self) -> Iterator[str]:
-        minutes = (time.monotonic() - self._start) / 60
-        if self._worked and minutes > 0:
-            yield f"{self._worked / minutes:.3g} photos/min"
+        minutes = (time.monotonic() - self._start_s) / 60
+        if self._finished_photos and minutes > 0:
+            yield f"{self._finished_photos / minutes:.3g} photos/min"
         if failed := self.count(Status.FAILED):
             yield f"{failed} failed"
-        if self._use:
-            yield self._use
+        if self._busy:
+            yield self._busy
         if self._restoring and self._bar is not None:
             yield self._restoring
 
-    def note(self, text: str, always: bool = False) -> None:
-        """A line for people. always: to the quiet, too."""
+    def message(self, text: str, always: bool = False) -> None:
+        """Print a line for people. always: even if `quiet`."""
         if self.quiet and not always:
             return
         if self._bar is not None:
@@ -228,7 +234,7 @@ class Reporter:
 
 
 def _reason(name: str, outcome: Outcome) -> str:
-    """The message, led by the input as it was given in place of its bare file name."""
+    """Return the message, with the input as it was given in place of its file name."""
     file, _, reason = outcome.message.partition(": ")
     text = f"{name}: {reason if file and name.endswith(file) else outcome.message}"
     return f"{text} [{outcome.stage}]" if outcome.status is Status.FAILED else text

@@ -1,23 +1,22 @@
-"""A whole run: scan, compare with the journal, let the engine work, keep the journal, count."""
+"""A whole run: scan the inputs, skip what is done, let the engine work, keep the journal."""
 
 from __future__ import annotations
 
-import signal
-import tempfile
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-from dpbatch.batch.disk_space import Space
 from dpbatch.batch.journal import Journal, read_past
 from dpbatch.batch.journal_writer import JournalWriter
+from dpbatch.batch.pauses import Pauses
 from dpbatch.batch.plan import Plan, make_plan, show
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.resume import Resume
+from dpbatch.batch.stop import StopSignal
 from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.node_check import node_check
 from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
@@ -28,23 +27,11 @@ from dpbatch.storage.choose import input_source, output_folder
 from dpbatch.storage.shared import shared_check
 from dpbatch.types import BatchStages, Engine, Job, Limits, Outcome, RunOptions, Status
 
-_LINES_BYTES = 1 << 20
-
-
-class _Common(TypedDict):
-    """What every engine is told."""
-
-    loaders: int
-    should_stop: Callable[[], bool]
-    limits: Limits
-    on_retry: Callable[[Any, str], None]
-    log: Path
-
 
 def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: Reporter) -> int:
-    """Does it all and returns the exit code.
+    """Run a batch; returns the exit code.
 
-    Raises SettingsError before any work where names collide or something given does not exist,
+    Raises SettingsError before any work where output names collide or an input does not exist,
     AbortError where there is nothing to do or the output folder cannot be written.
     """
     if options.cluster is not None and isinstance(options.out, Path):
@@ -54,217 +41,209 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
     resume = Resume(source, output, stages.fingerprint, options.overwrite, options.retry_failed)
     if options.dry_run:
         return show(plan, read_past(output.log()), resume, reporter)
-    with output.hold() as log, _Stop() as stop:
-        files = _Files(source, output, tuple(job.id for job in plan.jobs))
-        try:
-            files.remove_leftovers()
-            model = settings.restore.model
-            stored = output.storing(source.fetching(stages))
-            journal = Journal(log)
-            return _Batch(options, files, resume, stored, model, journal, reporter, stop).run(plan)
-        finally:
-            files.remove_leftovers()  # of a process that was stopped or crashed while writing
+    names = [job.id for job in plan.jobs]
+    clean = partial(_remove_leftovers, source, output, names)
+    with output.hold() as log, StopSignal() as stop, _cleaned(clean):
+        journal = Journal(log)
+        writer = JournalWriter(source, output, journal, stages.fingerprint)
+        pauses = Pauses(
+            options.wait_for_space_s, source, output, writer=writer, reporter=reporter, stop=stop
+        )
+        journal.on_full = pauses.wait_for_journal
+        batch = _Batch(
+            options.max_errors, writer=writer, pauses=pauses, reporter=reporter, stop=stop
+        )
+        to_do = batch.start(plan, lambda job: resume.why_skip(job, journal.past(job.id)))
+        engine = _engine(
+            options,
+            output.storing(source.fetching(stages)),
+            to_do,
+            batch=batch,
+            reporter=reporter,
+            log=output.processes_log,
+            model=settings.restore.model,
+            clean=clean,
+        )
+        batch.work(engine, to_do)
+        return batch.finish()
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Where the run reads and writes. names: of all its results."""
-
-    source: InputSource[Location]
-    output: OutputFolder
-    names: tuple[str, ...]
-
-    def remove_leftovers(self) -> None:
-        self.source.remove_leftovers()
-        self.output.remove_leftovers(self.names)
+def _remove_leftovers(
+    source: InputSource[Location], output: OutputFolder, names: Sequence[str]
+) -> None:
+    """Remove what killed runs left unfinished. names: of all results of this run."""
+    source.remove_leftovers()
+    output.remove_leftovers(names)
 
 
-@dataclass
+@contextmanager
+def _cleaned(clean: Callable[[], None]) -> Iterator[None]:
+    """Clean up before the block and after it, since its processes may be killed while writing."""
+    try:
+        clean()
+        yield
+    finally:
+        clean()
+
+
+class _Common(TypedDict):
+    """The arguments that all engines take."""
+
+    loaders: int
+    limits: Limits
+    should_stop: Callable[[], bool]
+    on_retry: Callable[[Job[Location], str], None]
+    log: Path
+
+
+def _engine(
+    options: RunOptions,
+    stages: BatchStages,
+    jobs: Sequence[Job[Location]],
+    *,
+    batch: _Batch,
+    reporter: Reporter,
+    log: Path,
+    model: str,
+    clean: Callable[[], None],
+) -> Engine[Job[Location]]:
+    common = _Common(
+        loaders=options.loaders,
+        limits=Limits(step_s=options.step_limit_s),
+        should_stop=batch.should_stop,
+        on_retry=batch.report_retry,
+        log=log,
+    )
+    if options.cluster is None:
+        return LocalEngine(stages, on_progress=reporter.update_progress, **common)
+    from dpbatch.engine.ray.engine import RayEngine
+
+    first_photo = jobs[0].photo.paths if jobs else ()
+    open_files_check = partial(shared_check, (*options.inputs, *first_photo), options.out)
+    return RayEngine(
+        stages,
+        options.cluster,
+        open_check=partial(node_check, model, open_files_check),
+        clean=clean,
+        on_busy=reporter.update_busy,
+        on_warning=partial(reporter.message, always=True),
+        **common,
+    )
+
+
 class _Batch:
-    options: RunOptions
-    files: _Files
-    resume: Resume
-    stages: BatchStages
-    model: str
-    journal: Journal
-    reporter: Reporter
-    stop: _Stop
-    unfinished: dict[str, Job[Location]] = field(default_factory=dict)
-    skipped: Counter[str] = field(default_factory=Counter)
-    largest_bytes: int = 0
-    too_many_failed: str = ""
-    told_of_interrupt: bool = False
+    """The outcomes of a run: each is written to the journal, reported, and may stop the run."""
 
-    def __post_init__(self) -> None:
-        options, journal, files = self.options, self.journal, self.files
-        fingerprint = self.stages.fingerprint
-        self.writer = JournalWriter(files.source, files.output, journal, fingerprint)
-        self.space = Space(options.wait_for_space_s, self.stop.is_requested, self._tell_pause)
-        journal.on_full = self._wait_for_a_line
+    def __init__(
+        self,
+        max_errors: int,
+        *,
+        writer: JournalWriter,
+        pauses: Pauses,
+        reporter: Reporter,
+        stop: StopSignal,
+    ) -> None:
+        self._max_errors = max_errors
+        self._writer, self._pauses = writer, pauses
+        self._reporter, self._stop = reporter, stop
+        self._unfinished: dict[str, Job[Location]] = {}
+        self._too_many_failed = ""
+        self._has_reported_interrupt = False
 
-    def run(self, plan: Plan) -> int:
-        reporter, stop = self.reporter, self.stop
+    def start(
+        self, plan: Plan, why_skip: Callable[[Job[Location]], Outcome | None]
+    ) -> list[Job[Location]]:
+        """Record the inputs that need no work; returns the jobs that do."""
         inputs = len(plan.ended) + len(plan.jobs)
-        reporter.begin(inputs)
-        self.writer.run_started(inputs)
+        self._reporter.start(inputs)
+        self._writer.run_started(inputs)
+        skipped: Counter[str] = Counter()
         for name, outcome in plan.ended:
-            self._ended(name, outcome)
+            self._record(name, outcome)
             if outcome.status is Status.FAILED:
-                self.writer.no_photo(name, outcome)
-        waiting = list(self._to_do(plan.jobs))
-        self.writer.run_planned(len(waiting), self.skipped)
-        reporter.work(len(waiting))
-        self.unfinished = {job.id: job for job in waiting}
-        engine = self._engine(waiting)
+                self._writer.no_photo(name, outcome)
+            else:
+                skipped[outcome.code] += 1
+        to_do = []
+        for job in plan.jobs:
+            # After a stop the rest is not looked at; the engine will not start it.
+            skip = None if self.should_stop() else why_skip(job)
+            if skip is None:
+                to_do.append(job)
+            else:
+                self._record(job.name, skip, job)
+                skipped[skip.code] += 1
+        self._writer.run_planned(len(to_do), skipped)
+        self._reporter.start_work(len(to_do))
+        self._unfinished = {job.id: job for job in to_do}
+        return to_do
+
+    def work(self, engine: Engine[Job[Location]], jobs: Sequence[Job[Location]]) -> None:
+        """Let the engine do the jobs; those that met a full disk run again at the end."""
         try:
-            self._work(engine, waiting)
+            while jobs and not self.should_stop():
+                again = []
+                for job, outcome in engine.run(self._started(jobs)):
+                    if outcome.code != DiskFullError.code:
+                        self._finish_job(job, outcome)
+                    elif self._pauses.wait_for_photo(job, outcome):
+                        self._writer.runs_again(job, outcome.code, outcome.message)
+                        again.append(job)
+                    elif not self._stop.is_interrupted:
+                        self._finish_job(job, outcome)
+                jobs = again
         except AbortError as error:
-            stop.request(str(error))
-        for job in self.unfinished.values():
+            self._stop.request(str(error))
+
+    def finish(self) -> int:
+        """Report what was not reached and the closing table; returns the exit code."""
+        for job in self._unfinished.values():
             message = f"{job}: not reached, the run was stopped before"
-            reporter.ended(job.name, Outcome(Status.SKIPPED, "run", "not-reached", message))
-        aborted = stop.reason or (self.too_many_failed if self.unfinished else "")
-        interrupted = stop.interrupted and bool(self.unfinished)
-        code = reporter.close(interrupted=interrupted, aborted=aborted)
-        self.writer.run_ended(code, aborted or ("interrupted" if interrupted else ""))
+            self._reporter.finished(
+                job.name, Outcome(Status.SKIPPED, "run", "not-reached", message)
+            )
+        is_cut_short = bool(self._unfinished)
+        aborted = self._stop.reason or (self._too_many_failed if is_cut_short else "")
+        interrupted = self._stop.is_interrupted and is_cut_short
+        code = self._reporter.close(interrupted=interrupted, aborted=aborted)
+        self._writer.run_ended(code, aborted or ("interrupted" if interrupted else ""))
         return code
 
-    def _engine(self, jobs: list[Job[Location]]) -> Engine[Job[Location]]:
-        options, reporter = self.options, self.reporter
-        common = _Common(
-            loaders=options.loaders,
-            should_stop=self._should_stop,
-            limits=Limits(step_s=options.step_limit_s),
-            on_retry=self._retried,
-            log=self.files.output.processes_log,
-        )
-        if options.cluster is None:
-            return LocalEngine(self.stages, on_progress=reporter.progress, **common)
-        from dpbatch.engine.ray.engine import RayEngine
+    def should_stop(self) -> bool:
+        """Whether the run must stop; called by the engine."""
+        if self._stop.is_interrupted and not self._has_reported_interrupt:
+            self._has_reported_interrupt = True
+            self._reporter.message(
+                "finishing the files that are being written; Ctrl-C again stops at once"
+            )
+        return self._stop.is_requested() or bool(self._too_many_failed)
 
-        first_photo = jobs[0].photo.paths if jobs else ()
-        files_check = partial(shared_check, (*options.inputs, *first_photo), options.out)
-        return RayEngine(
-            self.stages,
-            options.cluster,
-            open_check=partial(node_check, self.model, files_check),
-            clean=self.files.remove_leftovers,
-            on_busy=reporter.use,
-            on_warning=partial(reporter.note, always=True),
-            **common,
-        )
+    def report_retry(self, job: Job[Location], reason: str) -> None:
+        """Report a photo whose process died; called by the engine."""
+        self._reporter.message(f"{reason}; it will run again, alone, after all others")
+        self._writer.runs_again(job, WorkerCrashError.code, reason)
 
-    def _work(self, engine: Engine[Job[Location]], jobs: list[Job[Location]]) -> None:
-        """Lets the engine do the jobs; those that met a full disk come again at the end."""
-        while jobs and not self._should_stop():
-            again = []
-            for job, outcome in engine.run(self._begun(jobs)):
-                if outcome.code != DiskFullError.code:
-                    self._finish(job, outcome)
-                elif self._wait_for_room(job, outcome):
-                    self.writer.runs_again(job, outcome.code, outcome.message)
-                    again.append(job)
-                elif not self.stop.interrupted:
-                    self._finish(job, outcome)
-            jobs = again
-
-    def _finish(self, job: Job[Location], outcome: Outcome) -> None:
-        del self.unfinished[job.id]
-        if outcome.status is Status.DONE:
-            self.space.finished()
-        try:
-            self.largest_bytes = max(self.largest_bytes, self.writer.finished(job, outcome))
-        finally:
-            self._ended(job.name, outcome, job)
-
-    def _wait_for_room(self, job: Job[Location], outcome: Outcome) -> bool:
-        """Stands still until there is room for the photo, and some for its neighbours."""
-        need_bytes = 2 * self.largest_bytes
-        if not need_bytes:  # 16-bit results are not known to be larger than that
-            paths, source = job.photo.paths, self.files.source
-            need_bytes = 4 * sum(source.stamp(path, False).size for path in paths)
-        if outcome.stage == "load":
-            folder = Path(tempfile.gettempdir())  # where it was to be fetched to
-        else:
-            folder = self.files.output.needs_room_in(job.id)
-        return self.space.wait(job.name, folder, need_bytes)
-
-    def _wait_for_a_line(self) -> bool:
-        return self.space.wait("the journal", self.files.output.processes_log.parent, _LINES_BYTES)
-
-    def _tell_pause(self, text: str, is_paused: bool) -> None:
-        self.reporter.note(text, always=True)
-        if is_paused:
-            self.writer.run_paused(text)
-        else:
-            self.writer.run_resumed()
-
-    def _retried(self, job: Job[Location], reason: str) -> None:
-        self.reporter.note(f"{reason}; it will run again, alone, once the others have ended")
-        self.writer.runs_again(job, WorkerCrashError.code, reason)
-
-    def _to_do(self, jobs: Iterable[Job[Location]]) -> Iterator[Job[Location]]:
+    def _started(self, jobs: Iterable[Job[Location]]) -> Iterator[Job[Location]]:
+        """Yield the jobs as the engine takes them, each written to the journal first."""
         for job in jobs:
-            if self._should_stop():
-                yield job  # the engine will not begin it
-                continue
-            skip = self.resume.why_skip(job, self.journal.past(job.id))
-            if skip is None:
-                yield job
-            else:
-                self._ended(job.name, skip, job)
-
-    def _begun(self, jobs: Iterable[Job[Location]]) -> Iterator[Job[Location]]:
-        """The jobs as the engine takes them, each noted first."""
-        for job in jobs:
-            self.writer.started(job)
+            self._writer.started(job)
             yield job
 
-    def _ended(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
-        self.reporter.ended(name, outcome, job)
-        if outcome.stage == "scan" and outcome.status is Status.SKIPPED:
-            self.skipped[outcome.code] += 1
-        failures = self.reporter.count(Status.FAILED)
+    def _finish_job(self, job: Job[Location], outcome: Outcome) -> None:
+        del self._unfinished[job.id]
+        if outcome.status is Status.DONE:
+            self._pauses.photo_finished()
+        try:
+            self._pauses.record_size(self._writer.finished(job, outcome))
+        finally:
+            self._record(job.name, outcome, job)
+
+    def _record(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
+        """Report an outcome, and stop the run where it means that it cannot go on."""
+        self._reporter.finished(name, outcome, job)
+        failures = self._reporter.count(Status.FAILED)
         if outcome.code == DiskFullError.code:
-            self.stop.request(outcome.message)
-        elif 0 < self.options.max_errors <= failures:
-            self.too_many_failed = (
-                "1 photo failed" if failures == 1 else f"{failures} photos failed"
-            )
-
-    def _should_stop(self) -> bool:
-        if self.stop.interrupted and not self.told_of_interrupt:
-            self.told_of_interrupt = True
-            self.reporter.note("finishing what is being written; Ctrl-C again stops at once")
-        return self.stop.is_requested() or bool(self.too_many_failed)
-
-
-class _Stop:
-    """Whether the run is to stop, and why. While entered, the first Ctrl-C asks for a stop that
-    finishes the files being written; the second raises KeyboardInterrupt as usual."""
-
-    def __init__(self) -> None:
-        self.interrupted = False
-        self.reason = ""
-        self._before: object = None
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
-
-    def _on_interrupt(self, *_: object) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-
-    def request(self, reason: str) -> None:
-        """Asks for a stop; the first reason is the one that is told."""
-        self.reason = self.reason or reason
-
-    def is_requested(self) -> bool:
-        return self.interrupted or bool(self.reason)
+            self._stop.request(outcome.message)
+        elif 0 < self._max_errors <= failures:
+            count = "1 photo" if failures == 1 else f"{failures} photos"
+            self._too_many_failed = f"{count} failed"

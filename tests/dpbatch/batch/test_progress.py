@@ -1,4 +1,4 @@
-"""What a run says of its pace, its failures and its machines."""
+"""What a run reports of its pace, its failures and its machines."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_line_a_photo_tells_the_pace_and_the_failures_so_far(clock: list[float]) -> None:
-    said = io.StringIO()
-    reporter = Reporter(said)
-    reporter.begin(10)
-    reporter.work(10)
+def test_the_line_of_a_photo_has_the_pace_and_the_failures_so_far(clock: list[float]) -> None:
+    printed = io.StringIO()
+    reporter = Reporter(printed)
+    reporter.start(10)
+    reporter.start_work(10)
     clock[0] += 30
-    reporter.ended("a.CR2", DONE)
-    reporter.ended("b.CR2", failed("b.CR2"))
-    reporter.use([0.931, 0.5])
+    reporter.finished("a.CR2", DONE)
+    reporter.finished("b.CR2", failed("b.CR2"))
+    reporter.update_busy([0.931, 0.5])
     clock[0] += 30
-    reporter.ended("c.CR2", DONE)
-    lines = said.getvalue().splitlines()
+    reporter.finished("c.CR2", DONE)
+    lines = printed.getvalue().splitlines()
     assert lines[1].endswith("04:30 left, 2 photos/min")
     assert lines[2] == "[2/10] failed: b.CR2: cut short [load]"
     assert lines[3].endswith("02:20 left, 3 photos/min, 1 failed, busy 93/50 %")
 
 
-def test_the_bar_tells_the_same_and_what_is_being_restored(clock: list[float]) -> None:
+def test_the_bar_has_the_same_and_the_photo_being_restored(clock: list[float]) -> None:
     terminal = Terminal()
     reporter = Reporter(terminal)
-    reporter.work(4)
+    reporter.start_work(4)
     clock[0] += 60
-    reporter.ended("a.CR2", failed("a.CR2"))
-    reporter.progress(JOB, 1, 4)
-    reporter.use([0.9] * 20 + [0.3])
+    reporter.finished("a.CR2", failed("a.CR2"))
+    reporter.update_progress(JOB, 1, 4)
+    reporter.update_busy([0.9] * 20 + [0.3])
     assert (
         "1 photos/min, 1 failed, 21 actors 87 % busy, the least 30 %, IMG_7 25 %]"
         in terminal.getvalue()
@@ -65,29 +65,29 @@ def test_the_bar_tells_the_same_and_what_is_being_restored(clock: list[float]) -
     reporter.close(interrupted=False, aborted="")
 
 
-def test_an_engine_that_knows_of_no_actors_yet_says_nothing_of_them(clock: list[float]) -> None:
-    said = io.StringIO()
-    reporter = Reporter(said)
-    reporter.work(1)
-    reporter.use([])
+def test_without_actors_nothing_is_reported_of_them(clock: list[float]) -> None:
+    printed = io.StringIO()
+    reporter = Reporter(printed)
+    reporter.start_work(1)
+    reporter.update_busy([])
     clock[0] += 60
-    reporter.ended("a.CR2", DONE)
-    assert said.getvalue().splitlines()[-1].endswith("1 photos/min")
+    reporter.finished("a.CR2", DONE)
+    assert printed.getvalue().splitlines()[-1].endswith("1 photos/min")
 
 
 def test_the_table_names_some_of_a_reason_and_counts_all(clock: list[float]) -> None:
-    said = io.StringIO()
-    reporter = Reporter(said, quiet=True)
-    reporter.begin(60)
+    printed = io.StringIO()
+    reporter = Reporter(printed, quiet=True)
+    reporter.start(60)
     for number in range(30):
-        reporter.ended(f"{number}.CR2", failed(f"{number}.CR2"))
-    reporter.ended("z.CR2", failed("z.CR2", "unreadable"))
+        reporter.finished(f"{number}.CR2", failed(f"{number}.CR2"))
+    reporter.finished("z.CR2", failed("z.CR2", "unreadable"))
     for number in range(29):
         skip = Outcome(Status.SKIPPED, "scan", "already-done", f"{number}.CR2: already done")
-        reporter.ended(f"{number}.CR2", skip)
-    assert not said.getvalue()
+        reporter.finished(f"{number}.CR2", skip)
+    assert not printed.getvalue()
     assert reporter.close(interrupted=False, aborted="") == 1
-    lines = said.getvalue().splitlines()
+    lines = printed.getvalue().splitlines()
     assert lines[lines.index("failed, damaged: 30") + 1] == "  0.CR2: cut short [load]"
     assert "  and 10 more; --json-log lists them all" in lines
     assert sum("cut short" in line for line in lines) == 21
@@ -95,9 +95,9 @@ def test_the_table_names_some_of_a_reason_and_counts_all(clock: list[float]) -> 
     assert "skipped, already-done: 29 (already done)" in lines
 
 
-def test_what_asks_for_a_hand_is_told_to_the_quiet_too() -> None:
-    said = io.StringIO()
-    reporter = Reporter(said, quiet=True)
-    reporter.note("for those who look")
-    reporter.note("paused", always=True)
-    assert said.getvalue() == "paused\n"
+def test_what_needs_attention_is_printed_even_if_quiet() -> None:
+    printed = io.StringIO()
+    reporter = Reporter(printed, quiet=True)
+    reporter.message("not needed")
+    reporter.message("paused", always=True)
+    assert printed.getvalue() == "paused\n"

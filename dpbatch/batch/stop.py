@@ -1,0 +1,44 @@
+"""Whether a run must stop, and why."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+class StopSignal:
+    """Collects requests to stop a run.
+
+    While it is entered, the first Ctrl-C requests a stop that finishes the files being written; the
+    second raises KeyboardInterrupt as usual.
+    """
+
+    def __init__(self) -> None:
+        self.is_interrupted = False
+        """Whether Ctrl-C requested the stop."""
+        self.reason = ""
+        """Why else the run must stop: the first reason that was given."""
+        self._handler: signal._HANDLER = None
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        self.is_interrupted = True
+
+    def request(self, reason: str) -> None:
+        """Request a stop for another reason than Ctrl-C."""
+        self.reason = self.reason or reason
+
+    def is_requested(self) -> bool:
+        """Whether the run must stop."""
+        return self.is_interrupted or bool(self.reason)
