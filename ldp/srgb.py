@@ -1,22 +1,28 @@
-"""The sRGB transfer function, for signed light."""
+"""The sRGB transfer function, for signed light. The project has no other one."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
-# A 45 MP picture is worked through in slices of about this many values, so that the temporaries
-# stay in the processor's cache instead of doubling the memory.
+from ldp.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Values a block: the temporaries of a block stay in the processor's cache, those of a whole 45 MP
+# picture would double its memory.
 _BLOCK_VALUES = 1 << 20
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def encode_srgb(linear: FloatArray) -> FloatArray:
-    """Linear light to sRGB-encoded values (IEC 61966-2-1), in place; returns the same array.
+    """Encode linear light to sRGB (IEC 61966-2-1), in place, and return the same array.
 
-    linear: float32 of any shape, C-contiguous, white at 1. Negative light, as noise around black
-    has it, is encoded by odd symmetry, f(-x) = -f(x). Nothing is clipped.
+    linear: float32 of any shape, C-contiguous, white at 1. Negative light, which noise around black
+        has, is encoded by odd symmetry, f(-x) = -f(x). Nothing is clipped.
+
+    Raises ValueError for an array that cannot be changed in place.
     """
     for block in _blocks(linear):
         light = np.abs(block)
@@ -30,7 +36,7 @@ def encode_srgb(linear: FloatArray) -> FloatArray:
 
 
 def decode_srgb(encoded: FloatArray) -> FloatArray:
-    """The inverse of `encode_srgb`, in place; returns the same array."""
+    """Decode sRGB to linear light, in place, and return the same array; inverts `encode_srgb`."""
     for block in _blocks(encoded):
         value = np.abs(block)
         light = (value + np.float32(0.055)) / np.float32(1.055)
@@ -40,8 +46,19 @@ def decode_srgb(encoded: FloatArray) -> FloatArray:
     return encoded
 
 
+def encode_srgb_tensor(light: Tensor) -> Tensor:
+    """Encode linear light as `encode_srgb` does, and return a new tensor.
+
+    light: of any shape and device, 0 and more, white at 1.
+    """
+    import torch
+
+    curved = (light.pow(1 / 2.4) * 1.055).sub_(0.055)
+    return torch.where(light <= 0.0031308, light * 12.92, curved)
+
+
 def _blocks(array: FloatArray) -> list[FloatArray]:
-    """Views that cover the whole array, in order."""
+    """Return views that cover the whole array, in order."""
     if array.dtype != np.float32 or not array.flags.c_contiguous:
         raise ValueError("expected a C-contiguous float32 array, which is changed in place")
     flat = array.reshape(-1)

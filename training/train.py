@@ -29,11 +29,11 @@ from torch.utils.data import DataLoader
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file, load_clip
 from ldp.blur.disparity import DisparityEstimator
+from ldp.blur.estimator import BlurEstimator
 from ldp.errors import LdpError, WeightsError
 from ldp.models.network import LDPNet
 from ldp.models.weights import load_network, resolve, sha256
 from training.data.dpdd import (
-    BlurEstimator,
     DpddCrops,
     PreparedScene,
     Scene,

@@ -26,7 +26,8 @@ from dpbatch.settings import (
 from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_picture
 from dpbatch.types import RunOptions, Status
 from ldp.models.weights import read_header, resolve, sha256
-from ldp.srgb import FloatArray, encode_srgb
+from ldp.srgb import encode_srgb
+from ldp.types import FloatArray
 from training.evaluation.metrics import psnr_db
 from training.simulator.sensor import Sensor, write_dual_pixel_raw, write_ordinary_raw
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch.errors import AbortError
-from ldp.srgb import FloatArray, decode_srgb
+from ldp.srgb import decode_srgb
+from ldp.types import FloatArray
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.filling import fill_unknown
 from training.simulator.layers import slice_surfaces

@@ -1,7 +1,7 @@
 """The LDP paper's blur map: dense CLIP features of a dual-pixel pair against eight prompts.
 
 Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024, Eq. 4
-to 6. What the paper leaves open is said where it is decided.
+to 6. Choices that the paper leaves open are stated where they are made.
 """
 
 from __future__ import annotations
@@ -32,36 +32,37 @@ DP_AWARE = (
     "A left-right symmetrical image.",
     "A symmetrical image at the pixel level.",
 )
-# The DPDD photos that the paper reads, which are the camera's scaled down four times.
+# A DPDD photo, which is the camera's scaled down four times: what the paper's CLIP is given.
 PAPER_PIXELS = 1680 * 1120
-# The largest window, in patches: a DPDD photo, 35 x 53 of them, is read in one piece.
+# The largest window, in patches: a DPDD photo has 35 x 53 of them and is read in one piece.
 WINDOW_CELLS = 56
 OVERLAP_CELLS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class ClipEstimator:
-    """Blur where CLIP finds a patch blurry, and where it finds the two views not to be mirrored.
-
-    clip: the network. blur_text, dp_text: features of the blur-aware and the dual-pixel-aware
-    prompts, (prompts, features) of length 1; a group with no prompts is left out.
+    """Blur where a patch matches "blurry", and where the two views do not match "symmetrical".
 
     The amounts are stretched over each photo's own range, unlike those of DisparityEstimator: the
     soft values differ by some hundredths only, around a level that depends on the prompts and the
-    scene, and no fixed scale is published for them. So a photo that is sharp all over is not told
-    from one that is blurred all over.
+    scene, and no fixed scale is published for them. So a photo that is sharp all over gets the same
+    amounts as one that is blurred all over.
+
+    clip: the network.
+    blur_text, dp_text: features of the blur-aware and the dual-pixel-aware prompts, (prompts,
+        features), each of length 1; a group without prompts is left out.
+    read_pixels: a larger photo is reduced to about this many pixels before CLIP reads it; the map
+        has a value for each patch of it. More than the paper's gives a finer map, read in windows,
+        in which blur looks as much larger to CLIP.
+    least_contrast: range of the soft values below which the amounts are not stretched any further,
+        so that rounding errors of an even photo do not become a map.
     """
 
     clip: Clip
     blur_text: Tensor
     dp_text: Tensor
     read_pixels: int = PAPER_PIXELS
-    """A larger photo is reduced to about this many pixels before CLIP sees it; the map has a value
-    for each patch of it. More than the paper's makes a finer map, which reads the photo in windows,
-    and blur looks as much larger to CLIP."""
     least_contrast: float = 0.002
-    """Range of the soft values below which the amounts are not stretched any further: a photo of
-    one evenness is not blown up to a map of rounding errors."""
 
     @classmethod
     def load(
@@ -71,26 +72,30 @@ class ClipEstimator:
         blur_aware: bool = True,
         dp_aware: bool = True,
     ) -> ClipEstimator:
-        """With OpenAI's ViT-B/32, the paper's, and all prompts or a group of them.
+        """Load the paper's ViT-B/32 and encode both groups of prompts, or one of them.
 
-        weights: see load_clip. Raises ClipUnavailableError, ValueError if no group is left.
+        weights: see load_clip.
+
+        Raises ClipUnavailableError, and ValueError where neither group is chosen.
         """
         return cls.of(load_clip(VIT_B_32, weights, device), blur_aware, dp_aware)
 
     @classmethod
     def of(cls, clip: Clip, blur_aware: bool = True, dp_aware: bool = True) -> ClipEstimator:
-        """With a CLIP that is loaded already."""
+        """Encode the prompts with a CLIP that is loaded. Raises ValueError as `load` does."""
         if not (blur_aware or dp_aware):
             raise ValueError(
-                "neither blur-aware nor dual-pixel-aware prompts: expected one at least"
+                "neither blur-aware nor dual-pixel-aware prompts: expected at least one group"
             )
         both = clip.text_features(BLUR_AWARE + DP_AWARE)
         blur_text, dp_text = both[: len(BLUR_AWARE)], both[len(BLUR_AWARE) :]
         return cls(clip, blur_text if blur_aware else both[:0], dp_text if dp_aware else both[:0])
 
     def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of the views, one value a patch of what was read, with its soft plane; it
-        knows no sign."""
+        """Return the blur map of the views, one value a patch of what was read.
+
+        It has the planes `amount` and `soft`, and no sign.
+        """
         soft = self.soft_map(views)
         lowest, highest = float(soft.min()), float(soft.max())
         amount = (soft - np.float32(lowest)) / np.float32(
@@ -99,7 +104,7 @@ class ClipEstimator:
         return BlurMap(amount=amount, soft=soft)
 
     def soft_map(self, views: ViewPair) -> Plane:
-        """The unnormalised map M, the mean of the groups' prompts: (h, w), each 0.27 to 0.73."""
+        """Return the unnormalised map M, the mean over all prompts; (h, w), 0.27 to 0.73."""
         cells = self._cells(views.size)
         left, right = (
             _resized(view, cells, self.clip.patch_px) for view in (views.left, views.right)
@@ -118,10 +123,12 @@ class ClipEstimator:
         return in_windows(cells, read)
 
     def soft_values(self, left: Tensor, right: Tensor) -> Tensor:
-        """M of whole batches in one piece, (n, h, w) float32, with gradients to the views.
+        """Return M of a batch in one piece, (n, h, w) float32, with gradients to the views.
 
-        left, right: (n, 3, h * patch_px, w * patch_px) RGB, sRGB-encoded, in [0, 1]. torch.logit()
-        of the result is the paper's sigma^-1(M), which its blur-prior attention takes.
+        left, right: (n, 3, h * patch_px, w * patch_px) RGB, sRGB-encoded, in [0, 1].
+
+        torch.logit() of the result is the paper's sigma^-1(M), the input of its blur-prior
+        attention.
         """
         values = []
         if len(self.blur_text):
@@ -131,10 +138,12 @@ class ClipEstimator:
         return torch.cat(values, -1).mean(-1)
 
     def blur_aware_map(self, pictures: Tensor) -> Tensor:
-        """M of single pictures by the blur-aware prompts (Eq. 4), (n, h, w) float32.
+        """Return M of single pictures by the blur-aware prompts (Eq. 4), (n, h, w) float32.
 
         pictures: (n, 3, H, W) RGB, sRGB-encoded, in [0, 1]; sides that are no multiples of patch_px
-        are resized to the next ones. Gradients reach the pictures (the blur-aware loss, Eq. 13).
+            are resized to the next ones.
+
+        Gradients reach the pictures (the blur-aware loss, Eq. 13).
         """
         side = self.clip.patch_px
         size = [-(-pixels // side) * side for pixels in pictures.shape[-2:]]
@@ -143,21 +152,21 @@ class ClipEstimator:
         return self._blur_aware(pictures).mean(-1)
 
     def _blur_aware(self, pictures: Tensor) -> Tensor:
-        """Eq. 4, (n, h, w, prompts)."""
+        """Return Eq. 4 for each prompt, (n, h, w, prompts)."""
         features = F.normalize(self.clip.dense_features(pictures), dim=-1)
         return torch.sigmoid(features @ self.blur_text.T)
 
     def _dp_aware(self, left: Tensor, right: Tensor) -> Tensor:
-        """Eq. 5 and 6, (n, h, w, prompts).
+        """Return Eq. 5 and 6 for each prompt, (n, h, w, prompts).
 
-        The features of mirrored positions are averaged as they are, before their length is made 1.
+        The features of mirrored positions are averaged before they are normalised to length 1.
         """
         features = self.clip.dense_features(torch.cat([left, right.flip(-1)], -1))
         mirrored = 0.5 * (features + features.flip(2))[:, :, : features.shape[2] // 2]
         return 1 - torch.sigmoid(F.normalize(mirrored, dim=-1) @ self.dp_text.T)
 
     def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of patches for a photo of (height, width), rounded up."""
+        """Return the rows and columns of patches of a photo of (height, width), rounded up."""
         scale = min(1.0, (self.read_pixels / (size[0] * size[1])) ** 0.5) / self.clip.patch_px
         # The tolerance keeps a side that comes out as a whole number of patches.
         height, width = (max(1, int(np.ceil(side * scale - 1e-6))) for side in size)
@@ -170,10 +179,12 @@ def in_windows(
     window: int = WINDOW_CELLS,
     overlap: int = OVERLAP_CELLS,
 ) -> Plane:
-    """A map of (rows, columns) put together from overlapping windows of about equal size.
+    """Assemble a map of (rows, columns) cells from overlapping windows of about equal size.
 
-    read(rows, columns) gives the window's part of the map. CLIP sees a patch amid its window, so
-    two windows differ a little where they overlap; a raised cosine leads from one to the other.
+    read: read(rows, columns) returns a window's part of the map.
+
+    A patch's feature depends on its window, so two windows differ a little where they overlap; they
+    are blended by a raised cosine.
     """
     rows, columns = (_windows(count, window, overlap) for count in cells)
     blended = np.zeros(cells, np.float32)
@@ -193,7 +204,7 @@ def _windows(count: int, window: int, overlap: int) -> list[Span]:
 
 
 def _resized(view: Picture, cells: tuple[int, int], patch_px: int) -> Picture:
-    """The view with patch_px pixels to a cell, as integers: a float copy of 45 MP is 0.5 GiB."""
+    """Return the view with patch_px pixels a cell, as integers: 45 MP of floats are 0.5 GiB."""
     height, width = cells[0] * patch_px, cells[1] * patch_px
     if view.shape[:2] == (height, width):
         return view
@@ -210,5 +221,5 @@ def _resized(view: Picture, cells: tuple[int, int], patch_px: int) -> Picture:
 
 
 def _tensor(view: Picture, device: torch.device) -> Tensor:
-    """(1, 3, H, W), clipped to [0, 1] as the pictures that CLIP was trained on are."""
+    """Return (1, 3, H, W), clipped to [0, 1] as CLIP's training pictures are."""
     return torch.from_numpy(as_float(view)).to(device).permute(2, 0, 1)[None].clamp(0, 1)

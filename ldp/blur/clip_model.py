@@ -1,4 +1,4 @@
-"""CLIP as the blur maps use it: where its weights come from, prompts, and features of pictures.
+"""CLIP for the blur maps: its weights, features of prompts and features of pictures.
 
 open_clip is an extra, `pip install open_clip_torch`, and is imported only when a CLIP is loaded.
 """
@@ -31,10 +31,10 @@ NO_WEIGHTS_NEEDED = "the estimator 'disparity' needs none of this"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
-# So many hidden rows of ViT-B, 3072 floats each, stay in a core's cache.
+# This many hidden rows of ViT-B, 3072 floats each, stay in a core's cache.
 _CACHED_TOKENS = 64
 
-# What torch.load, safetensors and open_clip raise for a file of something else.
+# What torch.load, safetensors and open_clip raise for a file that holds something else.
 _NOT_WEIGHTS = (
     OSError,
     RuntimeError,
@@ -53,7 +53,8 @@ _NOT_WEIGHTS = (
 class Clip:
     """A CLIP whose image encoder is a vision transformer, with frozen weights.
 
-    network: an open_clip.CLIP in evaluation mode. device: where it lies.
+    network: an open_clip.CLIP in evaluation mode.
+    device: where it is.
     """
 
     network: nn.Module
@@ -70,7 +71,7 @@ class Clip:
         return int(self._visual.image_size[0])
 
     def text_features(self, prompts: tuple[str, ...]) -> Tensor:
-        """(prompts, features) float32, each of length 1."""
+        """Return the features of the prompts, (prompts, features) float32, each of length 1."""
         from open_clip import tokenize
 
         tokens = tokenize(list(prompts), self.network.context_length)
@@ -79,7 +80,7 @@ class Clip:
         return F.normalize(features.float(), dim=-1)
 
     def image_features(self, pictures: Tensor) -> Tensor:
-        """One feature a picture, (n, features) float32, of any length.
+        """Return one feature a picture, (n, features) float32, not normalised.
 
         pictures: (n, 3, image_px, image_px) RGB, sRGB-encoded, in [0, 1], on the same device.
         """
@@ -89,11 +90,11 @@ class Clip:
         return features.float()
 
     def dense_features(self, pictures: Tensor) -> Tensor:
-        """One feature a patch, (n, h, w, features) float32, of any length.
+        """Return one feature a patch, (n, h, w, features) float32, not normalised.
 
         The final pooling is left out: each patch's token goes through the last norm and the
-        projection into the space of the texts, as only the class token did in training. The
-        position embeddings are interpolated to the grid of the picture (bicubic).
+        projection into the texts' space, as only the class token did in training. The position
+        embeddings are interpolated to the grid of the picture (bicubic).
 
         pictures: (n, 3, h * patch_px, w * patch_px) RGB, sRGB-encoded, in [0, 1].
         """
@@ -107,7 +108,7 @@ class Clip:
         return self.network.visual
 
     def _tokens(self, pictures: Tensor) -> tuple[Tensor, int, int]:
-        """What the transformer is given, (n, 1 + rows * columns, width), and rows, columns."""
+        """Return the transformer's input, (n, 1 + rows * columns, width), and rows, columns."""
         visual = self._visual
         patches: Tensor = visual.conv1(_standardised(pictures))
         count, width, rows, columns = patches.shape
@@ -117,7 +118,7 @@ class Clip:
         return visual.ln_pre(tokens), rows, columns
 
     def _encoded(self, tokens: Tensor, wanted: int | None = None) -> Tensor:
-        """The transformer's result for the first `wanted` tokens, None for all."""
+        """Return the transformer's output for the first `wanted` tokens, None for all."""
         *blocks, last = self._visual.transformer.resblocks
         for block in blocks:
             tokens = _through(block, tokens, None)
@@ -129,7 +130,7 @@ class Clip:
         return features
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """(1 + rows * columns, width): the class token's embedding, then the grid's."""
+        """Return the position embeddings, (1 + rows * columns, width), the class token's first."""
         trained: Tensor = self._visual.positional_embedding
         grid = self._visual.grid_size
         if tuple(grid) == (rows, columns):
@@ -139,15 +140,15 @@ class Clip:
         return torch.cat([trained[:1], resized[0].flatten(1).T])
 
     def _precision(self) -> torch.autocast:
-        """bfloat16 on CUDA; on a CPU the maps are the same on every machine."""
+        """Return bfloat16 autocast on CUDA; float32 gives the same maps on every CPU."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
 
 def load_clip(name: str, weights: str, device: torch.device) -> Clip:
-    """A CLIP by open_clip's name; each is loaded once in a process and shared.
+    """Return a CLIP by open_clip's name; each is loaded once in a process and shared.
 
-    weights: one of open_clip's tags ("openai"), fetched into its cache if it is not there, or a
-        file with the network's state: safetensors, a state dict, or OpenAI's TorchScript archive.
+    weights: one of open_clip's tags ("openai"), downloaded if it is not in its cache, or a file
+        with the network's state: safetensors, a state dict, or OpenAI's TorchScript archive.
 
     Raises ClipUnavailableError where open_clip or the weights cannot be had, or do not fit.
     """
@@ -155,11 +156,12 @@ def load_clip(name: str, weights: str, device: torch.device) -> Clip:
 
 
 def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = None) -> Path:
-    """The file with the weights, fetched into open_clip's cache if a tag is given and it is not
-    there. A batch asks before the first photo.
+    """Return the file with the weights, downloaded if it is not in open_clip's cache.
 
-    command: what the error tells people to type on a machine with internet; None for
-    fetch_command()'s. Raises ClipUnavailableError.
+    weights: as in load_clip.
+    command: what the error recommends on a machine with internet; fetch_command()'s if left out.
+
+    Raises ClipUnavailableError.
     """
     open_clip = _import_open_clip()
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -170,7 +172,7 @@ def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = No
         except (OSError, RuntimeError) as error:
             raise ClipUnavailableError(
                 f"CLIP {name}: the weights {weights!r} are not in the cache and could not be "
-                f"fetched ({error}). On a machine with internet run\n"
+                f"downloaded ({error}). On a machine with internet run\n"
                 f"  {command or fetch_command(name, weights)}\n"
                 "and copy its cache, or give a file with the weights; " + NO_WEIGHTS_NEEDED
             ) from error
@@ -184,8 +186,10 @@ def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = No
 
 
 def cached_clip_weights(name: str, weights: str = OPENAI) -> Path | None:
-    """The file of one of open_clip's tags where it is in the cache; None where clip_weights_file
-    would fetch it. Raises ClipUnavailableError where open_clip is not installed."""
+    """Return the file of one of open_clip's tags, None where it is not in the cache.
+
+    Raises ClipUnavailableError where open_clip is not installed.
+    """
     open_clip = _import_open_clip()
     from huggingface_hub import try_to_load_from_cache
 
@@ -199,7 +203,7 @@ def cached_clip_weights(name: str, weights: str = OPENAI) -> Path | None:
 
 
 def fetch_command(name: str, weights: str = OPENAI) -> str:
-    """What to type to have the weights in open_clip's cache."""
+    """Return the shell command that downloads the weights into open_clip's cache."""
     return (
         f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{weights}')\""
     )
@@ -226,7 +230,7 @@ def _load(name: str, weights: str, device: str) -> Clip:
 
 
 def frozen(network: nn.Module, device: torch.device) -> Clip:
-    """An open_clip.CLIP as it is, on a device, its weights frozen."""
+    """Move an open_clip.CLIP to a device and freeze its weights."""
     return Clip(network.to(device).eval().requires_grad_(False), device)
 
 
@@ -253,15 +257,17 @@ def _standardised(pictures: Tensor) -> Tensor:
 
 
 def _through(block: Any, tokens: Tensor, wanted: int | None) -> Tensor:
-    """The first `wanted` tokens after one of open_clip's ResidualAttentionBlock."""
+    """Return the first `wanted` tokens after one of open_clip's ResidualAttentionBlock."""
     attended = _attention(block.attn, block.ln_1(tokens), wanted)
     tokens = tokens[:, :wanted] + block.ls_1(attended)
     return tokens + block.ls_2(_feed_forward(block.mlp, block.ln_2(tokens)))  # type: ignore[no-any-return]
 
 
 def _feed_forward(mlp: Any, tokens: Tensor) -> Tensor:
-    """open_clip's mlp; on a CPU without gradients its activation goes over the hidden values part
-    by part and in place, since those of a batch are far larger than any cache."""
+    """Apply open_clip's mlp; on a CPU without gradients, activate its hidden values in parts.
+
+    In place, too: the hidden values of a batch are far larger than any cache.
+    """
     if tokens.is_cuda or torch.is_grad_enabled():
         return mlp(tokens)  # type: ignore[no-any-return]
     hidden: Tensor = mlp.c_fc(tokens)
@@ -271,10 +277,10 @@ def _feed_forward(mlp: Any, tokens: Tensor) -> Tensor:
 
 
 def _attention(attention: nn.MultiheadAttention, tokens: Tensor, wanted: int | None) -> Tensor:
-    """What the first `wanted` tokens take from all of them.
+    """Return the attention of the first `wanted` tokens over all of them.
 
-    nn.MultiheadAttention itself is twice as slow here: its inference path holds all pairs of
-    tokens, of which a large picture has millions, and its other one works on transposed batches.
+    nn.MultiheadAttention itself is twice as slow here: its inference path keeps all pairs of
+    tokens, of which a large picture has millions, and its other path transposes the batch.
     """
     count, length, width = tokens.shape
     mixed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)

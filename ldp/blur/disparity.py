@@ -1,4 +1,4 @@
-"""The embedded blur map: signed sub-pixel dual-pixel disparity, which needs no trained weights."""
+"""The blur map from dual-pixel disparity, signed and sub-pixel; it needs no trained weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ldp.types import BlurMap, Picture, Plane, ViewPair, as_float
 
 # Weights of the three channels in the lightness that is matched: green is the least noisy.
 _LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
-# The whole range of disparities is searched in a picture of about this many pixels; finer ones only
-# look around what the coarser one found.
+# The whole range of disparities is searched at about this many pixels; finer scales search only
+# around the disparity of the coarser one.
 _SEARCH_PIXELS = 500_000
 _SHORTEST_REACH_PX = 4.0
 _REFINE_REACH_PX = 1.0
-# How far filling carries, as a share of the picture's longer side.
+# How far values are spread into areas without texture, as a share of the longer side.
 _FILL_REACH = 0.05
 _FILL_EDGE = 0.05
-# A measurement this far from what its surroundings say counts half.
+# A measurement this far from its filled surroundings has half the weight.
 _OUTLIER_PX = 0.3
-# Added to the matching cost, so that a perfect match does not count without bound.
+# Added to the matching cost, which bounds the weight of a perfect match.
 _COST_FLOOR = 0.02
 _FALLOFF_POWER = 1.5
 
@@ -35,31 +35,32 @@ class DisparityEstimator:
     The disparity of a dual-pixel photo is proportional to the blur, with the sign of the side of
     the focus plane (Wadhwa et al., "Synthetic Depth-of-Field with a Single-Camera Mobile Phone",
     ACM TOG 2018; Punnappurath et al., ICCP 2020).
+
+    disparity_scale_px: amount = 1 - exp(-|disparity_px| / this), in pixels of the full-size view: a
+        fixed scale, not the photo's own range, so that amounts are comparable between photos.
+    search_share: the largest disparity searched, as a share of the picture's width.
+    field_falloff: the share of a disparity that is lost at the frame's left and right edge: the
+        same blur shifts the views less there, by about 0.6 on an EOS R6 Mark II with RF 50 mm, and
+        0.35 on EOS 5D Mark IV photos; the default is between the two. The measured disparity is
+        divided by 1 - field_falloff * |x|^1.5, x from -1 to 1 across the frame, scaled to mean 1,
+        so that one depth has one value all over an uncropped photo. 0 keeps the shift as measured,
+        which is right for views that were rendered without such a lens.
+    map_pixels: the map has at most about this many values; larger views are reduced first.
     """
 
     disparity_scale_px: float = 4.0
-    """amount = 1 - exp(-|disparity_px| / this), in pixels of the full-size view: a fixed scale, not
-    the photo's own range, so that amounts are comparable between photos."""
     search_share: float = 0.01
-    """The largest disparity looked for, as a share of the picture's width."""
     field_falloff: float = 0.5
-    """The share of a disparity that is lost at the frame's left and right edge: the same blur
-    shifts the views less there, by about 0.6 less on an EOS R6 Mark II with RF 50 mm, and 0.35
-    less on EOS 5D Mark IV photos; this is between the two. The measured disparity is divided by
-    1 - field_falloff * |x|^1.5, x from -1 to 1 across the frame, scaled to mean 1, so that one
-    depth reads alike all over a whole, uncropped photo. 0 gives the shift as measured, which is
-    right for views that were rendered without such a lens."""
     map_pixels: int = 2_000_000
-    """The map has at most about this many values; larger views are reduced first."""
 
     def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of the views, registered to their mean, at most `map_pixels` large."""
+        """Return the blur map of the views: amount, disparity_px and confidence."""
         left, right = _reduced(views.left, self.map_pixels), _reduced(views.right, self.map_pixels)
         width = left.shape[1]
         reach_px = max(_SHORTEST_REACH_PX, self.search_share * width)
         found = _coarse_to_fine(left, right, reach_px)
         scale = np.float32(views.size[1] / width) * _evening(width, self.field_falloff)
-        # Between a near thing and a far one the filled disparity passes through zero, which would
+        # Between a near object and a far one the filled disparity passes through zero, which would
         # draw a sharp line around everything in front; the filled magnitude does not.
         amount = -np.expm1(-found.magnitude_px * scale / np.float32(self.disparity_scale_px))
         return BlurMap(
@@ -69,7 +70,7 @@ class DisparityEstimator:
 
 @dataclass(frozen=True)
 class _Found:
-    """disparity_px and its magnitude, each filled by itself, and the confidence; (h, w) each."""
+    """disparity_px and its magnitude, each filled separately, and the confidence; (h, w) each."""
 
     disparity_px: Plane
     magnitude_px: Plane
@@ -77,12 +78,12 @@ class _Found:
 
 
 def _reduced(view: Picture, pixels: int) -> Plane:
-    """The view as float32, scaled down to about `pixels` pixels if it has more."""
+    """Return the view as float32, scaled down to about `pixels` pixels if it has more."""
     height, width = view.shape[:2]
     scale = (pixels / (height * width)) ** 0.5
     if scale < 1.0:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # Before it turns to float: a full-size float copy of 45 MP would take half a gigabyte.
+        # Before the conversion to float: a float copy of 45 MP takes half a gigabyte.
         reduced: Picture = cv2.resize(view, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         return as_float(reduced)
     return as_float(view)
@@ -93,7 +94,7 @@ def _resized(picture: Plane, size: tuple[int, int], interpolation: int) -> Plane
 
 
 def _coarse_to_fine(left: Plane, right: Plane, reach_px: float) -> _Found:
-    """The disparity in pixels of these views."""
+    """Return the disparity in pixels of these views."""
     height, width = left.shape[:2]
     if height * width <= _SEARCH_PIXELS:
         match = search(left @ _LIGHTNESS, right @ _LIGHTNESS, reach_px)
@@ -109,7 +110,7 @@ def _coarse_to_fine(left: Plane, right: Plane, reach_px: float) -> _Found:
 
 
 def _refined(left: Plane, right: Plane, prior_px: Plane) -> _Found:
-    """The views aligned by a first disparity, matched again around it."""
+    """Align the views by a first disparity and match them again around it."""
     # warp() is exact at 1/32 px.
     half = np.rint(16.0 * prior_px) / np.float32(32.0)
     left, right = warp(left, half), warp(right, -half)
@@ -121,10 +122,10 @@ def _refined(left: Plane, right: Plane, prior_px: Plane) -> _Found:
 
 
 def _filled(match: Match, guide: Plane) -> _Found:
-    """The match with what is uncertain taken from its surroundings, and the confidence."""
+    """Fill uncertain disparities from their surroundings; also return the confidence."""
     # Curvature over residual is the inverse variance of a least-squares match, in px^-2: far above
-    # 1 for texture, below 1 where noise met noise. It is mapped to [0, 1), or else the outline of
-    # a sharp object would rule over all that is blurred beside it.
+    # 1 for texture, below 1 where noise was matched with noise. It is mapped to [0, 1): otherwise
+    # the outline of a sharp object would outweigh everything blurred beside it.
     certainty: Plane = match.curvature / (match.cost + np.float32(_COST_FLOOR))
     confidence = certainty / (certainty + 1.0)
     confidence /= 1.0 + np.square(match.inconsistency_px)
@@ -138,7 +139,7 @@ def _filled(match: Match, guide: Plane) -> _Found:
 
 
 def _evening(width: int, falloff: float) -> Plane:
-    """Factor of each column, (width,), that undoes the lens's falloff and keeps the mean."""
+    """Return the factor of each column, (width,), that undoes the lens's falloff; mean 1."""
     x = (np.arange(width, dtype=np.float32) + 0.5) * (2.0 / width) - 1.0
     gain = 1.0 - falloff * np.abs(x) ** _FALLOFF_POWER
     evening: Plane = (gain.mean() / gain).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Edge-aware filling: values known in places spread over the picture, but not across its edges."""
+"""Edge-aware filling: spread measured values over a picture, but not across its edges."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ _SWEEPS = 3
 
 
 def fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:
-    """The smooth plane that fits `values` where `weights` are high and breaks at the guide's edges.
+    """Fit smooth planes to `values` where `weights` are high, with breaks at the guide's edges.
 
     Weighted least squares: sum weights (u - values)^2 + reach * sum edge_weight (u_i - u_j)^2 over
     neighbours, in the separable form of Min et al., "Fast Global Image Smoothing Based on Weighted
     Least Squares", IEEE TIP 2014: tridiagonal systems along rows and columns in turn, for the
     weighted values and the weights, of which the quotient is taken.
 
-    values: (k, h, w) float32, k planes that share the weights; weights: (h, w), 0 and more.
-    guide: (h, w, 3) float32; a step of `edge` between neighbours weakens their tie to 1/e.
-    reach: strength of the smoothing; it carries over about its square root in pixels.
-    Returns (k, h, w) float32; where no weight reaches, the value is 0.
+    values: (k, h, w) float32, k planes that share the weights.
+    weights: (h, w), 0 and more.
+    guide: (h, w, 3) float32.
+    reach: strength of the smoothing; values spread over about its square root in pixels.
+    edge: a step of this size between neighbours of the guide weakens their edge_weight to 1/e.
+
+    Returns (k, h, w) float32; 0 where no weight reaches.
     """
     across = np.ascontiguousarray(_ties(guide, axis=1, edge=edge).T)
     down = _ties(guide, axis=0, edge=edge)
@@ -38,16 +41,16 @@ def fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float)
 
 
 def _ties(guide: Plane, axis: int, edge: float) -> Plane:
-    """How strongly each pixel is tied to the next one along the axis, in (0, 1]."""
+    """Return the edge_weight of each pixel and the next one along the axis, in (0, 1]."""
     step = np.diff(guide, axis=axis)
     ties: Plane = np.exp(-np.sqrt(np.square(step).sum(axis=2)) / np.float32(edge))
     return ties
 
 
 def _solve(planes: Plane, ties: Plane, strength: float) -> Plane:
-    """(1 + strength * Laplacian) u = planes along the first axis, by elimination (Thomas).
+    """Solve (1 + strength * Laplacian) u = planes along the first axis (Thomas algorithm).
 
-    planes: (n, p, m), p planes that share the ties; ties: (n - 1, m). The loop runs over n only.
+    planes: (n, p, m), p planes that share the ties. ties: (n - 1, m). The loop runs over n only.
     """
     count = planes.shape[0]
     off = np.float32(-strength) * ties

@@ -1,8 +1,8 @@
-"""Matching the two views of a dual-pixel photo along x.
+"""Match the two views of a dual-pixel photo along x.
 
 The views of one detail differ by a small shift, but also in gain, in shading and in the shape of
 the blur (mirrored kernels), so locally normalised pictures are compared, over windows at several
-scales: fine texture where there is some, the broad shapes where all is blurred. Both views are
+scales: fine texture where there is some, broad shapes where everything is blurred. Both views are
 shifted by half the disparity, so that the result is registered to their mean.
 """
 
@@ -21,25 +21,25 @@ _NORMALISE_SIGMA_PX = 6.0
 _WINDOW_SIGMA_PX = 2.5
 _SCALES = 4
 _SMALLEST_SIDE_PX = 4
-# Contrast below this many standard deviations of the noise counts for little. The floor is about
-# half a step of an 8-bit picture, which may have no noise that could be measured.
+# Contrast below this many standard deviations of the noise has little weight. The floor is about
+# half a step of an 8-bit picture, whose noise may be too small to be measured.
 _NOISE_MARGIN = 3.0
 _NOISE_FLOOR = 0.002
 _TAPS = 6
-# Differences of costs below this are rounding.
+# Differences of costs below this are rounding errors.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Match:
-    """What matching found; planes of the size of the views given to it.
+    """A matching's result; planes of the size of the views.
 
     disparity_px: x_left - x_right, in pixels of those views.
-    curvature: second derivative of the matching cost at its minimum per px^2, 0 and more: how
-        sharply the texture decides for that disparity.
-    cost: at the minimum, 0 and more: how badly the views still differ there.
-    inconsistency_px: how far the disparity seen from the left view's pixel, or from the right
-        one's, is from this one; large in occlusions and false matches.
+    curvature: second derivative of the matching cost at its minimum, per px^2, 0 and more: how
+        well the texture determines the disparity.
+    cost: at the minimum, 0 and more: how much the views still differ there.
+    inconsistency_px: the larger difference from the disparities matched from the left view's pixel
+        and from the right one's; large in occlusions and false matches.
     """
 
     disparity_px: Plane
@@ -49,23 +49,24 @@ class Match:
 
 
 def search(left: Plane, right: Plane, reach_px: float, step_px: float = 0.5) -> Match:
-    """The disparity of least cost among -reach_px..reach_px, refined below the step by a parabola.
+    """Return the disparity of least cost within +-reach_px, refined by a parabola.
 
     left, right: (h, w) float32 lightness in about [0, 1]; gain, offset and slow shading may differ.
+    step_px: between two candidates.
     """
     steps = max(1, int(np.ceil(reach_px / step_px)))
     candidates_px = np.arange(-steps, steps + 1) * step_px
     scales = _normalised_scales(left, right)
-    race = _Race(left.shape, step_px)
+    candidates = _LeastCostSearch(left.shape, step_px)
     for candidate_px in candidates_px:
-        race.enter(float(candidate_px), _cost(scales, float(candidate_px), left.shape))
-    return race.result()
+        candidates.add(float(candidate_px), _cost(scales, float(candidate_px), left.shape))
+    return candidates.result()
 
 
 def warp(view: Plane, shift_px: Plane) -> Plane:
-    """The picture read at x + shift_px (same shape, float32), its border repeated outwards.
+    """Sample a picture at x + shift_px (Lanczos-4); same shape, float32, the border repeated.
 
-    Lanczos-4; shifts are exact at multiples of 1/32 px (OpenCV's table), so round to those.
+    shift_px: (h, w); exact at multiples of 1/32 px only (OpenCV's table).
     """
     height, width = shift_px.shape
     x = np.arange(width, dtype=np.float32) + shift_px
@@ -75,10 +76,10 @@ def warp(view: Plane, shift_px: Plane) -> Plane:
 
 
 def noise_sigma(picture: Plane) -> float:
-    """Standard deviation of the noise of an (h, w) picture, from its smoothest quarter.
+    """Estimate the standard deviation of the noise of an (h, w) picture.
 
-    The Laplacian difference mask of Immerkaer, "Fast Noise Variance Estimation", CVIU 1996, with a
-    low quantile in the place of the mean, so that texture does not count as noise.
+    The Laplacian difference mask of Immerkaer, "Fast Noise Variance Estimation", CVIU 1996, with
+    the lower quartile in the place of the mean, so that texture is not taken for noise.
     """
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     response = np.abs(cv2.filter2D(picture, -1, mask, borderType=cv2.BORDER_REFLECT_101))
@@ -87,7 +88,7 @@ def noise_sigma(picture: Plane) -> float:
 
 
 def blur(picture: Plane, sigma_px: float) -> Plane:
-    """Gaussian blur of float32, mirrored at the border."""
+    """Blur a float32 picture by a Gaussian, reflected at the border."""
     blurred = cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT)
     return np.asarray(blurred, np.float32)
 
@@ -99,7 +100,7 @@ class _Scale:
     left: Plane
     right: Plane
     per_fine_px: float
-    """How many pixels of this scale one pixel of the finest is, along x."""
+    """Pixels of this scale in one pixel of the finest, along x."""
 
 
 def _normalised_scales(left: Plane, right: Plane) -> list[_Scale]:
@@ -115,13 +116,13 @@ def _normalised_scales(left: Plane, right: Plane) -> list[_Scale]:
 
 
 def _shrunk(picture: Plane, size: tuple[int, int]) -> Plane:
-    # Sizes round up and the frame stays: a mirrored picture shrinks to the mirror image.
+    # Sizes round up and the frame stays the same: shrinking commutes with mirroring.
     shrunk = cv2.resize(blur(picture, 1.0), size, interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk, np.float32)
 
 
 def _normalised(picture: Plane) -> Plane:
-    """Local mean 0 and local standard deviation 1, less where there is nothing but noise."""
+    """Normalise to local mean 0 and local standard deviation 1, less where there is only noise."""
     centred = picture - blur(picture, _NORMALISE_SIGMA_PX)
     variance = blur(centred * centred, _NORMALISE_SIGMA_PX)
     floor = _NOISE_MARGIN * noise_sigma(picture) + _NOISE_FLOOR
@@ -130,7 +131,7 @@ def _normalised(picture: Plane) -> Plane:
 
 
 def _cost(scales: list[_Scale], disparity_px: float, shape: tuple[int, ...]) -> Plane:
-    """Difference of the views at one disparity, summed over the scales."""
+    """Return the difference of the views at one disparity, summed over the scales."""
     total = np.zeros(shape, np.float32)
     for scale in scales:
         half = 0.5 * disparity_px * scale.per_fine_px
@@ -141,7 +142,7 @@ def _cost(scales: list[_Scale], disparity_px: float, shape: tuple[int, ...]) -> 
 
 
 def _shifted(picture: Plane, shift_px: float) -> Plane:
-    """The picture read at x + shift_px, its border repeated outwards (Lanczos-3)."""
+    """Sample the picture at x + shift_px (Lanczos-3), the border repeated."""
     whole = int(np.floor(shift_px))
     part = shift_px - whole
     pad = abs(whole) + _TAPS
@@ -154,10 +155,10 @@ def _shifted(picture: Plane, shift_px: float) -> Plane:
     return np.asarray(padded, np.float32)[:, pad + whole : pad + whole + picture.shape[1]]
 
 
-class _Race:
-    """Keeps, candidate by candidate in rising order, the least cost and its two neighbours.
+class _LeastCostSearch:
+    """Track the least cost and its two neighbours over candidates in rising order.
 
-    So the memory does not grow with the number of candidates.
+    The memory does not depend on the number of candidates.
     """
 
     def __init__(self, shape: tuple[int, ...], step_px: float) -> None:
@@ -168,11 +169,11 @@ class _Race:
         self._after = np.full(shape, np.inf, np.float32)
         self._previous = self._before
         self._new = np.zeros(shape, bool)
-        # The same race run from each view's own pixels.
-        self._from_left = _Winner(shape)
-        self._from_right = _Winner(shape)
+        # The same search from the pixels of each view.
+        self._from_left = _LeastCost(shape)
+        self._from_right = _LeastCost(shape)
 
-    def enter(self, candidate_px: float, cost: Plane) -> None:
+    def add(self, candidate_px: float, cost: Plane) -> None:
         np.copyto(self._after, cost, where=self._new)
         self._new = cost < self._cost
         np.copyto(self._best_px, np.float32(candidate_px), where=self._new)
@@ -181,8 +182,8 @@ class _Race:
         np.copyto(self._after, np.float32(np.inf), where=self._new)
         self._previous = cost
         half = round(0.5 * candidate_px)
-        self._from_left.enter(candidate_px, _moved(cost, -half))
-        self._from_right.enter(candidate_px, _moved(cost, half))
+        self._from_left.add(candidate_px, _moved(cost, -half))
+        self._from_right.add(candidate_px, _moved(cost, half))
 
     def result(self) -> Match:
         inner = np.isfinite(self._before) & np.isfinite(self._after)
@@ -207,26 +208,26 @@ class _Race:
         )
 
 
-class _Winner:
+class _LeastCost:
     """The candidate of least cost so far."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.best_px = np.zeros(shape, np.float32)
         self._cost = np.full(shape, np.inf, np.float32)
 
-    def enter(self, candidate_px: float, cost: Plane) -> None:
+    def add(self, candidate_px: float, cost: Plane) -> None:
         better = cost < self._cost
         np.copyto(self.best_px, np.float32(candidate_px), where=better)
         np.copyto(self._cost, cost, where=better)
 
 
 def _moved(plane: Plane, shift_px: int) -> Plane:
-    """The plane read at x + shift_px, a whole number of pixels, its border repeated outwards."""
+    """Sample the plane at x + shift_px, whole pixels, the border repeated."""
     columns = np.clip(np.arange(plane.shape[1]) + shift_px, 0, plane.shape[1] - 1)
     return plane[:, columns]
 
 
 def _read(plane: Plane, shift_px: npt.NDArray[np.intp]) -> Plane:
-    """The plane read at x + shift_px, element by element, its border repeated outwards."""
+    """Sample the plane at x + shift_px, (h, w) whole pixels, the border repeated."""
     columns = np.clip(np.arange(plane.shape[1]) + shift_px, 0, plane.shape[1] - 1)
     return np.take_along_axis(plane, columns, axis=1)

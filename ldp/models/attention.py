@@ -1,4 +1,4 @@
-"""Blur-prior attention: the blur map biases which neighbours a position looks at.
+"""Blur-prior attention: the blur map biases the weights of a position's neighbours.
 
 Source: Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024,
 Eq. 9 and 10: Attention = softmax(Q K^T / beta + O) V with O made from the map's logits by a
@@ -16,30 +16,30 @@ from torch import Tensor, nn
 from ldp.models.nafnet import LayerNorm2d
 
 LOGIT_LIMIT = 6.0
-"""The map's logit is clamped to +-this: 0 and 1 themselves have infinite ones."""
+"""Bound of the map's logit on both sides: those of 0 and 1 are infinite."""
 
 BLOCK = 4
-"""Positions are taken in blocks of BLOCK x BLOCK. A matrix product gives a block's scores with all
-that any of them looks at; what is not in a position's own neighbourhood is masked. It computes
-(BLOCK + kernel - 1)^2 / kernel^2 times too much and is still several times faster on CPUs than one
-pass over the picture for each neighbour, which waits for memory; 2 and 8 are slower than 4."""
+"""Side of the blocks of positions. One matrix product gives the scores of a block with the union of
+its neighbourhoods; what is outside a position's own neighbourhood is masked. That computes
+(BLOCK + kernel - 1)^2 / kernel^2 times too much, and is still several times faster on CPUs than one
+pass over the picture for each neighbour, which is bound by memory; 2 and 8 are slower than 4."""
 
 
 def map_logit(amount: Tensor) -> Tensor:
-    """sigma^-1 of a blur map in [0, 1], clamped to +-LOGIT_LIMIT."""
+    """Return sigma^-1 of a blur map in [0, 1], clamped to +-LOGIT_LIMIT."""
     return torch.logit(amount, eps=1e-4).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 class BlurPriorAttention(nn.Module):
-    """Every position attends to its kernel x kernel neighbourhood; the map biases the weights.
+    """Attention over a kernel x kernel neighbourhood, with weights biased by the map.
 
-    Positions outside the picture take no part. Memory grows with the pixels, not with their square.
+    Positions outside the picture have weight 0. Memory is linear in the pixels.
     """
 
     def __init__(self, channels: int, kernel: int = 5, hidden: int = 16) -> None:
         super().__init__()
         if kernel % 2 != 1:
-            raise ValueError(f"the neighbourhood has a centre, so its side is odd; found {kernel}")
+            raise ValueError(f"kernel {kernel}: expected an odd number, for a centre")
         self.kernel = kernel
         self.norm = LayerNorm2d(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
@@ -50,11 +50,11 @@ class BlurPriorAttention(nn.Module):
             nn.Conv2d(hidden, kernel * kernel, 3, padding=1),
         )
         self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
-        # Starts as the identity: the block learns how much of it the picture needs.
+        # The block starts as the identity and learns how much attention to add.
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
-        """x: (B, C, H, W); logits: (B, 1, H, W), the map's logits -> (B, C, H, W)."""
+        """Map x (B, C, H, W) and the map's logits (B, 1, H, W) to (B, C, H, W)."""
         query, key, value = self.qkv(self.norm(x)).permute(0, 2, 3, 1).chunk(3, -1)
         query = query * self.temperature.to(query.dtype)
         bias = self.ffn(logits).permute(0, 2, 3, 1).to(query.dtype)
@@ -64,16 +64,18 @@ class BlurPriorAttention(nn.Module):
 
 
 def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-    """softmax(Q K^T + bias) V over every position's neighbourhood; outside the picture weighs 0.
+    """Return softmax(Q K^T + bias) V over each position's neighbourhood, (B, H, W, C).
 
-    query, key, value: (B, H, W, C). bias: (B, H, W, q * q), one value for each neighbour, row by
-    row from the top left, q odd. Returns (B, H, W, C).
+    query, key, value: (B, H, W, C).
+    bias: (B, H, W, q * q), one value for each neighbour, row by row from the top left, q odd.
+
+    Positions outside the picture have weight 0.
     """
     batch, height, width, channels = query.shape
     kernel = math.isqrt(bias.shape[-1])
     reach = kernel // 2
     bias = bias.masked_fill(_outside(height, width, kernel, bias.device), float("-inf"))
-    # Both sides grow to whole blocks. What is computed for the surplus is cut off again.
+    # Both sides are padded to whole blocks, and the result is cropped again.
     grown_y, grown_x = -height % BLOCK, -width % BLOCK
     surplus = (0, 0, 0, grown_x, 0, grown_y)
     query, bias = F.pad(query, surplus), F.pad(bias, surplus)
@@ -89,7 +91,7 @@ def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Ten
 
 
 def _outside(height: int, width: int, kernel: int, device: torch.device) -> Tensor:
-    """(H, W, q * q) bool: which neighbours of which position lie outside the picture."""
+    """Return which neighbours of which position lie outside the picture, (H, W, q * q) bool."""
     offsets = torch.arange(kernel, device=device) - kernel // 2
     y = torch.arange(height, device=device)[:, None] + offsets
     x = torch.arange(width, device=device)[:, None] + offsets
@@ -98,15 +100,17 @@ def _outside(height: int, width: int, kernel: int, device: torch.device) -> Tens
 
 
 def _block_surroundings(padded: Tensor, reach: int) -> Tensor:
-    """(B, H + 2 reach, W + 2 reach, C) -> (B * blocks, (BLOCK + 2 reach)^2, C)."""
+    """Map (B, H + 2 reach, W + 2 reach, C) to (B * blocks, (BLOCK + 2 reach)^2, C)."""
     side = BLOCK + 2 * reach
     windows = padded.unfold(1, side, BLOCK).unfold(2, side, BLOCK)
     return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, padded.shape[-1])
 
 
 def _block_bias(bias: Tensor) -> Tensor:
-    """(B, rows, BLOCK, columns, BLOCK, q, q) -> (B * blocks, BLOCK^2, (BLOCK + q - 1)^2), -inf
-    where the position does not look."""
+    """Map (B, rows, BLOCK, columns, BLOCK, q, q) to (B * blocks, BLOCK^2, (BLOCK + q - 1)^2).
+
+    It is -inf outside a position's own neighbourhood.
+    """
     batch, rows, _, columns, _, kernel, _ = bias.shape
     side = BLOCK + kernel - 1
     spread = bias.new_full((batch, rows, columns, BLOCK, BLOCK, side, side), float("-inf"))

@@ -1,7 +1,7 @@
-"""Reads the checkpoint that LDP's authors released, safely, and writes it as a weights file.
+"""Convert the checkpoint that LDP's authors released to a weights file, safely.
 
-The checkpoint is a pickle, and a pickle can run code when it is opened. Here it is only read with
-PyTorch's restricted unpickler, which knows tensors and plain containers and nothing else.
+The checkpoint is a pickle, and a pickle can run code when it is opened. It is read with PyTorch's
+restricted unpickler only, which builds tensors and plain containers and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLUR_MAP = "clip-patch"
 """The blur map that the released network was trained with."""
 
 UNUSED = "ca.qkv_dwconv."
-"""Stored in the checkpoint, but the network never uses it."""
+"""Stored in the checkpoint and never used by the network."""
 
 _DAMAGED = (
     RuntimeError,  # what PyTorch raises for most
@@ -39,26 +39,27 @@ _DAMAGED = (
     AssertionError,
     struct.error,
 )
-"""What the unpickler raises for files that are damaged or are none, found by damaging some."""
+"""What the unpickler raises for damaged and foreign files, found by damaging some."""
 
 
 @dataclass(frozen=True)
 class ReleasedCheckpoint:
-    """network: ready for inference. unused: names of the weights that it has no place for."""
+    """network: in evaluation mode. unused: names of the stored weights that it does not have."""
 
     network: LDPReleased
     unused: tuple[str, ...]
 
 
 def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> ReleasedCheckpoint:
-    """The network of a released checkpoint.
+    """Read the network of a released checkpoint.
 
     path: a file of torch.save with the weights under `params`; names may begin with `module.`, as
-    they do after training on several GPUs. config: the expected shape, the release's if left out;
-    whether two convolutions have a bias is taken from the checkpoint.
+        they do after training on several GPUs.
+    config: the expected shape, the release's if left out; whether two convolutions have a bias is
+        taken from the checkpoint.
 
-    Raises WeightsError: no such file, not a checkpoint, one that holds code, or one whose weights
-    do not fit, with the first names that differ.
+    Raises WeightsError where there is no such file, and where it is no checkpoint, holds code, or
+    has weights that do not fit; the message gives the first names that differ.
     """
     import torch
 
@@ -84,11 +85,14 @@ def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> Release
 
 
 def convert(path: Path, out: Path, crop_px: int | None = None) -> ReleasedCheckpoint:
-    """Writes a released checkpoint as a weights file that Deblurrer.load reads.
+    """Write a released checkpoint as a weights file that `ldp.load` reads.
 
-    The weights stay float32, as they were released: the file is to give what the checkpoint gives.
+    The weights stay float32, as they were released, so that the results do not change.
+
+    path: the checkpoint, as in read_checkpoint.
+    out: the .safetensors file; it appears under its name only when it is complete.
     crop_px: side of the training crops, for the windows of ldp.models.tlc; ReleasedConfig's if left
-    out.
+        out.
 
     Raises WeightsError as read_checkpoint does, and where `out` cannot be written.
     """
@@ -143,5 +147,5 @@ def _parameters(path: Path) -> dict[str, Tensor]:
 
 
 def _released_name(name: str) -> str:
-    """A parameter's name in the checkpoint: there the pooling is the first part of `sca`."""
+    """Return a parameter's name in the checkpoint, where the pooling is the first part of `sca`."""
     return re.sub(r"\.sca\.", ".sca.1.", name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from ldp.models.tlc import local_mean
 
 
 class LayerNorm2d(nn.Module):
-    """Normalises the channels of every pixel; computed in float32, since fp16 and bf16 lose it."""
+    """Normalise the channels of every pixel, in float32: fp16 overflows, bf16 is too coarse."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -21,7 +19,7 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) -> the same shape and type."""
+        """Map x (B, C, H, W) to the same shape and type."""
         wide = x.float().permute(0, 2, 3, 1)
         normed = F.layer_norm(wide, wide.shape[-1:], self.weight, self.bias, self.eps)
         return normed.permute(0, 3, 1, 2).to(x.dtype)
@@ -30,9 +28,9 @@ class LayerNorm2d(nn.Module):
 class NAFBlock(nn.Module):
     """Gated depthwise block with simplified channel attention, then a gated feed-forward.
 
-    window: side of the area that the channel attention averages over, in this block's pixels. In
-        training it is the whole crop; at inference ldp.models.tlc sets it to the crop's size, so
-        that a photo of any size shows the network the statistics that it was trained on.
+    window: side of the area that the channel attention averages over, in this block's pixels; None
+        for everything, as in training. At inference it is the size of the training crops, so that
+        the statistics are those that the network was trained on (ldp.models.tlc).
     """
 
     window: int | None
@@ -52,7 +50,7 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, C, H, W) -> the same shape."""
+        """Map x (B, C, H, W) to the same shape."""
         y: Tensor = self.conv2(self.conv1(self.norm1(x)))
         first, second = y.chunk(2, 1)
         y = first * second
@@ -74,7 +72,7 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     """Encoder, middle blocks and decoder with additive skips; features in, features out.
 
-    width channels enter and leave; each level halves the resolution and doubles the channels.
+    Input and output have `width` channels; each level halves the resolution and doubles them.
     """
 
     def __init__(
@@ -102,18 +100,13 @@ class NAFNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Both sides of the input must be multiples of it."""
+        """Both sides of the input are multiples of it."""
         return 1 << len(self.encoders)
 
-    def forward(self, x: Tensor, enter: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
-        """x: (B, width, H, W), H and W multiples of `stride` -> the same shape.
-
-        enter(level, features) may change what enters the encoder's level, 0 at full resolution.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W), H and W multiples of `stride`, to the same shape."""
         skips = []
-        for level, (encoder, down) in enumerate(zip(self.encoders, self.downs, strict=True)):
-            if enter:
-                x = enter(level, x)
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
             skips.append(x)
             x = down(x)
@@ -123,7 +116,7 @@ class NAFNet(nn.Module):
         return x
 
     def use_local_statistics(self, crop_px: int | None) -> None:
-        """Gives every pooling a window of crop_px input pixels; None makes it global again."""
+        """Give every pooling a window of crop_px input pixels; None makes it global again."""
         deepest = len(self.encoders)
         levels = [*enumerate(self.encoders), (deepest, self.middle_blks)]
         levels += [(deepest - 1 - depth, blocks) for depth, blocks in enumerate(self.decoders)]

@@ -19,17 +19,17 @@ PRIORS: tuple[MapPlane, ...] = ("amount", "soft")
 class NetworkConfig:
     """The shape of a network; it is stored with the weights.
 
-    shuffle: the views enter as blocks of shuffle x shuffle pixels (1: as they are). 2 quarters the
-        work of every layer for a little fine detail, which is what a CPU needs.
-    map_channel: the blur map enters the first convolution, beside the views.
-    attention: blur-prior attention stands at the first layer. Without both the network sees no map.
-    prior: the plane of the blur map whose logits the attention is given: "amount", or "soft", the
-        paper's, which only CLIP's map has.
-    attention_kernel: side q of the blur-prior attention's neighbourhood.
-    attention_below: further encoder levels, 1 and more, that begin with such an attention; the
-        paper has it at the first layer only.
-    crop_px: side of the training crops, which ldp.models.tlc gives to the global statistics at
-    inference.
+    width: channels at full resolution; each level doubles them.
+    encoder, decoder: blocks at each level. middle: blocks at the lowest resolution.
+    shuffle: the views are rearranged from blocks of shuffle x shuffle pixels to channels (1: not at
+        all). 2 quarters the MACs of every layer at the cost of a little fine detail.
+    map_channel: the blur map is an input channel of the first convolution.
+    attention: blur-prior attention at the first layer. Without both, the network is given no map.
+    prior: the plane of the blur map whose logits are the attention's prior: "amount", or "soft",
+        the paper's, which only CLIP's map has.
+    attention_kernel: side q of the neighbourhood of the blur-prior attention.
+    crop_px: side of the training crops: the window of the global statistics at inference, see
+        ldp.models.tlc.
     """
 
     width: int = 32
@@ -41,7 +41,6 @@ class NetworkConfig:
     attention: bool = True
     prior: MapPlane = "amount"
     attention_kernel: int = 5
-    attention_below: tuple[int, ...] = ()
     crop_px: int = 256
 
     @property
@@ -56,7 +55,7 @@ class NetworkConfig:
 
     @property
     def pooled_map_side(self) -> None:
-        """The network reads the blur map pixel by pixel."""
+        """None: the network is given the blur map pixel by pixel."""
 
 
 SIZES: dict[str, NetworkConfig] = {
@@ -67,7 +66,7 @@ SIZES: dict[str, NetworkConfig] = {
 
 
 class LDPNet(nn.Module):
-    """NAFNet with blur-prior attention at its first layer; it predicts what the mean view lacks."""
+    """NAFNet with blur-prior attention at its first layer; a residual to the mean of the views."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -75,32 +74,23 @@ class LDPNet(nn.Module):
             raise ValueError(f"prior {config.prior!r}: expected one of {', '.join(PRIORS)}")
         self.config = config
         planes = config.shuffle**2
-        # The map enters the first convolution too: attention weights say where to look, and the
-        # plain channel how much to sharpen.
+        # The map is an input channel too: attention weights choose the neighbours, the channel says
+        # how much to sharpen.
         self.intro = nn.Conv2d((6 + config.map_channel) * planes, config.width, 3, padding=1)
-        if not set(config.attention_below) <= set(range(1, len(config.encoder))):
-            raise ValueError(
-                f"attention below at levels {config.attention_below}, expected some of 1 to "
-                f"{len(config.encoder) - 1}"
-            )
         self.attention = (
             BlurPriorAttention(config.width, config.attention_kernel) if config.attention else None
-        )
-        self.attention_below = nn.ModuleDict(
-            {
-                str(level): BlurPriorAttention(config.width << level, config.attention_kernel)
-                for level in config.attention_below
-            }
         )
         self.naf = NAFNet(config.width, config.encoder, config.middle, config.decoder)
         self.ending = nn.Conv2d(config.width, 3 * planes, 3, padding=1)
 
     def forward(self, views: Tensor, blur: Tensor) -> Tensor:
-        """The sharp picture, (B, 3, H, W), not clipped.
+        """Return the sharp picture, (B, 3, H, W), not clipped.
 
-        views: (B, 6, H, W) left RGB then right RGB, sRGB-encoded, white at 1. blur: the planes of
-        the blur map that config.map_planes names, (B, 1 or 2, H, W), in [0, 1]. H and W are
-        multiples of config.stride.
+        views: (B, 6, H, W), left RGB then right RGB, sRGB-encoded, white at 1; H and W multiples of
+            config.stride.
+        blur: (B, 1 or 2, H, W), the planes of the blur map in config.map_planes, in [0, 1].
+
+        Raises ValueError for another number of planes.
         """
         if blur.shape[1] != len(self.config.map_planes):
             raise ValueError(
@@ -118,25 +108,17 @@ class LDPNet(nn.Module):
         x = self.intro(x)
         if self.attention is not None:
             x = self.attention(x, logits.to(x.dtype))
-
-        def attend(level: int, features: Tensor) -> Tensor:
-            if str(level) not in self.attention_below:
-                return features
-            coarse = F.avg_pool2d(logits, 1 << level).to(features.dtype)
-            attended: Tensor = self.attention_below[str(level)](features, coarse)
-            return attended
-
-        x = self.ending(self.naf(x, attend if self.attention_below else None) + x)
+        x = self.ending(self.naf(x) + x)
         if shuffle > 1:
             x = F.pixel_shuffle(x, shuffle)
         return mean + x
 
     def use_local_statistics(self, crop_px: int | None) -> None:
-        """Gives every pooling a window of crop_px input pixels; None makes it global again."""
+        """Give every pooling a window of crop_px input pixels; None makes it global again."""
         shuffled_px = None if crop_px is None else crop_px // self.config.shuffle
         self.naf.use_local_statistics(shuffled_px)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """The number of trained values."""
+    """Return the number of trained values."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,24 +1,23 @@
 """The network of the checkpoint that LDP's authors released, so that their weights can be used.
 
-It differs from the one in the paper, which is ldp.models.network. It was written anew from the
-checkpoint's names and from what is known of the network's behaviour, without the authors' code.
-What was not known, and is taken as in the networks that it descends from (NAFNet, Restormer):
+It differs from the one in the paper, which is ldp.models.network. It was written from the names in
+the checkpoint and from what is known of the network's behaviour, without the authors' code. What is
+not known is assumed to be as in the networks that it is derived from (NAFNet, Restormer):
 
-- neither a residual nor a norm stands around the channel attention: what it gives goes to both
-  `naf.intro` and `skip_conv`, and their two branches are added before `output`;
-- `naf.intro` and `naf.ending` are 3x3 with a bias, width to width; NAFNet's own residual from its
-  input to its output is not there, since `skip_conv` stands in its place;
+- the channel attention has neither a residual nor a norm: its output goes to both `naf.intro` and
+  `skip_conv`, and the two branches are added before `output`;
+- `naf.intro` and `naf.ending` are 3x3 with a bias, width to width; `skip_conv` replaces NAFNet's
+  own residual from its input to its output;
 - the map's pooled value (i, j) is added to the logit of query channel i and key channel j, after
   the temperature;
 - a picture whose sides are no multiples of 16 is padded with zeros behind the attention, at the
   bottom and on the right;
 - `ca.project_out` and `skip_conv` have a bias only if the checkpoint has one;
-- training crops of 256 px, which only ldp.models.tlc's windows depend on.
+- training crops are of 256 px, which only the windows of ldp.models.tlc depend on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -33,11 +32,12 @@ from ldp.types import MapPlane
 
 @dataclass(frozen=True)
 class ReleasedConfig:
-    """The released network's shape; the defaults are the release's.
+    """The shape of the released network; the defaults are the release's.
 
+    width, encoder, middle, decoder: as in ldp.models.network.NetworkConfig.
     project_bias, skip_bias: whether `ca.project_out` and `skip_conv` have a bias.
-    crop_px: side of the training crops, which ldp.models.tlc gives to the global statistics at
-    inference.
+    crop_px: side of the training crops: the window of the global statistics at inference, see
+        ldp.models.tlc.
     """
 
     width: int = 32
@@ -50,7 +50,7 @@ class ReleasedConfig:
 
     @property
     def stride(self) -> int:
-        """The network works on multiples of it; other sizes are padded and cut off again."""
+        """The network works on multiples of it; other sizes are padded and cropped again."""
         return 1 << len(self.encoder)
 
     @property
@@ -60,17 +60,17 @@ class ReleasedConfig:
 
     @property
     def pooled_map_side(self) -> int:
-        """The network reads the whole photo's map, pooled to a square of this side."""
+        """The network is given the whole photo's map, pooled to a square of this side."""
         return self.width
 
 
 class ChannelAttention(nn.Module):
-    """Every channel is a mixture of all channels; the whole photo's blur map biases the mixture.
+    """Attention over channels, whose logits are biased by the whole photo's blur map.
 
-    window: side of the area, in pixels, over which two channels are compared; None for the whole
-        picture, as in training. The photo is cut into cells of an eighth of it. Each cell adds up
-        its own products, and mixes its own pixels by the sums over the window around it, so a
-        window costs no more than the whole picture does.
+    window: side in pixels of the area over which two channels are compared; None for the whole
+        picture, as in training. The photo is divided into cells of an eighth of it; a cell's
+        products are summed once, and its pixels are mixed by the sums over the window around it, so
+        a window costs no more than the whole picture.
     """
 
     window: int | None
@@ -83,7 +83,7 @@ class ChannelAttention(nn.Module):
         self.project_out = nn.Conv2d(channels, channels, 1, bias=project_bias)
 
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
-        """x: (B, C, H, W); prior: (B, 1, C, C), the pooled map -> (B, C, H, W)."""
+        """Map x (B, C, H, W) and prior (B, 1, C, C), the pooled map, to (B, C, H, W)."""
         batch, channels, height, width = x.shape
         cell_y, cell_x, across = height, width, 1
         if self.window is not None and self.window < max(height, width):
@@ -110,9 +110,10 @@ class ChannelAttention(nn.Module):
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """Float32 for sums over tens of thousands of products, of which bfloat16 leaves two digits.
+    """Return a context of float32, for sums over tens of thousands of products.
 
-    The meta device, where a network's work is counted, knows no other.
+    bfloat16 would leave two digits of them. The meta device, where MACs are counted, has no
+    autocast.
     """
     if x.is_meta:
         return nullcontext()
@@ -120,9 +121,9 @@ def _full_precision(x: Tensor) -> AbstractContextManager[None]:
 
 
 def _over_windows(sums: Tensor, across: int) -> Tensor:
-    """(B, rows, columns, m, n), a value a cell -> its mean over the across x across cells around.
+    """Average (B, rows, columns, m, n), a value a cell, over the across x across cells around it.
 
-    The mean stands for the sum: in a quotient of two of them their number cancels.
+    The mean takes the place of the sum: in a quotient of two of them the number of cells cancels.
     """
     if sums.shape[1:3] == (1, 1):
         return sums
@@ -132,18 +133,18 @@ def _over_windows(sums: Tensor, across: int) -> Tensor:
 
 
 class ReleasedNAFNet(NAFNet):
-    """NAFNet between two convolutions; takes features of any size."""
+    """NAFNet between two convolutions, for features of any size."""
 
     def __init__(self, config: ReleasedConfig) -> None:
         super().__init__(config.width, config.encoder, config.middle, config.decoder)
         self.intro = nn.Conv2d(config.width, config.width, 3, padding=1)
         self.ending = nn.Conv2d(config.width, config.width, 3, padding=1)
 
-    def forward(self, x: Tensor, enter: Callable[[int, Tensor], Tensor] | None = None) -> Tensor:
-        """x: (B, width, H, W) -> the same shape; enter as in NAFNet."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to the same shape."""
         height, width = x.shape[-2:]
         grown = F.pad(x, (0, -width % self.stride, 0, -height % self.stride))
-        features: Tensor = self.ending(super().forward(self.intro(grown), enter))
+        features: Tensor = self.ending(super().forward(self.intro(grown)))
         return features[..., :height, :width]
 
 
@@ -155,7 +156,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(6, channels, 3, padding=1, bias=False)
 
     def forward(self, views: Tensor) -> Tensor:
-        """views: (B, 6, H, W) -> (B, C, H, W)."""
+        """Map views (B, 6, H, W) to (B, C, H, W)."""
         features: Tensor = self.proj(views)
         return features
 
@@ -164,7 +165,7 @@ class LDPReleased(nn.Module):
     """The released network: channel attention biased by the pooled blur map, then a NAFNet.
 
     Its parameters are named as in the checkpoint, but for NAFBlock's `sca.1`, which is `sca` here
-    (ldp.models.conversion knows).
+    (ldp.models.conversion renames it).
     """
 
     def __init__(self, config: ReleasedConfig) -> None:
@@ -177,11 +178,12 @@ class LDPReleased(nn.Module):
         self.output = nn.Conv2d(config.width, 3, 3, padding=1, bias=False)
 
     def forward(self, views: Tensor, amount: Tensor) -> Tensor:
-        """The sharp picture, (B, 3, H, W), not clipped.
+        """Return the sharp picture, (B, 3, H, W), not clipped.
 
-        views: (B, 6, H, W) left RGB then right RGB, sRGB-encoded, white at 1, any size. amount:
-        (B, 1, h, w) the whole photo's blur map in [0, 1], any size, since it is pooled to width x
-        width; a map that is pooled already is taken as it is, so a tile gets its photo's.
+        views: (B, 6, H, W), left RGB then right RGB, sRGB-encoded, white at 1, of any size.
+        amount: (B, 1, h, w), the whole photo's blur map in [0, 1], of any size, since it is pooled
+            to width x width. A map that is pooled already stays as it is, so a tile can be given
+            the map of its photo.
         """
         prior = F.adaptive_avg_pool2d(amount.float(), self.config.pooled_map_side)
         attended = self.ca(self.patch_embed(views), prior)
@@ -189,6 +191,6 @@ class LDPReleased(nn.Module):
         return sharp
 
     def use_local_statistics(self, crop_px: int | None) -> None:
-        """Gives every global statistic a window of crop_px pixels; None makes it global again."""
+        """Give every global statistic a window of crop_px pixels; None makes it global again."""
         self.ca.window = crop_px
         self.naf.use_local_statistics(crop_px)

@@ -1,4 +1,4 @@
-"""Test-time local converter: global statistics become local ones of the training crop's size.
+"""Test-time local converter (TLC): global statistics over windows of the training crop's size.
 
 Source: Chu et al., "Improving Image Restoration by Revisiting Global Information Aggregation",
 ECCV 2022 (arXiv 2112.04491).
@@ -10,20 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CELLS = 8
-"""A window is at least this many cells wide; its place is exact to one cell, which keeps it cheap.
-"""
+"""Cells across a window. Windows are placed at whole cells, which keeps them cheap."""
 
 
 def local_mean(x: Tensor, window: int) -> tuple[Tensor, int]:
-    """The mean over a window around each cell.
+    """Average over a window around each cell.
 
-    x: (B, C, H, W). window: side of the window in pixels, rounded down to whole cells. Returns the
-    means, one value a cell, (B, C, ceil(H / cell), ceil(W / cell)), and the cell's side in pixels.
-    At the picture's border the window moves inwards, so that it always holds as many cells as
-    elsewhere.
+    x: (B, C, H, W).
+    window: side of the window in pixels, rounded down to whole cells.
+
+    Returns the means, one value a cell, (B, C, ceil(H / cell), ceil(W / cell)), and the side of a
+    cell in pixels. At the picture's border the window moves inwards, so that it always has the same
+    number of cells.
     """
     cell = max(1, window // CELLS)
-    # ceil_mode divides a ragged last cell by the pixels that it really has.
+    # With ceil_mode, a partial last cell is divided by the pixels that it has.
     cells = F.avg_pool2d(x, cell, cell, ceil_mode=True, count_include_pad=False)
     across = window // cell
     span_y, span_x = min(across, cells.shape[-2]), min(across, cells.shape[-1])

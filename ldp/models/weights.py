@@ -1,6 +1,6 @@
 """Weights files: safetensors with the network's configuration in the header.
 
-A shipped network is known by its name; any other file by its path. Nothing is ever unpickled.
+A shipped network is given by its name, any other file by its path. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parents[1] / "weights"
 
 FORMAT = "ldp-1"
-"""Written in the header of a weights file of ldp.models.network."""
+"""The format in the header of a weights file of ldp.models.network."""
 
 RELEASED_FORMAT = "ldp-released-1"
-"""The same of ldp.models.released."""
+"""The format in the header of a weights file of ldp.models.released."""
 
 _TORCH_MAGIC = (b"PK", b"\x80")  # a zip archive or a pickle: what torch.save writes
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a weights file says of itself.
+    """The header of a weights file.
 
-    config_json: the fields of NetworkConfig or ReleasedConfig. notes: free text, by name.
+    config_json: the fields of NetworkConfig or ReleasedConfig.
+    notes: free text, by name.
     """
 
     format: str
@@ -62,14 +63,14 @@ class Header:
 
 
 def shipped_names() -> list[str]:
-    """The names of the networks that come with the package."""
+    """Return the names of the networks that come with the package, sorted."""
     return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
 
 
 def resolve(model: str) -> Path:
-    """The weights file of a shipped network's name or of a path.
+    """Return the weights file of a shipped network's name, or of a path. Nothing is read.
 
-    Raises WeightsError if there is none; it costs little, so a batch asks before the first photo.
+    Raises WeightsError if there is none.
     """
     names = shipped_names()
     if model in names:
@@ -86,15 +87,15 @@ def resolve(model: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """Return the file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_header(path: Path) -> Header:
-    """What a weights file says of itself; reads no weights.
+    """Read the header of a weights file, without its weights.
 
-    Raises WeightsError: not safetensors, or not one of ours.
+    Raises WeightsError where the file is not safetensors or not of this library.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -121,9 +122,10 @@ def save_network(
     notes: dict[str, str] | None = None,
     half: bool = True,
 ) -> None:
-    """Writes weights with the network's configuration, as float16 unless half is false.
+    """Write weights and the network's configuration.
 
-    notes: free text for the header; `blur_map` in it is what Header.blur_map gives back.
+    notes: free text for the header. Header reads `blur_map` and `training_radius_px` from it.
+    half: as float16, else as float32.
     """
     import torch
     from safetensors.torch import save_file
@@ -141,9 +143,10 @@ def save_network(
 
 
 def load_network(path: Path) -> LDPNet | LDPReleased:
-    """The network of a weights file, in float32, ready for inference.
+    """Build the network of a weights file, in float32 and evaluation mode.
 
-    Raises WeightsError: not safetensors, not one of ours, damaged, or keys that do not fit.
+    Raises WeightsError where the file is not safetensors, not of this library, damaged, or does not
+    fit the network that its header describes.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -172,6 +175,9 @@ def _build(header: Header) -> LDPNet | LDPReleased:
     fields = _fields(header.config_json)
     if header.format == RELEASED_FORMAT:
         return LDPReleased(ReleasedConfig(**fields))
+    # Earlier versions could attend at deeper levels too and wrote the field, empty where unused.
+    if fields.pop("attention_below", ()):
+        raise ValueError("attention at deeper levels (attention_below) is no longer supported")
     return LDPNet(NetworkConfig(**fields))
 
 
@@ -198,7 +204,7 @@ def _written_by_torch(path: Path) -> bool:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """The configuration's fields, lists as tuples. Raises ValueError if the text is no object."""
+    """Return the configuration's fields, lists as tuples. Raises ValueError for other JSON."""
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError(f"{text[:80]!r} is no JSON object")
@@ -206,7 +212,7 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raises WeightsError unless `found` has the names and shapes of `expected` and is finite."""
+    """Raise WeightsError unless `found` has the names and shapes of `expected` and is finite."""
     missing, foreign = sorted(expected.keys() - found), sorted(found.keys() - expected)
     if missing or foreign:
         raise WeightsError(

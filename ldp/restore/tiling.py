@@ -1,7 +1,7 @@
-"""Cuts a picture into tiles and puts the restored tiles together without seams.
+"""Cut a picture into tiles and blend the restored tiles without seams.
 
-A tile is read with a halo around it, which is thrown away again; neighbouring tiles overlap, and
-the overlap is blended by a raised cosine. Beyond the picture's border its pixels are reflected.
+A tile is read with a halo around it, which is discarded; neighbouring tiles overlap, and the
+overlap is blended by a raised cosine. Beyond the picture's border its pixels are reflected.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ldp.types import Picture, Plane, as_float
+from ldp.types import FloatArray, Picture, Plane, as_float
 
-Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 
@@ -21,8 +20,8 @@ Indices = npt.NDArray[np.int64]
 class Span:
     """One tile's extent along one axis, in pixels of the picture.
 
-    start, stop: what the tile gives to the result. before, after: how much of it is shared with the
-    neighbour before and after, 0 at the picture's border.
+    start, stop: what the tile contributes to the result.
+    before, after: how much of it overlaps the previous and the next tile, 0 at the border.
     """
 
     start: int
@@ -37,10 +36,13 @@ class Span:
 
 
 def spans(size: int, tile: int, overlap: int, align: int) -> list[Span]:
-    """Tiles of at most `tile` pixels along one axis, each starting at a multiple of `align`.
+    """Return the tiles of at most `tile` pixels along one axis, in order.
 
-    The aligned start keeps every tile on the same grid of the network's strides and windows. A tile
-    is at least as long as two overlaps, so that no pixel lies in three tiles.
+    size: of the picture along the axis.
+    overlap: shared by neighbours. A tile has at least two overlaps: no pixel is in three tiles.
+    align: every tile starts at a multiple of it, on the grid of the network's strides and windows.
+
+    Raises ValueError where these do not fit together.
     """
     if size < 1:
         raise ValueError(f"size {size}: a picture has at least one pixel")
@@ -62,8 +64,8 @@ def spans(size: int, tile: int, overlap: int, align: int) -> list[Span]:
     ]
 
 
-def blend_weights(span: Span) -> Floats:
-    """(length,) weights of a tile along one axis; where two tiles overlap, theirs add up to 1."""
+def blend_weights(span: Span) -> FloatArray:
+    """Return the weights of a tile along one axis, (length,); those of two tiles sum to 1."""
     weights = np.ones(span.length, np.float32)
     if span.before:
         weights[: span.before] = _ramp(span.before)
@@ -72,13 +74,13 @@ def blend_weights(span: Span) -> Floats:
     return weights
 
 
-def _ramp(length: int) -> Floats:
+def _ramp(length: int) -> FloatArray:
     phase = (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(length)
     return np.asarray((1 - np.cos(np.float32(np.pi) * phase)) / 2, np.float32)
 
 
-def read_window(picture: Picture, top: int, left: int, height: int, width: int) -> Floats:
-    """A window of a picture as (3, height, width), white at 1; what lies outside is reflected."""
+def read_window(picture: Picture, top: int, left: int, height: int, width: int) -> FloatArray:
+    """Return a window of a picture, (3, height, width), white at 1, reflected at the border."""
     rows = _reflected(np.arange(top, top + height), picture.shape[0])
     columns = _reflected(np.arange(left, left + width), picture.shape[1])
     return np.ascontiguousarray(as_float(picture[rows[:, None], columns]).transpose(2, 0, 1))
@@ -87,10 +89,11 @@ def read_window(picture: Picture, top: int, left: int, height: int, width: int) 
 def read_map_window(
     plane: Plane, size: tuple[int, int], top: int, left: int, height: int, width: int
 ) -> Plane:
-    """A window, (height, width), of a map of a picture of `size` (H, W), outside it reflected.
+    """Return a window, (height, width), of the map of a picture, reflected at the border.
 
-    The map may be coarser than the picture; it is interpolated bilinearly, its border values lying
-    at the centres of its outer cells as in OpenCV's resize.
+    plane: (h, w); it may be coarser than the picture, and is interpolated bilinearly as by OpenCV's
+        resize.
+    size: (H, W) of the picture, in whose pixels the window is given.
     """
     rows = _reflected(np.arange(top, top + height), size[0])
     columns = _reflected(np.arange(left, left + width), size[1])
@@ -104,10 +107,9 @@ def read_map_window(
 
 
 def pool_map(plane: Plane, size: tuple[int, int], side: int) -> Plane:
-    """A map of a picture of `size` (H, W), interpolated to its pixels and averaged over a grid of
-    side x side areas, (side, side); areas overlap where they do not divide the pixels evenly.
+    """Interpolate a map to its picture's pixels and pool it adaptively to (side, side).
 
-    As adaptive pooling of the interpolated map, which is never whole in memory.
+    size: (H, W) of the picture. The interpolated map is never in memory as a whole.
     """
     rows, columns = (_areas(length, side) for length in size)
     pooled = np.empty((side, side), np.float32)
@@ -121,8 +123,8 @@ def _areas(length: int, count: int) -> list[tuple[int, int]]:
     return [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
 
 
-def _neighbours(index: Indices, size: int, map_size: int) -> tuple[Indices, Indices, Floats]:
-    """For pixels of an axis: the map's value before, the one after, and the latter's share."""
+def _neighbours(index: Indices, size: int, map_size: int) -> tuple[Indices, Indices, FloatArray]:
+    """Return, for pixels of an axis, the map's cells before and after, and the latter's share."""
     at = np.clip((index + 0.5) * (map_size / size) - 0.5, 0, map_size - 1)
     before = at.astype(np.int64)
     after = np.minimum(before + 1, map_size - 1)
@@ -130,7 +132,7 @@ def _neighbours(index: Indices, size: int, map_size: int) -> tuple[Indices, Indi
 
 
 def _reflected(index: Indices, size: int) -> Indices:
-    """Indices outside [0, size) mirrored about the border pixels, as often as it takes."""
+    """Reflect indices outside [0, size) about the border pixels, repeatedly where needed."""
     if size == 1:
         return np.zeros_like(index)
     period = 2 * (size - 1)
@@ -139,9 +141,9 @@ def _reflected(index: Indices, size: int) -> Indices:
 
 
 class RowBlender:
-    """Collects restored tiles row by row and gives away the picture's rows as they are finished.
+    """Blend restored tiles, row by row, and return the picture's rows as they are finished.
 
-    Only one row of tiles is held, so a 45 MP picture costs some tens of megabytes.
+    Only one row of tiles is in memory: some tens of megabytes for a picture of 45 MP.
     """
 
     def __init__(self, width: int) -> None:
@@ -150,11 +152,11 @@ class RowBlender:
 
     @property
     def held_rows(self) -> int:
-        """Rows of the picture that are in memory now, never more than a tile's."""
+        """Rows of the picture that are in memory, at most those of a tile."""
         return self._band.shape[0]
 
-    def add(self, rows: Span, columns: Span, tile: Floats) -> None:
-        """tile: (rows.length, columns.length, 3)."""
+    def add(self, rows: Span, columns: Span, tile: FloatArray) -> None:
+        """Add a tile, (rows.length, columns.length, 3)."""
         missing = rows.stop - self._top - self.held_rows
         if missing > 0:
             self._band = np.pad(self._band, ((0, missing), (0, 0), (0, 0)))
@@ -162,9 +164,11 @@ class RowBlender:
         at = slice(rows.start - self._top, rows.stop - self._top)
         self._band[at, columns.start : columns.stop] += tile * weights
 
-    def take(self, rows: Span) -> Floats:
-        """After a whole row of tiles: the next rows of the picture, those that no later tile
-        touches, (count, width, 3)."""
+    def take(self, rows: Span) -> FloatArray:
+        """Return the next rows that no later tile touches, (count, width, 3).
+
+        rows: of the row of tiles that is complete.
+        """
         count = rows.stop - rows.after - self._top
         finished = self._band[:count]
         self._band = self._band[count:].copy()

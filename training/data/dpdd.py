@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ldp.blur.estimator import BlurEstimator
 from ldp.restore.tiling import read_map_window
-from ldp.types import BlurMap, MapPlane, Plane, ViewPair
+from ldp.types import MapPlane, Plane, ViewPair
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -35,13 +36,6 @@ SOBEL_KERNELS = (3, 7, 11, 15)
 _LARGEST_CAPTURE_STEP = 3
 _CAPTURE_NUMBERS = 10_000
 _CACHE_VERSION = "2"
-
-
-class BlurEstimator(Protocol):
-    """ldp.blur.disparity.DisparityEstimator, ldp.blur.clip_dense.ClipEstimator."""
-
-    def estimate(self, views: ViewPair) -> BlurMap:
-        """The blur map of two views."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ldp.blur import disparity, filling, matching
 from ldp.blur.disparity import DisparityEstimator
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 from training.data.cache import PoolSettings, SceneCache, ScenePool
 from training.settings import TrainSettings
 from training.simulator import camera, optics, render, scenes

@@ -23,8 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.srgb import FloatArray
-from ldp.types import BlurMap, Plane, ViewPair
+from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.evaluation.disparity_metrics import (
     affine_mae,
     affine_rmse,

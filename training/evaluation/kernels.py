@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.srgb import FloatArray, decode_srgb
+from ldp.srgb import decode_srgb
+from ldp.types import FloatArray
 from training.evaluation.scenes import read_picture
 from training.simulator.optics import KernelShape, view_kernels
 

@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 
 from ldp.errors import LdpError
-from ldp.srgb import FloatArray, decode_srgb, encode_srgb
-from ldp.types import ViewPair
+from ldp.srgb import decode_srgb, encode_srgb
+from ldp.types import FloatArray, ViewPair
 from training.evaluation.metrics import Picture, psnr_db, ssim
 from training.evaluation.protocols import Restore
 from training.evaluation.scoring import add_network_options, chosen_restorers, write_figures
@@ -35,7 +35,6 @@ from training.simulator.scenes import read_photos
 
 NOISES = ("none", "ISO 3200")
 SEED = 20_240_617
-IN_FOCUS_LIMIT = 1 / 255
 
 ELECTRONS_AT_WHITE = 1_000
 """Of one photodiode at ISO 3200: a full-frame sensor holds about 70,000 electrons a pixel at ISO

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ldp.srgb import encode_srgb_tensor
+
 LEFT, RIGHT, SHARP = slice(0, 3), slice(3, 6), slice(6, 9)
 """Planes of a crop in linear light; after them comes the blur amount."""
 # White balance, exposure and picture styles differ between cameras; these are spans, not one model.
@@ -194,7 +196,5 @@ def collate(crops: Sequence[LinearCrops]) -> LinearCrops:
 
 def _rendered(light: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
     """Encode to sRGB, then apply a gamma and an S-curve as picture styles do; clip at white."""
-    light = light.clamp(0, 1)
-    encoded = (light.pow(1 / 2.4) * 1.055).sub_(0.055)
-    encoded = torch.where(light <= 0.0031308, light * 12.92, encoded).clamp_(0, 1).pow(gamma)
+    encoded = encode_srgb_tensor(light.clamp(0, 1)).clamp_(0, 1).pow(gamma)
     return encoded + contrast * 2 * encoded * (1 - encoded) * (encoded - 0.5)

@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ldp.srgb import FloatArray, decode_srgb
+from ldp.srgb import decode_srgb
+from ldp.types import FloatArray
 from training.errors import DataError, OpticsError
 from training.pictures import StoredPicture, read_grey, read_rgb
 from training.simulator.cr2.layout import CameraTags

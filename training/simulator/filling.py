@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 
 
 def fill_unknown(values: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 from training.simulator.filling import extend, fill_unknown
 from training.simulator.render import Surface
 

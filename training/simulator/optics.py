@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 
 CORNER = float(np.hypot(1, 2 / 3))
 """Distance of a 3:2 frame's corner from the axis, in units of half the frame's width."""

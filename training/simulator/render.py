@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 from training.simulator.optics import (
     KernelShape,
     LensField,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.srgb import FloatArray, decode_srgb
-from ldp.types import ViewPair
+from ldp.srgb import decode_srgb
+from ldp.types import FloatArray, ViewPair
 from training.errors import DataError
 from training.pictures import PICTURE_SUFFIXES, read_grey, read_rgb8
 from training.simulator.camera import sample_camera, simulate_camera, single_crop

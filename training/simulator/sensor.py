@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ldp.srgb import FloatArray
+from ldp.types import FloatArray
 from training.simulator.cr2.layout import CameraTags, Rggb
 from training.simulator.cr2.writer import write_dpraw_cr2, write_single_cr2
 

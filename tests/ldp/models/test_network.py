@@ -60,20 +60,6 @@ def test_local_statistics_do_not_change_a_picture_of_the_crops_size():
     torch.testing.assert_close(network(views, amount), whole)
 
 
-def test_attention_at_a_deeper_level_looks_at_the_map_there():
-    network = shaken(LDPNet(replace(MICRO, attention_below=(1,))))
-    deeper = network.attention_below["1"]
-    assert deeper.project_out.weight.shape == (16, 16, 1, 1)
-    views, amount = torch.rand(1, 6, 32, 32), torch.rand(1, 1, 32, 32)
-    before = network(views, amount)
-    torch.nn.init.zeros_(deeper.scale)
-    without = network(views, amount)
-    assert not torch.allclose(before, without)
-    plain = LDPNet(MICRO)
-    plain.load_state_dict(network.state_dict(), strict=False)
-    torch.testing.assert_close(plain.eval()(views, amount), without)
-
-
 def changes(network, plane):
     """Whether the result changes with a plane of the blur map."""
     views, blur = torch.rand(1, 6, 32, 32), torch.rand(1, 2, 32, 32)
@@ -113,9 +99,3 @@ def test_a_map_of_other_planes_than_the_network_reads_is_refused(prior, planes):
 def test_an_unknown_prior_is_refused():
     with pytest.raises(ValueError, match="prior 'hard': expected one of amount, soft"):
         LDPNet(replace(MICRO, prior="hard"))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("level", [0, 2])
-def test_attention_at_a_level_that_is_not_there_is_refused(level):
-    with pytest.raises(ValueError, match="expected some of 1 to 1"):
-        LDPNet(replace(MICRO, attention_below=(level,)))

@@ -44,6 +44,18 @@ def test_what_is_saved_comes_back_as_float32_to_half_precision(saved):
     torch.testing.assert_close(loaded(views, amount), network(views, amount), atol=5e-3, rtol=0)
 
 
+def test_a_file_of_before_attention_below_was_removed_is_read(saved):
+    """tiny and small carry the field, empty."""
+    network, path = saved
+    config = {**asdict(MICRO), "attention_below": []}
+    header = {"format": "ldp-1", "config": json.dumps(config)}
+    loaded = load_network(rewritten(path, lambda tensors: None, header))
+    assert loaded.config == network.config
+    header["config"] = json.dumps({**config, "attention_below": [1]})
+    with pytest.raises(WeightsError, match=r"attention_below\) is no longer supported"):
+        load_network(rewritten(path, lambda tensors: None, header))
+
+
 @pytest.mark.parametrize("keep", [0, 7, 100, -10])
 def test_a_truncated_file_is_refused(saved, keep):
     _, path = saved
