@@ -1,21 +1,32 @@
-"""The state of a training run, saved whole or not at all, and resumed from."""
+"""The state of a training run: begun, saved whole or not at all, and resumed exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ldp.errors import WeightsError
 from ldp.models.network import LDPNet
-from ldp.models.weights import save_network
+from ldp.models.weights import load_network, resolve, save_network, sha256
+from training.errors import RecipeError
 from training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "weights-best.safetensors"
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a training begins with, and their file's SHA-256."""
+
+    network: LDPNet
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,12 @@ class Best:
 
 @dataclass
 class TrainState:
-    """All that changes while training. What is random follows from the seed, the stage and the
-    step, so no generator's state is part of it.
+    """All that changes while training.
+
+    Random values follow from the seed, the stage and the step, so it holds no generator's state.
 
     average: the moving average of the network's weights. stage: counted from 0. step: steps done in
-    this stage. best: None before the first validation. started_from: in words.
+        this stage. best: None before the first validation. started_from: in words.
     """
 
     network: LDPNet
@@ -46,6 +58,98 @@ class TrainState:
     started_from: str = "random weights"
 
 
+def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
+    """Load the weights that a recipe is to begin with.
+
+    init: a shipped network's name or a .safetensors path.
+
+    Raises WeightsError for unusable weights, RecipeError for those of another network.
+    """
+    path = resolve(init)
+    network = load_network(path)
+    if not isinstance(network, LDPNet):
+        raise WeightsError(f"{path}: the authors' network cannot be trained on")
+    # The windows of inference come from the crops, and are no weights.
+    if replace(network.config, crop_px=settings.crop_px) != settings.network:
+        raise RecipeError(
+            f"{path}: weights of {network.config}, but the recipe trains {settings.network}"
+        )
+    return InitialWeights(network, sha256(path))
+
+
+def begin(
+    settings: TrainSettings,
+    stage: int,
+    saved: dict[str, Any] | None,
+    device: torch.device,
+    initial: InitialWeights | None = None,
+) -> TrainState:
+    """Return the state to go on from.
+
+    saved: what `read` found. Of the same stage, it is continued; of the stage before, this one
+    starts from its averaged weights. None: the first stage begins with `initial` or random weights.
+
+    Raises RecipeError where the checkpoint is of another network or began with other weights.
+    """
+    torch.manual_seed(settings.seed)
+    network = LDPNet(settings.network).to(device).to(memory_format=torch.channels_last)
+    # Untrained it returns the mean view: training begins at what is to be beaten.
+    with torch.no_grad():
+        for parameter in network.ending.parameters():
+            parameter.zero_()
+    if initial is not None:
+        network.load_state_dict(initial.network.state_dict())
+    average = LDPNet(settings.network).to(device)
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        settings.learning_rate,
+        betas=(0.9, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda",
+    )
+    started_from = f"weights {initial.sha256}" if initial else "random weights"
+    state = TrainState(network, average, optimizer, stage, started_from=started_from)
+    if saved is not None:
+        _resume(state, saved, settings)
+    return state
+
+
+def _resume(state: TrainState, saved: dict[str, Any], settings: TrainSettings) -> None:
+    """Load a checkpoint into the state of a stage; see `begin`."""
+    if saved["started_from"] != state.started_from:
+        raise RecipeError(
+            f"{CHECKPOINT} is of a training that began with {saved['started_from']}, "
+            f"not with {state.started_from}; train into another folder"
+        )
+    same_stage = saved["stage"] == state.stage
+    try:
+        state.network.load_state_dict(saved["network" if same_stage else "average"])
+        state.average.load_state_dict(saved["average"])
+    except RuntimeError as error:
+        raise RecipeError(
+            f"{CHECKPOINT} is not of a network of size {settings.size}; train it into "
+            f"another folder ({str(error)[:200]})"
+        ) from error
+    if saved.get("best"):
+        best = dict(saved["best"])
+        # Checkpoints of before the renaming have it under its old name.
+        best["evaluation_set"] = best.pop("judged_on", best.get("evaluation_set"))
+        state.best = Best(**best)
+    if same_stage:
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.step = saved["step"]
+
+
+@torch.no_grad()
+def update_average(average: LDPNet, network: LDPNet, decay: float) -> None:
+    """Move the average of the weights 1 - decay of the way to the network's."""
+    # Not torch's AveragedModel: it begins with the first step's weights and has one decay for all
+    # steps, where ours grows from the start, and resumed runs keep their numbers.
+    move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    move(tuple(average.parameters()), tuple(network.parameters()), 0)
+
+
 def save(
     out: Path,
     state: TrainState,
@@ -54,7 +158,7 @@ def save(
     score_db: float | None = None,
     evaluation_set: str = "",
 ) -> None:
-    """Writes the checkpoint and the averaged weights into the run's folder.
+    """Write the checkpoint and the averaged weights into the run's folder.
 
     score_db, evaluation_set: the score of these weights, if they have one. If it is the best one,
     state.best becomes it, and the weights stay as weights-best.safetensors. Where a stage ends and
@@ -78,7 +182,7 @@ def save(
     if state.step == settings.steps and state.stage + 1 < stages:
         names.append(f"weights-stage{state.stage + 1}.safetensors")
     for name in names:
-        _whole(out / name, lambda path: save_network(state.average, path, notes))
+        _write_whole(out / name, lambda path: save_network(state.average, path, notes))
     values = {
         "stage": state.stage,
         "step": state.step,
@@ -88,13 +192,15 @@ def save(
         "best": asdict(state.best) if state.best else None,
         "started_from": state.started_from,
     }
-    # Last: what a run goes on from has all its weights files.
-    _whole(out / CHECKPOINT, lambda path: torch.save(values, path))
+    # Last: a run that resumes from it has all its weights files.
+    _write_whole(out / CHECKPOINT, lambda path: torch.save(values, path))
 
 
 def check_finite(state: TrainState, out: Path) -> None:
-    """Raises FloatingPointError where a weight is not finite, or would not be so in a weights file,
-    which holds halves."""
+    """Raise FloatingPointError where a weight is not finite.
+
+    Or where it would not be finite in a weights file, which holds halves.
+    """
     tensors = [x.half() for x in state.average.state_dict().values()]
     tensors += state.network.state_dict().values()
     if not torch.stack([x.isfinite().all() for x in tensors]).all():
@@ -105,7 +211,7 @@ def check_finite(state: TrainState, out: Path) -> None:
 
 
 def read(out: Path) -> dict[str, Any] | None:
-    """What save() wrote, on the CPU, or None before the first checkpoint."""
+    """Return what `save` wrote, on the CPU, or None before the first checkpoint."""
     path = out / CHECKPOINT
     if not path.is_file():
         return None
@@ -113,8 +219,8 @@ def read(out: Path) -> dict[str, Any] | None:
     return values
 
 
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes beside the file and renames: a killed run leaves the old file or the new one."""
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside the file and rename: a killed run leaves the old file or the new one."""
     unfinished = path.with_suffix(".tmp")
     write(unfinished)
     unfinished.replace(path)

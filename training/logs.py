@@ -1,4 +1,4 @@
-"""What a training says of itself: lines on the screen, figures in files, sample pictures."""
+"""Log a training run: lines on the screen, figures in files, sample pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TrainFigures:
     crops_per_second: float
 
     def line(self, step: int, steps: int) -> str:
-        """The progress line, with the time that the rest of the stage will take."""
+        """Return the progress line, with the time that the rest of the stage will take."""
         left = duration((steps - step) * self.seconds_per_step)
         return (
             f"step {step}/{steps}  loss {self.loss:.4f}  gain {self.gain_db:+.2f} dB  "
@@ -51,7 +51,7 @@ class TrainFigures:
 
 
 class Meter:
-    """Sums since the last report. They stay on the device: to read them is to wait for it."""
+    """Sums since the last report. They stay on the device, since reading them waits for it."""
 
     def __init__(self, device: torch.device, step: int, batch: int) -> None:
         self._sums = torch.zeros(6, device=device)
@@ -60,18 +60,18 @@ class Meter:
         self._since = time.monotonic()
 
     def add_pass(self, terms: Terms, gain_db: Tensor, passes: int) -> None:
-        """One of a step's passes."""
+        """Add one of a step's passes."""
         none = torch.zeros_like(terms.loss)
         parts = [terms.loss, terms.charbonnier, terms.blur_weighting, terms.blur_aware, gain_db]
         values = torch.stack([none if part is None else part.detach() for part in parts])
         self._sums[:5] += values / passes
 
     def add_norm(self, norm: Tensor) -> None:
-        """A step's norm of the gradient."""
+        """Add a step's norm of the gradient."""
         self._sums[5] += norm
 
     def check(self, step: int, out: Path) -> None:
-        """Raises FloatingPointError if anything was not finite."""
+        """Raise FloatingPointError if anything was not finite."""
         sums = self._sums.tolist()
         if not all(map(math.isfinite, sums)):
             raise FloatingPointError(
@@ -80,11 +80,11 @@ class Meter:
             )
 
     def pause(self, seconds: float) -> None:
-        """Does not count what was no training."""
+        """Exclude seconds in which nothing was trained."""
         self._since += seconds
 
-    def taken(self, step: int, rate: float, weighting: bool, aware: bool) -> TrainFigures:
-        """The averages up to this step; those of the next steps begin.
+    def average(self, step: int, rate: float, *, weighting: bool, aware: bool) -> TrainFigures:
+        """Return the averages up to this step, and begin those of the next steps.
 
         weighting, aware: whether the loss has these terms.
         """
@@ -114,7 +114,7 @@ class RunLog:
     """
 
     def __init__(self, out: Path, total_step: int) -> None:
-        """total_step: where the run goes on; what was logged after it is dropped."""
+        """Open the logs; total_step: where the run resumes, what was logged after it is dropped."""
         self._out = out
         kept = _lines_up_to(out / METRICS, total_step)
         unfinished = out / f"{METRICS}.tmp"
@@ -125,7 +125,7 @@ class RunLog:
     def figures(
         self, kind: str, stage: int, step: int, total_step: int, values: Mapping[str, float | None]
     ) -> None:
-        """Adds a line; values that are None are left out."""
+        """Add a line; values that are None are left out."""
         known = {name: value for name, value in values.items() if value is not None}
         place = {"kind": kind, "stage": stage + 1, "step": step, "total_step": total_step}
         with (self._out / METRICS).open("a", encoding="utf-8") as file:
@@ -136,11 +136,11 @@ class RunLog:
             self._writer.flush()
 
     def train(self, stage: int, step: int, total_step: int, figures: TrainFigures) -> None:
-        """Adds the line of a report."""
+        """Add the line of a report."""
         self.figures("train", stage, step, total_step, asdict(figures))
 
     def picture(self, name: str, total_step: int, picture: npt.NDArray[np.uint8]) -> None:
-        """Writes (H, W, 3) sRGB to RUN/samples. Raises OSError where it cannot be written."""
+        """Write (H, W, 3) sRGB to RUN/samples. Raises OSError where it cannot be written."""
         path = self._out / SAMPLES / f"{total_step:08d}-{name}.png"
         path.parent.mkdir(exist_ok=True)
         if not cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1])):
@@ -149,13 +149,13 @@ class RunLog:
             self._writer.add_image(f"samples/{name}", picture, total_step, dataformats="HWC")
 
     def close(self) -> None:
-        """Ends TensorBoard's file."""
+        """Close TensorBoard's file."""
         if self._writer:
             self._writer.close()
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 40 s, 12 min, 3 h 05 min."""
+    """Format a time: 40 s, 12 min, 3 h 05 min."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -163,7 +163,7 @@ def duration(seconds: float) -> str:
 
 
 def _lines_up_to(path: Path, total_step: int) -> list[str]:
-    """The whole lines of a log up to a step; a killed run leaves later ones, and half of one."""
+    """Return a log's whole lines up to a step; a killed run leaves later ones, and half of one."""
     if not path.is_file():
         return []
     kept = []
@@ -177,7 +177,7 @@ def _lines_up_to(path: Path, total_step: int) -> list[str]:
 
 
 def _summary_writer(folder: Path, total_step: int) -> Any:
-    """TensorBoard's writer, or None where the package is not installed."""
+    """Return TensorBoard's writer, or None where the package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

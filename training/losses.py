@@ -37,12 +37,12 @@ class LossWeights:
 
 
 def charbonnier(restored: Tensor, sharp: Tensor, eps: float = 1e-4) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2) (Eq. 11; Charbonnier et al. 1994)."""
+    """Return the mean of sqrt(d^2 + eps^2) (Eq. 11; Charbonnier et al. 1994)."""
     return torch.sqrt((restored - sharp) ** 2 + eps * eps).mean()
 
 
 def blur_weighting(restored: Tensor, sharp: Tensor, views: Tensor, amount: Tensor) -> Tensor:
-    """The squared error as a share of the views' mean's, weighted with the blur map (Eq. 12).
+    """Return the squared error over that of the views' mean, weighted with the blur map (Eq. 12).
 
     The squared distances are taken over the three colours of a pixel; see LEAST_BLUR_ERROR.
     """
@@ -53,7 +53,7 @@ def blur_weighting(restored: Tensor, sharp: Tensor, views: Tensor, amount: Tenso
 
 
 def blur_aware(restored: Tensor, blur_aware_map: BlurAwareMap) -> Tensor:
-    """How blurred CLIP finds the restored picture (Eq. 13): the mean of its unnormalised map.
+    """Return the mean of CLIP's unnormalised blur map of the restored picture (Eq. 13).
 
     CLIP sees the picture clipped to [0, 1], as the pictures that it knows are.
     """
@@ -77,9 +77,9 @@ def total(
     weights: LossWeights,
     blur_aware_map: BlurAwareMap | None = None,
 ) -> Terms:
-    """The weighted sum (Eq. 14) with its terms.
+    """Return the weighted sum (Eq. 14) with its terms.
 
-    Raises ValueError if the blur-aware term has no CLIP to ask.
+    Raises ValueError if the blur-aware term has a weight, but no CLIP is given.
     """
     first = loss = charbonnier(restored, sharp, weights.charbonnier_eps)
     weighting = aware = None

@@ -58,3 +58,8 @@ def read_grey(path: Path) -> StoredPicture:
 def as_float64(stored: StoredPicture) -> Float64Picture:
     """Convert a stored picture to float64, white at 1."""
     return np.asarray(stored / np.iinfo(stored.dtype).max, np.float64)
+
+
+def read_float64(path: Path) -> Float64Picture:
+    """Read a picture of 8 or 16 bits as (H, W, 3) float64. Raises DataError as read_rgb does."""
+    return as_float64(read_rgb(path))

@@ -1,4 +1,4 @@
-"""What a training recipe says: one stage, or several one after the other, in a TOML file.
+"""Training recipes: one stage, or several one after the other, in a TOML file.
 
 Keys at the top of the file hold for every stage; each `[[stage]]` table changes some of them.
 """
@@ -6,15 +6,17 @@ Keys at the top of the file hold for every stage; each `[[stage]]` table changes
 from __future__ import annotations
 
 import math
-import tomllib
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ldp.blur.clip_model import VIT_B_32
 from ldp.blur.estimator import OPENAI
 from ldp.models.network import PRIORS, SIZES, NetworkConfig
 from ldp.types import MapPlane
+from training.errors import RecipeError
 from training.losses import LossWeights
 
 BLUR_MAPS = ("disparity", "clip")
@@ -115,30 +117,28 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise ValueError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
+            raise RecipeError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
         if self.blur not in BLUR_MAPS:
-            raise ValueError(f"blur {self.blur!r}: expected one of {', '.join(BLUR_MAPS)}")
+            raise RecipeError(f"blur {self.blur!r}: expected one of {', '.join(BLUR_MAPS)}")
         if self.kernels not in KERNELS:
-            raise ValueError(f"kernels {self.kernels!r}: expected one of {', '.join(KERNELS)}")
-        if self.prior not in PRIORS:
-            raise ValueError(f"prior {self.prior!r}: expected one of {', '.join(PRIORS)}")
+            raise RecipeError(f"kernels {self.kernels!r}: expected one of {', '.join(KERNELS)}")
         if self.prior == "soft" and self.blur != "clip":
-            raise ValueError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
+            raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
         stride = SIZES[self.size].stride
         if self.crop_px < stride or self.crop_px % stride:
-            raise ValueError(f"crop_px {self.crop_px}: {self.size} needs a multiple of {stride}")
+            raise RecipeError(f"crop_px {self.crop_px}: {self.size} needs a multiple of {stride}")
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+                raise RecipeError(f"{name} {getattr(self, name)}: expected 1 or more")
         for name in ("validate_pairs", "validate_scenes", "workers"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")
+                raise RecipeError(f"{name} {getattr(self, name)}: expected 0 or more")
         if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch}: expected a multiple of accumulate")
+            raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
 
     @property
     def network(self) -> NetworkConfig:
-        """The network that is trained."""
+        """The configuration of the network that is trained."""
         return replace(
             SIZES[self.size],
             crop_px=self.crop_px,
@@ -154,7 +154,7 @@ class TrainSettings:
 
 
 def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a cosine to the final rate."""
+    """Return the rate of a step: linear warm-up, then a cosine to the final rate."""
     if step < settings.warm_up_steps:
         return settings.learning_rate * (step + 1) / settings.warm_up_steps
     done = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
@@ -163,31 +163,44 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
 
 
 def read_settings(path: Path) -> list[TrainSettings]:
-    """The stages of a TOML file. Raises ValueError: unknown keys, wrong types, wrong values."""
+    """Read the stages of a TOML file.
+
+    Raises RecipeError for unknown keys (listing the known ones), wrong types and wrong values.
+    """
     try:
-        shared = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
+        shared = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
     tables = shared.pop("stage", [{}])
     if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
-        raise ValueError(f"{path}: stage is {tables!r}, expected [[stage]] tables")
+        raise RecipeError(f"{path}: stage is {tables!r}, expected [[stage]] tables")
     try:
         stages = [_stage({**shared, **table}) for table in tables]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     for name in _SAME_IN_ALL_STAGES:
         if len({getattr(stage, name) for stage in stages}) > 1:
-            raise ValueError(f"{path}: {name} differs between stages, expected one for the run")
+            raise RecipeError(f"{path}: {name} differs between stages, expected one for the run")
     return stages
 
 
-def _stage(values: dict[str, Any]) -> TrainSettings:
-    defaults = asdict(TrainSettings())
-    unknown = sorted(values.keys() - defaults)
+def _stage(values: dict[str, object]) -> TrainSettings:
+    known = {field.name for field in fields(TrainSettings)}
+    unknown = sorted(values.keys() - known)
     if unknown:
-        raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(defaults))}")
-    for key, value in values.items():
-        expected = type(defaults[key])
-        if type(value) is not expected and not (expected is float and type(value) is int):
-            raise ValueError(f"{key} is {value!r}, expected {expected.__name__}")
-    return TrainSettings(**values)
+        raise RecipeError(f"unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    if values.get("prior", "amount") not in PRIORS:
+        raise RecipeError(f"prior {values['prior']!r}: expected one of {', '.join(PRIORS)}")
+    try:
+        return msgspec.convert(values, TrainSettings)
+    except msgspec.ValidationError as error:
+        raise RecipeError(_explained(error, values)) from error
+
+
+def _explained(error: msgspec.ValidationError, values: dict[str, object]) -> str:
+    """Return msgspec's message in the words of a recipe: "steps: expected int, found '3' (str)"."""
+    match = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.(\w+)`", str(error))
+    if match is None:
+        return str(error)
+    expected, found, key = match.groups()
+    return f"{key}: expected {expected}, found {values[key]!r} ({found})"

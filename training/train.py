@@ -1,9 +1,9 @@
-"""Trains a network, on pairs rendered from photographs or on the DPDD data set.
+"""Train a network, on pairs rendered from photos or on the DPDD data set.
 
     python -m training.train configs/train-tiny.toml --photos ./photos --out ./runs/tiny
     python -m training.train configs/ldp-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/ldp
 
-Resumes by itself from RUN/checkpoint.pt, exactly where it was. Writes into RUN:
+The same command resumes from RUN/checkpoint.pt, exactly where it was. RUN receives:
     weights.safetensors          the moving average of the weights, every `save_every` steps
     weights-best.safetensors     the same where validation found it best: on the scenes of
                                  --validate by exposure-fitted PSNR, else on rendered pairs by PSNR
@@ -18,215 +18,191 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from ldp.blur.clip_dense import ClipEstimator
-from ldp.blur.clip_model import clip_weights_file, load_clip
-from ldp.blur.disparity import DisparityEstimator
-from ldp.blur.estimator import BlurEstimator
-from ldp.errors import LdpError, WeightsError
-from ldp.models.network import LDPNet
-from ldp.models.weights import load_network, resolve, sha256
-from training.data.dpdd import (
-    DpddCrops,
-    PreparedScene,
-    Scene,
-    find_scenes,
-    identity,
-    prepare,
-)
-from training.data.rendered import Place, crop_settings, synthetic_batches, validation_pairs
-from training.loop import Batch, Feed, Run, Start, train
-from training.processes import Processes, joined
-from training.settings import TrainSettings, read_settings
-from training.simulator.scenes import Photo, read_photos
-from training.validation import RealScene, ValidationSet, read_real_scenes
+from ldp.devices import choose_precision
+from ldp.errors import LdpError
+from ldp.models.network import parameter_count
+from training import checkpoint
+from training.checkpoint import TrainState, update_average
+from training.errors import RecipeError, TrainingError
+from training.logs import Meter, RunLog
+from training.losses import total
+from training.processes import joined
+from training.run import Run, TrainingInputs, prepare
+from training.settings import learning_rate, read_settings
+from training.validation import RealValidation, validate
 
-_TELL_EVERY = 10
+CHECK_EVERY = 20
+"""Steps between two looks at the loss, at which processes also agree on stopping: both wait for the
+GPU."""
 
 
-@dataclass(frozen=True)
-class RealValidation:
-    """A folder of real scenes, and how many rows at the top of each are not scored."""
+def train(run: Run) -> bool:
+    """Train from the run's last checkpoint, if there is one; return whether it came to the end.
 
-    folder: Path
-    skip_rows: int = 0
-
-
-def run(
-    stages: list[TrainSettings],
-    out: Path,
-    processes: Processes,
-    photos: Path | None = None,
-    dpdd: Path | None = None,
-    validation: RealValidation | None = None,
-    stop_at: float = math.inf,
-    cache: Path | None = None,
-    init: str = "",
-) -> bool:
-    """Trains all stages; whether it came to the end before the time.monotonic() to stop at.
-
-    photos: a folder of sharp photographs, dpdd: the data set, one of the two. cache: folder for
-    what is prepared from them, out/cache by default. init: a shipped network's name or a
-    .safetensors path, whose weights the first stage begins with.
-
-    Raises what training.loop.train does, ValueError for unusable data or settings, WeightsError for
-    an unusable init, and ClipUnavailableError, before the first step, where a stage needs a CLIP
-    that is not there.
+    Raises FloatingPointError where the loss, a gradient or a weight is not finite; the last
+    checkpoint stays. RecipeError where the checkpoint is of another network or recipe.
     """
-    torch.set_num_threads(stages[0].threads)
-    for stage in stages:
-        if stage.batch % (stage.accumulate * processes.count):
-            raise ValueError(
-                f"batch {stage.batch}: expected a multiple of accumulate, {stage.accumulate}, "
-                f"times the processes, {processes.count}"
+    run.out.mkdir(parents=True, exist_ok=True)
+    saved = checkpoint.read(run.out)
+    first = 0 if saved is None else saved["stage"]
+    if first >= len(run.stages):
+        raise RecipeError(f"{run.out}: its checkpoint is of stage {first + 1} of {len(run.stages)}")
+    if run.processes.device.type == "cuda":
+        # Fast rather than repeatable: a resumed run has the same state and the same batches, but a
+        # GPU's sums may differ in their last bits, as they do between any two runs.
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    log = None
+    if run.processes.first:
+        log = RunLog(run.out, run.total_step(first, saved["step"] if saved else 0))
+    try:
+        for stage in range(first, len(run.stages)):
+            saved = checkpoint.read(run.out)
+            state = checkpoint.begin(
+                run.stages[stage], stage, saved, run.processes.device, run.initial
             )
-        if dpdd is not None and stage.crop_px > stage.patch_px:
-            raise ValueError(f"crop_px {stage.crop_px}: expected at most patch_px")
-    start = _start(init, stages[0]) if init else None
-    clip = _clip(stages, processes.device)
-    pictures: list[Photo] = []
-    if dpdd is not None:
-        feed = _dpdd_feed(stages[0], dpdd, cache or out / "cache", clip, processes)
-    elif photos is None:
-        raise ValueError("nothing to train on: give photographs or DPDD")
-    elif stages[0].blur != "disparity":
-        raise ValueError(f"blur {stages[0].blur!r}: rendered pairs come with disparity maps only")
-    else:
-        pictures = read_photos(photos)
-        feed = partial(rendered_batches, pictures, cache or out / "cache")
-    judged = None
-    if processes.first:
-        judged = _validation_set(stages[0], pictures, validation, clip)
-    aware = clip.blur_aware_map if clip else None
-    return train(Run(stages, feed, out, processes, aware, judged, stop_at, start))
+            if not train_stage(run, state, log):
+                return False
+            run.processes.wait()
+    finally:
+        if log:
+            log.close()
+    return True
 
 
-def _start(init: str, settings: TrainSettings) -> Start:
-    path = resolve(init)
-    network = load_network(path)
-    if not isinstance(network, LDPNet):
-        raise WeightsError(f"{path}: the authors' network cannot be trained on")
-    # The windows of inference follow the crops, and are no weights.
-    if replace(network.config, crop_px=settings.crop_px) != settings.network:
-        raise ValueError(
-            f"{path}: weights of {network.config}, but the recipe trains {settings.network}"
-        )
-    return Start(network, sha256(path))
+def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
+    """Train to the stage's end, or to the time to stop; return whether it came to the end.
+
+    log: None in all processes but the first.
+    """
+    settings, processes, device = run.stages[state.stage], run.processes, run.processes.device
+    network, optimizer = state.network, state.optimizer
+    parallel = DistributedDataParallel(network) if processes.count > 1 else None
+    forward: Callable[[Tensor, Tensor], Tensor] = parallel or network
+    if settings.compile:
+        forward = torch.compile(forward, dynamic=False)
+    # Where the hardware has no bfloat16 products it would be the slower way.
+    narrow = settings.bf16 and choose_precision(device) == torch.bfloat16
+    if log:
+        print(_headline(run, state), flush=True)
+    batches = iter(run.source(settings, state.stage, state.step, processes))
+    meter = Meter(device, state.step, settings.batch)
+    stop = False
+
+    while state.step < settings.steps and not stop:
+        # The step: gradients of all passes, limited, then the weights and their average.
+        rate = learning_rate(state.step, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        for part in range(settings.accumulate):
+            last = part == settings.accumulate - 1
+            with parallel.no_sync() if parallel and not last else nullcontext():
+                views, blur, sharp = (x.to(device, non_blocking=True) for x in next(batches))
+                views = views.contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
+                    restored = forward(views, blur)
+                restored = restored.float()
+                terms = total(
+                    restored,
+                    sharp,
+                    views,
+                    blur[:, :1],
+                    weights=settings.loss_weights,
+                    blur_aware_map=run.blur_aware_map,
+                )
+                (terms.loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+            meter.add_pass(terms, gain_db(restored.detach(), views, sharp), settings.accumulate)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_limit)
+        meter.add_norm(norm)
+        optimizer.step()
+        state.step += 1
+        warm_decay = (1 + state.step) / (10 + state.step)
+        update_average(state.average, network, min(settings.ema_decay, warm_decay))
+
+        # What is due after it: a look at the loss, a report, a validation, a checkpoint.
+        ended = state.step == settings.steps
+        check = ended or state.step % CHECK_EVERY == 0
+        if check or processes.count == 1:
+            stop = processes.any(time.monotonic() >= run.stop_at)
+        report = ended or stop or state.step % settings.report_every == 0
+        score = run.validation is not None and (ended or state.step % settings.validate_every == 0)
+        save = ended or stop or score or state.step % settings.save_every == 0
+        if check or report or save:
+            meter.check(state.step, run.out)
+        if report:
+            _report(run, state, meter, rate, log)
+        if save and log:
+            meter.pause(_save(run, state, log, score))
+    return state.step == settings.steps
 
 
-def _validation_set(
-    settings: TrainSettings,
-    photos: list[Photo],
-    validation: RealValidation | None,
-    clip: ClipEstimator | None,
-) -> ValidationSet | None:
-    """What the run is validated on, None for nothing."""
-    rendered = []
-    if photos:
-        rendered = validation_pairs(photos, crop_settings(settings), settings.validate_pairs)
-    real: tuple[RealScene, ...] = ()
-    if validation and settings.validate_scenes:
-        estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
-        real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
-    if not rendered and not real:
-        return None
-    return ValidationSet(tuple(rendered), real, validation.skip_rows if validation else 0)
-
-
-def rendered_batches(
-    photos: Sequence[Photo],
-    cache: Path,
-    settings: TrainSettings,
-    stage: int,
-    step: int,
-    processes: Processes,
-) -> Iterator[Batch]:
-    """The batches rendered from photographs from a step on; they depend on nothing else than the
-    photographs and the settings."""
-    place = Place(stage, step, settings.steps, settings.accumulate, processes.rank, processes.count)
-    return synthetic_batches(
-        photos, crop_settings(settings), place, cache, settings.workers, processes.device
+def _report(run: Run, state: TrainState, meter: Meter, rate: float, log: RunLog | None) -> None:
+    """Print and log the averages since the last report; the meter begins anew in all processes."""
+    settings = run.stages[state.stage]
+    figures = meter.average(
+        state.step,
+        rate,
+        weighting=settings.blur_weighting_weight > 0,
+        aware=settings.blur_aware_weight > 0,
     )
+    if log:
+        print(figures.line(state.step, settings.steps), flush=True)
+        log.train(state.stage, state.step, run.total_step(state.stage, state.step), figures)
 
 
-def dpdd_batches(
-    scenes: list[PreparedScene],
-    settings: TrainSettings,
-    stage: int,
-    step: int,
-    processes: Processes,
-) -> DataLoader[Batch]:
-    """The batches of DPDD from a step on; they depend on nothing but the settings."""
-    crops = DpddCrops(scenes, settings.patch_px, settings.crop_px, (settings.seed, stage))
-    return DataLoader(
-        crops,
-        batch_sampler=_positions(settings, step, processes),
-        num_workers=settings.workers,
-        pin_memory=processes.device.type == "cuda",
-    )
-
-
-def _positions(settings: TrainSettings, step: int, processes: Processes) -> Iterator[list[int]]:
-    """A step's positions are the same however many processes and passes share them."""
-    part = settings.batch // (settings.accumulate * processes.count)
-    for current in range(step, settings.steps):
-        for turn in range(settings.accumulate):
-            first = current * settings.batch + (turn * processes.count + processes.rank) * part
-            yield list(range(first, first + part))
-
-
-def _clip(stages: list[TrainSettings], device: torch.device) -> ClipEstimator | None:
-    """The one CLIP that makes maps and judges restored pictures, if a stage needs it."""
-    first = stages[0]
-    if first.blur != "clip" and not any(stage.blur_aware_weight for stage in stages):
-        return None
-    return ClipEstimator.of(load_clip(first.clip_network, first.clip_weights, device))
-
-
-def _dpdd_feed(
-    settings: TrainSettings,
-    folder: Path,
-    cache: Path,
-    clip: ClipEstimator | None,
-    processes: Processes,
-) -> Feed:
-    scenes = find_scenes(folder)
-    # Each process prepares its share, then all find everything done.
-    _prepare(settings, scenes[processes.rank :: processes.count], cache, clip, processes.first)
-    processes.wait()
-    prepared = _prepare(settings, scenes, cache, clip, False)
-    return partial(dpdd_batches, prepared)
-
-
-def _prepare(
-    settings: TrainSettings,
-    scenes: list[Scene],
-    cache: Path,
-    clip: ClipEstimator | None,
-    tells: bool,
-) -> list[PreparedScene]:
-    estimator: BlurEstimator = DisparityEstimator()
-    estimator_id = repr(estimator)
-    if settings.blur == "clip" and clip is not None:
-        weights = identity(clip_weights_file(settings.clip_network, settings.clip_weights))
-        estimator = clip
-        estimator_id = f"{settings.clip_network} {weights} {clip.read_pixels} {clip.least_contrast}"
-    cut = (settings.patch_px, settings.drop_patches, settings.network.map_planes)
-    prepared = []
+def _save(run: Run, state: TrainState, log: RunLog, score: bool) -> float:
+    """Write a checkpoint, after a validation if `score`; return the seconds that it took."""
     started = time.monotonic()
-    for scene in scenes:
-        prepared.append(prepare(scene, cache, estimator, estimator_id, *cut))
-        if tells and (len(prepared) % _TELL_EVERY == 0 or len(prepared) == len(scenes)):
-            seconds = time.monotonic() - started
-            print(f"{len(prepared)} of {len(scenes)} scenes prepared, {seconds:.0f} s", flush=True)
-    return prepared
+    score_db = _validate(run, state, log) if score else None
+    name = run.validation.name if run.validation else ""
+    checkpoint.save(run.out, state, run.stages[state.stage], len(run.stages), score_db, name)
+    return time.monotonic() - started
+
+
+def _validate(run: Run, state: TrainState, log: RunLog) -> float:
+    """Score the averaged weights, print and log it; return the score in dB."""
+    assert run.validation
+    checkpoint.check_finite(state, run.out)
+    if state.best and state.best.evaluation_set != run.validation.name:
+        # A score on other pictures is no score to beat.
+        state.best = None
+    found = validate(state.average, run.validation, run.processes.device)
+    print(found.scores.line(), flush=True)
+    at = run.total_step(state.stage, state.step)
+    log.figures("validation", state.stage, state.step, at, asdict(found.scores))
+    for name, strip in found.samples:
+        log.picture(name, at, strip)
+    return found.scores.score_db
+
+
+def gain_db(restored: Tensor, views: Tensor, sharp: Tensor) -> Tensor:
+    """Return the PSNR over that of the mean view, averaged over the batch; a scalar in dB."""
+    mean_view = (views[:, :3] + views[:, 3:]) / 2
+    before = ((mean_view - sharp) ** 2).mean((1, 2, 3))
+    after = ((restored - sharp) ** 2).mean((1, 2, 3))
+    return 10 * torch.log10((before + 1e-8) / (after + 1e-8)).mean()
+
+
+def _headline(run: Run, state: TrainState) -> str:
+    settings, device = run.stages[state.stage], run.processes.device
+    name = f"the CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        name = f"{run.processes.count} x {torch.cuda.get_device_name(device)}"
+    return (
+        f"stage {state.stage + 1} of {len(run.stages)}, {settings.size}: "
+        f"{parameter_count(state.network) / 1e6:.2f} M parameters on {name}, steps {state.step} "
+        f"to {settings.steps} of {settings.batch} crops of {settings.crop_px} px"
+    )
 
 
 def main() -> None:
@@ -237,7 +213,7 @@ def main() -> None:
     )
     parser.add_argument("config", type=Path, help="a TOML file such as configs/train-tiny.toml")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--photos", type=Path, help="folder of sharp photographs")
+    source.add_argument("--photos", type=Path, help="folder of sharp photos")
     source.add_argument("--dpdd", type=Path, help="folder of the DPDD data set")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument(
@@ -265,16 +241,14 @@ def main() -> None:
     args = parser.parse_args()
     stop_at = math.inf if args.stop_after is None else started + 60 * args.stop_after
     validation = RealValidation(args.validate, args.skip_rows) if args.validate else None
+    inputs = TrainingInputs(args.photos, args.dpdd, validation, args.cache, args.init)
     try:
         with joined() as processes:
-            stages = read_settings(args.config)
-            folders = (args.photos, args.dpdd)
-            ended = run(
-                stages, args.out, processes, *folders, validation, stop_at, args.cache, args.init
-            )
+            run = prepare(read_settings(args.config), inputs, args.out, processes, stop_at)
+            ended = train(run)
             if not ended and processes.first:
                 print(f"stopped after {args.stop_after:g} minutes; run it again to go on")
-    except (ValueError, FloatingPointError, OSError, LdpError) as error:
+    except (ValueError, FloatingPointError, OSError, LdpError, TrainingError) as error:
         sys.exit(f"train: {error}")
 
 

@@ -1,9 +1,10 @@
-"""How good the averaged weights are while training: on rendered pairs and on real scenes."""
+"""Validate the averaged weights while training: on rendered pairs and on real scenes."""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +17,20 @@ import torch
 from torch import Tensor
 
 import ldp
+from ldp.blur.clip_dense import ClipEstimator
+from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from ldp.devices import choose_precision
 from ldp.models.network import LDPNet
 from ldp.types import BlurMap, Picture, ViewPair, as_float
 from training.data.dpdd import find_scenes
+from training.data.rendered import crop_settings, validation_pairs
+from training.errors import DataError
 from training.evaluation.metrics import exposure_fitted, psnr_db
-from training.evaluation.scenes import read_stored, real_scenes
+from training.evaluation.scenes import real_scenes
+from training.pictures import read_rgb
+from training.settings import TrainSettings
+from training.simulator.scenes import Photo
 
 Example = tuple[Tensor, Tensor, Tensor]
 """Views (6, S, S), blur map (1 or more, S, S), sharp (3, S, S), sRGB-encoded, white at 1."""
@@ -33,6 +41,14 @@ SAMPLES_SHOWN = 4
 SAMPLE_PX = 256
 # A picture without any error would have no finite score.
 _LEAST_ERROR = 1e-8
+
+
+@dataclass(frozen=True)
+class RealValidation:
+    """A folder of real scenes, and how many rows at the top of each are not scored."""
+
+    folder: Path
+    skip_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,7 @@ class RealScene:
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """What a network is judged on; it is the same at every step and in every resumption.
+    """The pictures of a validation, the same at every step and in every resumption.
 
     skip_rows: rows at the top of real scenes that are not scored.
     """
@@ -57,8 +73,8 @@ class ValidationSet:
     skip_rows: int = 0
 
     @cached_property
-    def evaluation_set(self) -> str:
-        """Names the pictures that the score is of; another name means another score."""
+    def name(self) -> str:
+        """The name of the evaluation set; scores of different names cannot be compared."""
         digest = hashlib.sha256(str(self.skip_rows).encode())
         if self.real:
             for scene in self.real:
@@ -87,7 +103,7 @@ class ValidationScores:
 
     @property
     def score_db(self) -> float:
-        """The one figure that the best weights have most of: on real scenes, where there are."""
+        """The figure that the best weights are chosen by: on real scenes, where there are any."""
         score = self.real_fitted_psnr_db
         if score is None:
             score = self.rendered_psnr_db
@@ -95,7 +111,7 @@ class ValidationScores:
         return score
 
     def line(self) -> str:
-        """For the screen."""
+        """Return a line for the screen."""
         parts = []
         if self.rendered_psnr_db is not None:
             parts.append(f"rendered {self.rendered_psnr_db:.2f} dB ({self.rendered_gain_db:+.2f})")
@@ -115,13 +131,35 @@ class Validation:
     samples: tuple[tuple[str, Strip], ...]
 
 
+def read_validation_set(
+    settings: TrainSettings,
+    photos: Sequence[Photo],
+    validation: RealValidation | None,
+    clip: ClipEstimator | None,
+) -> ValidationSet | None:
+    """Render and read what a run is validated on; None for nothing.
+
+    clip: makes the blur maps of real scenes where the recipe trains on CLIP's.
+    """
+    rendered = []
+    if photos:
+        rendered = validation_pairs(photos, crop_settings(settings), settings.validate_pairs)
+    real: tuple[RealScene, ...] = ()
+    if validation and settings.validate_scenes:
+        estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
+        real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
+    if not rendered and not real:
+        return None
+    return ValidationSet(tuple(rendered), real, validation.skip_rows if validation else 0)
+
+
 def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple[RealScene, ...]:
-    """At most so many scenes of a folder, spread over it, with the blur maps that users get.
+    """Read at most so many scenes of a folder, spread over it, with the blur maps that users get.
 
     folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
     data set, whose validation split is taken.
 
-    Raises ValueError for a folder with neither and for unreadable pictures.
+    Raises DataError for a folder with neither and for unreadable pictures.
     """
     files = real_scenes(folder) or [
         (scene.left.stem.removesuffix("_L"), scene.left, scene.right, scene.sharp)
@@ -130,9 +168,9 @@ def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple
     places = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     scenes = []
     for name, *paths in (files[place] for place in places):
-        left, right, truth = (read_stored(path) for path in paths)
+        left, right, truth = (read_rgb(path) for path in paths)
         if not left.shape == right.shape == truth.shape:
-            raise ValueError(
+            raise DataError(
                 f"{paths[0]}: the views are {left.shape} and {right.shape} and the true photo "
                 f"{truth.shape}, expected one size"
             )
@@ -142,7 +180,7 @@ def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple
 
 
 def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> Validation:
-    """Restores and scores every picture; neither the weights nor any random state change.
+    """Restore and score every picture; neither the weights nor any random state change.
 
     Raises LdpError where a result is not finite.
     """
@@ -170,7 +208,7 @@ def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> 
 def _score_rendered(
     average: LDPNet, example: Example, device: torch.device
 ) -> tuple[float, float, Strip]:
-    """PSNR, its gain, and the strip."""
+    """Return the PSNR in dB, its gain over the mean view, and the strip."""
     views, blur, sharp = (part[None].to(device) for part in example)
     precision = choose_precision(device)
     with (
@@ -190,7 +228,7 @@ def _score_rendered(
 def _score_real(
     model: ldp.Model, scene: RealScene, skip_rows: int
 ) -> tuple[float, float, float, Strip]:
-    """PSNR, exposure-fitted PSNR, its gain, and the strip of the picture's middle."""
+    """Return PSNR, exposure-fitted PSNR and its gain in dB, and a strip of the picture's middle."""
     restored = model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
     mean_view = (as_float(scene.views.left) + as_float(scene.views.right)) / 2
     truth = as_float(scene.truth).astype(np.float64)[skip_rows:]

@@ -1,7 +1,9 @@
-"""Trainings of seconds: a network of 20 thousand weights, a photograph of blotches."""
+"""Train in seconds: a network of 20 thousand weights, a photo of blotches."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ import torch
 from ldp.models.network import NetworkConfig
 from ldp.models.weights import load_network
 from training.processes import Processes
+from training.run import TrainingInputs, prepare
 from training.settings import TrainSettings
+from training.train import train
 
 MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), attention_kernel=3)
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def micro_settings(**changes: Any) -> TrainSettings:
-    """Of the size "micro", which ldp.models.network.SIZES must be made to know."""
+    """Return settings of the size "micro", which the fixture `micro` adds to the known sizes."""
     settings = TrainSettings(
         steps=4,
         batch=2,
@@ -35,8 +39,15 @@ def micro_settings(**changes: Any) -> TrainSettings:
     return replace(settings, size="micro", patch_px=64, **changes)
 
 
+def run(
+    stages: Sequence[TrainSettings], out: Path, *, stop_at: float = math.inf, **inputs: Any
+) -> bool:
+    """Train in this process; inputs: the fields of TrainingInputs."""
+    return train(prepare(stages, TrainingInputs(**inputs), out, ALONE, stop_at))
+
+
 def write_photo(folder: Path) -> Path:
-    """Writes a photograph; returns the folder."""
+    """Write a photo; return the folder."""
     folder.mkdir()
     noise = np.random.default_rng(0).random((30, 40, 3)).astype(np.float32)
     picture = cv2.resize(noise, (240, 180), interpolation=cv2.INTER_NEAREST)
@@ -45,18 +56,18 @@ def write_photo(folder: Path) -> Path:
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
-    """A run's checkpoint."""
+    """Read a run's checkpoint."""
     values: dict[str, Any] = torch.load(out / "checkpoint.pt", weights_only=True)
     return values
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a file."""
+    """Read the weights of a file."""
     return load_network(path).state_dict()
 
 
 def same(one: Any, other: Any, **tolerance: float) -> None:
-    """Two checkpoints, or parts of them, equal in all tensors and numbers."""
+    """Assert that two checkpoints, or parts of them, are equal in all tensors and numbers."""
     if isinstance(one, torch.Tensor):
         rtol, atol = tolerance.get("rtol", 0.0), tolerance.get("atol", 0.0)
         torch.testing.assert_close(one, other, rtol=rtol, atol=atol)

@@ -10,7 +10,6 @@ import sys
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,14 +25,16 @@ from tests.helpers.micro_run import (
     MICRO,
     checkpoint,
     micro_settings,
+    run,
     same,
     weights,
     write_photo,
 )
 from training.evaluation import dpdd as evaluate_dpdd
-from training.loop import Run, train
-from training.train import RealValidation, run
+from training.run import Run, TrainingInputs, prepare
 from training.train import main as training_main
+from training.train import train
+from training.validation import RealValidation
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,15 +52,12 @@ def source(request, tmp_path):
     return {request.param: made}
 
 
-def test_on_one_batch_the_loss_falls_by_half(source, tmp_path, monkeypatch):
-    taken: list[Any] = []
-    monkeypatch.setattr("training.train.train", taken.append)
+def test_on_one_batch_the_loss_falls_by_half(source, tmp_path):
     settings = micro_settings(
         steps=100, learning_rate=1e-2, report_every=1, save_every=100, bf16=False
     )
-    run([settings], tmp_path / "run", ALONE, **source)
-    (whole,) = taken
-    batch = next(iter(whole.feed(settings, 0, 0, ALONE)))
+    whole = prepare([settings], TrainingInputs(**source), tmp_path / "run", ALONE)
+    batch = next(iter(whole.source(settings, 0, 0, ALONE)))
     assert train(Run([settings], lambda *_: repeat(batch), tmp_path / "run", ALONE))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     losses = [line["loss"] for line in lines]
@@ -73,17 +71,16 @@ import os, signal, sys
 from dataclasses import replace
 from ldp.models.network import SIZES
 from tests.helpers.micro_run import MICRO
-from training import loop
-from training.train import main
+from training import train
 SIZES["micro"] = replace(MICRO, width=16)
-follow, steps = loop.follow, []
+update, steps = train.update_average, []
 def killing(*arguments):
     steps.append(0)
     if len(steps) == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    follow(*arguments)
-loop.follow = killing
-main()
+    update(*arguments)
+train.update_average = killing
+train.main()
 """
 
 
@@ -92,7 +89,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(source, tmp_path):
     settings = micro_settings(steps=8, save_every=2, validate_every=4, validate_pairs=2, workers=1)
     real = tmp_path / "real"
     write_real(real)
-    run([settings], tmp_path / "whole", ALONE, **source, validation=RealValidation(real))
+    run([settings], tmp_path / "whole", **source, validation=RealValidation(real))
 
     recipe = tmp_path / "recipe.toml"
     values = {name: value for name, value in vars(settings).items() if value != ""}
@@ -109,7 +106,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(source, tmp_path):
     assert ran.returncode == -signal.SIGKILL
     assert checkpoint(out)["step"] == 4
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
-    run([settings], out, ALONE, **source, validation=RealValidation(real))
+    run([settings], out, **source, validation=RealValidation(real))
 
     same(checkpoint(out), checkpoint(tmp_path / "whole"))
     for name in ("weights.safetensors", "weights-best.safetensors"):
@@ -124,7 +121,7 @@ def write_real(folder):
 
 
 def test_dpbatch_restores_photos_with_the_result(source, tmp_path):
-    run([micro_settings(crop_px=32)], tmp_path / "run", ALONE, **source)
+    run([micro_settings(crop_px=32)], tmp_path / "run", **source)
     scenes = tmp_path / "scenes"
     write_real(scenes)
     (scenes / "01_gt.png").unlink()

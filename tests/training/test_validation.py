@@ -14,11 +14,16 @@ from ldp.models.network import SIZES, LDPNet
 from ldp.models.weights import load_network, read_header
 from ldp.types import as_float
 from tests.helpers.made_dpdd import made_scene, write_dpdd
-from tests.helpers.micro_run import ALONE, MICRO, checkpoint, micro_settings, same, weights
-from training import loop
+from tests.helpers.micro_run import MICRO, checkpoint, micro_settings, run, same, weights
+from training import train as training_loop
 from training.evaluation.scenes import evaluate
-from training.train import RealValidation, run
-from training.validation import ValidationScores, ValidationSet, read_real_scenes, validate
+from training.validation import (
+    RealValidation,
+    ValidationScores,
+    ValidationSet,
+    read_real_scenes,
+    validate,
+)
 
 CPU = torch.device("cpu")
 SCORES = ValidationScores(30.0, 1.0, None, None, None, 0.1)
@@ -142,10 +147,10 @@ def test_a_score_is_of_the_pictures_and_the_rows_that_are_scored(real):
         ValidationSet((example(),), scenes, 3),
         ValidationSet((example(),), scenes[:2]),
     ]
-    names = [pictures.evaluation_set for pictures in sets]
+    names = [pictures.name for pictures in sets]
     assert len(set(names)) == len(names)
     # Where there are real scenes, the score is theirs alone.
-    assert ValidationSet(real=scenes).evaluation_set == sets[3].evaluation_set
+    assert ValidationSet(real=scenes).name == sets[3].name
     assert names[3].startswith("3 real scenes, exposure-fitted")
 
 
@@ -157,13 +162,13 @@ def scores_in_turn(monkeypatch, *scores):
         at = replace(SCORES, rendered_psnr_db=left.pop(0))
         return type("Found", (), {"scores": at, "samples": ()})
 
-    monkeypatch.setattr(loop, "validate", found)
+    monkeypatch.setattr(training_loop, "validate", found)
 
 
 def test_the_best_weights_stay_beside_the_last(photos, tmp_path, monkeypatch):
     scores_in_turn(monkeypatch, 30.0, 32.5, 31.0)
     settings = micro_settings(steps=6, validate_every=2, validate_pairs=1)
-    run([settings], tmp_path / "run", ALONE, photos=photos)
+    run([settings], tmp_path / "run", photos=photos)
     best, last = (read_header(tmp_path / "run" / f"weights{x}.safetensors") for x in ("-best", ""))
     assert (best.notes["steps"], last.notes["steps"]) == ("4", "6")
     assert re.fullmatch(r"32\.500 dB, 1 rendered pairs, \w{12}", best.notes["score"])
@@ -178,29 +183,29 @@ def test_the_best_score_survives_a_resumption_on_the_same_pictures_only(
     out = tmp_path / "run"
     settings = micro_settings(steps=2, validate_every=2, validate_pairs=1)
     scores_in_turn(monkeypatch, 32.5)
-    run([settings], out, ALONE, photos=photos)
+    run([settings], out, photos=photos)
     scores_in_turn(monkeypatch, 31.0)
-    run([replace(settings, steps=4)], out, ALONE, photos=photos)
+    run([replace(settings, steps=4)], out, photos=photos)
     assert read_header(out / "weights-best.safetensors").notes["steps"] == "2"
     # On other pictures 32.5 dB mean nothing.
     monkeypatch.undo()
     monkeypatch.setitem(SIZES, "micro", MICRO)
-    run([replace(settings, steps=6)], out, ALONE, photos=photos, validation=RealValidation(real))
+    run([replace(settings, steps=6)], out, photos=photos, validation=RealValidation(real))
     notes = read_header(out / "weights-best.safetensors").notes
     assert notes["steps"] == "6"
     assert "3 real scenes" in notes["score"]
     # Without validation it is kept as it is.
-    run([replace(settings, steps=8, validate_pairs=0)], out, ALONE, photos=photos)
+    run([replace(settings, steps=8, validate_pairs=0)], out, photos=photos)
     assert checkpoint(out)["best"]["step"] == 6
 
 
 @pytest.mark.slow
 def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, capsys):
     settings = micro_settings(steps=4, validate_every=1, validate_pairs=2)
-    run([settings], tmp_path / "with", ALONE, photos=photos, validation=RealValidation(real, 5))
+    run([settings], tmp_path / "with", photos=photos, validation=RealValidation(real, 5))
     said = capsys.readouterr().out
     assert len(re.findall(r"validation: rendered .* dB \(.*\); real .* dB, fitted ", said)) == 4
-    run([replace(settings, validate_pairs=0)], tmp_path / "without", ALONE, photos=photos)
+    run([replace(settings, validate_pairs=0)], tmp_path / "without", photos=photos)
     one, other = (checkpoint(tmp_path / name) for name in ("with", "without"))
     assert one.pop("best")["evaluation_set"].startswith("3 real scenes")
     assert other.pop("best") is None
@@ -219,14 +224,14 @@ def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, c
 @pytest.mark.slow
 def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(photos, tmp_path, capsys):
     settings = micro_settings(steps=6, save_every=100, validate_every=3, validate_pairs=1)
-    assert run([settings], tmp_path / "whole", ALONE, photos=photos)
+    assert run([settings], tmp_path / "whole", photos=photos)
     ended = [
-        run([settings], tmp_path / "parts", ALONE, photos=photos, stop_at=time.monotonic())
+        run([settings], tmp_path / "parts", photos=photos, stop_at=time.monotonic())
         for _ in range(5)
     ]
     assert ended == [False] * 5
     assert checkpoint(tmp_path / "parts")["step"] == 5
-    assert run([settings], tmp_path / "parts", ALONE, photos=photos)
+    assert run([settings], tmp_path / "parts", photos=photos)
     same(checkpoint(tmp_path / "parts"), checkpoint(tmp_path / "whole"))
     lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").open()]
     assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
@@ -235,20 +240,20 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(photos, tmp_path, c
 @pytest.mark.parametrize("where", ["average", "network"])
 def test_weights_that_are_no_numbers_are_never_written(photos, tmp_path, monkeypatch, where):
     out = tmp_path / "run"
-    run([micro_settings(steps=2, validate_every=2, validate_pairs=1)], out, ALONE, photos=photos)
+    run([micro_settings(steps=2, validate_every=2, validate_pairs=1)], out, photos=photos)
     names = ("checkpoint.pt", "weights.safetensors", "weights-best.safetensors")
     before = [(out / name).read_bytes() for name in names]
-    follow = loop.follow
+    update = training_loop.update_average
 
     def spoiling(average, network, decay):
-        follow(average, network, decay)
+        update(average, network, decay)
         # In the average a number that is no half: the file would hold an infinity.
         spoilt, value = (average, 1e6) if where == "average" else (network, float("nan"))
         spoilt.ending.bias.data[0] = value
 
-    monkeypatch.setattr(loop, "follow", spoiling)
+    monkeypatch.setattr(training_loop, "update_average", spoiling)
     settings = micro_settings(steps=3, validate_every=100, save_every=1)
     with pytest.raises(FloatingPointError, match=r"a weight is not finite at step 3; .*last check"):
-        run([settings], out, ALONE, photos=photos)
+        run([settings], out, photos=photos)
     assert [(out / name).read_bytes() for name in names] == before
     load_network(out / "weights.safetensors")

@@ -1,11 +1,11 @@
 """The DPDD data set (Abuolaim and Brown, "Defocus Deblurring Using Dual-Pixel Data", ECCV 2020).
 
 Scenes are found in the set's own layout or in the common repack, read once into files that crops
-can be cut from without decoding (as much space as the pixels take: 34 MB a scene), and cut by the
-set's patch rules. Blur maps are made of whole photos, as when a photo is restored, and each crop
-reads its own part of the file: a patch by itself shows neither how far the views may differ nor
-where in the frame it lies, and gets another map. A map is one small file a photo; patches overlap
-so much that a file for each would hold it six times.
+are cut from without decoding (34 MB a scene), and cut by the set's patch rules. Blur maps are made
+of whole photos, as when a photo is restored, and each crop reads its part of the file: a patch by
+itself shows neither how far the views may differ nor where in the frame it lies, and gets another
+map. A map is one small file a photo; patches overlap so much that a file for each would hold it six
+times.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from torch.utils.data import Dataset
 from ldp.blur.estimator import BlurEstimator
 from ldp.restore.tiling import read_map_window
 from ldp.types import MapPlane, Plane, ViewPair
+from training.errors import DataError
+from training.pictures import read_rgb
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -62,12 +64,12 @@ class PreparedScene:
 
 
 def find_scenes(folder: Path, split: str = "train") -> list[Scene]:
-    """The scenes of a split, in sorted order, from either layout.
+    """Return the scenes of a split, in sorted order, from either layout.
 
     folder: holds, or is, dd_dp_dataset_canon with train_l/source, train_r/source, train_c/target;
     or the repack, inputL, inputR and target, with or without a folder train/ around them.
 
-    Raises ValueError where there is neither, where counts differ or where names do not match.
+    Raises DataError where there is neither, where counts differ or where names do not match.
     """
     for root in (folder, folder / "dd_dp_dataset_canon"):
         own = [root / f"{split}_{part}" for part in ("l/source", "r/source", "c/target")]
@@ -84,21 +86,21 @@ def find_scenes(folder: Path, split: str = "train") -> list[Scene]:
             scenes = [Scene(*files) for files in zip(left, right, sharp, strict=True)]
             for scene in scenes:
                 if not scene.left.stem == scene.right.stem == scene.sharp.stem:
-                    raise ValueError(
+                    raise DataError(
                         f"{root}: {scene.left.name}, {scene.right.name} and {scene.sharp.name} "
                         "stand at the same place, expected one name for all three"
                     )
             return scenes
-    raise ValueError(
+    raise DataError(
         f"{folder}: no DPDD; expected {split}_l/source, {split}_r/source and {split}_c/target, or "
         f"{split}/inputL, {split}/inputR and {split}/target, with 16-bit PNG files"
     )
 
 
 def read_scene(scene: Scene) -> Pixels:
-    """(H, W, 9) uint16: left RGB, right RGB, sharp RGB; 8-bit files fill the 16 bits.
+    """Read (H, W, 9) uint16: left RGB, right RGB, sharp RGB; 8-bit files fill the 16 bits.
 
-    Raises ValueError for an unreadable file and where the sizes differ.
+    Raises DataError for an unreadable file and where the sizes differ.
     """
     pictures = [_read(path) for path in (scene.left, scene.right, scene.sharp)]
     shapes = {picture.shape for picture in pictures}
@@ -107,23 +109,29 @@ def read_scene(scene: Scene) -> Pixels:
             f"{path.name} {picture.shape[1]} x {picture.shape[0]}"
             for path, picture in zip((scene.left, scene.right, scene.sharp), pictures, strict=True)
         )
-        raise ValueError(f"{scene.left}: the sizes of a scene differ: {sizes}")
+        raise DataError(f"{scene.left}: the sizes of a scene differ: {sizes}")
     return np.concatenate(pictures, axis=2)
 
 
 def patch_places(size: tuple[int, int], patch_px: int) -> list[tuple[int, int]]:
-    """(top, left) of the patches of a photo of (height, width), which overlap by 0.6; the last row
-    and column end at the border. Raises ValueError where the photo is smaller than a patch."""
+    """Return (top, left) of the patches of a photo of (height, width).
+
+    They overlap by 0.6; the last row and column end at the border. Raises DataError where the photo
+    is smaller than a patch.
+    """
     if min(size) < patch_px:
-        raise ValueError(f"a photo of {size[1]} x {size[0]} is smaller than a patch of {patch_px}")
+        raise DataError(f"a photo of {size[1]} x {size[0]} is smaller than a patch of {patch_px}")
     stride = max(1, int(patch_px * (1 - OVERLAP)))
     tops, lefts = (sorted({*range(0, side - patch_px, stride), side - patch_px}) for side in size)
     return [(top, left) for top in tops for left in lefts]
 
 
 def sharpness(patch: Pixels) -> float:
-    """How much structure a patch (H, W, 3) shows at once in four sizes: the sum over its pixels of
-    the product of Sobel magnitudes, each brought to 0 to 1 over the patch; 0 for an even one."""
+    """Return how much structure of four sizes at once a patch (H, W, 3) shows.
+
+    The sum over its pixels of the product of Sobel magnitudes, each stretched to [0, 1] over the
+    patch; 0 for an even one.
+    """
     grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).astype(np.float64)
     product = np.ones_like(grey)
     for kernel in SOBEL_KERNELS:
@@ -138,13 +146,13 @@ def sharpness(patch: Pixels) -> float:
 
 
 def sharpest_patches(sharp: Pixels, patch_px: int, drop: int) -> list[tuple[int, int]]:
-    """The places of a sharp photo's patches without the `drop` least sharp, in reading order.
+    """Return (top, left) of a sharp photo's patches but the `drop` least sharp, in reading order.
 
-    Raises ValueError where none would be left.
+    Raises DataError where none would be left.
     """
     places = patch_places((sharp.shape[0], sharp.shape[1]), patch_px)
     if drop >= len(places):
-        raise ValueError(f"{len(places)} patches, of which {drop} would be dropped: none is left")
+        raise DataError(f"{len(places)} patches, of which {drop} would be dropped: none is left")
     values = [sharpness(sharp[y : y + patch_px, x : x + patch_px]) for y, x in places]
     kept = np.sort(np.argsort(values, kind="stable")[drop:])
     return [places[int(index)] for index in kept]
@@ -155,18 +163,19 @@ def prepare(
     cache: Path,
     estimator: BlurEstimator,
     estimator_id: str,
+    *,
     patch_px: int,
     drop: int,
     planes: tuple[MapPlane, ...] = ("amount",),
 ) -> PreparedScene:
-    """Reads a scene, chooses its patches and estimates its blur map.
+    """Read a scene, choose its patches and estimate its blur map.
 
     All of it is kept in `cache` under names that change with the source files (their size and time
     of change) and with the settings that it depends on, so it is made once. estimator_id: text that
     differs between estimators which give different maps. planes: those of the map that are kept;
     the estimator must give them.
 
-    Raises ValueError for a scene that cannot be used.
+    Raises DataError for a scene that cannot be used.
     """
     files = [identity(path) for path in (scene.left, scene.right, scene.sharp)]
     name = scene.left.stem
@@ -175,8 +184,8 @@ def prepare(
         sharp = np.ascontiguousarray(np.load(pixels, mmap_mode="r")[..., 6:])
         try:
             return np.array(sharpest_patches(sharp, patch_px, drop), np.int32)
-        except ValueError as error:
-            raise ValueError(f"{scene.left}: {error}") from error
+        except DataError as error:
+            raise DataError(f"{scene.left}: {error}") from error
 
     def estimated() -> Plane:
         stored = np.load(pixels, mmap_mode="r")
@@ -195,9 +204,9 @@ def prepare(
 class DpddCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Random crops of patches: views (6, S, S), blur map (planes, S, S), sharp (3, S, S).
 
-    It is as long as training lasts: position n is a crop of the n-th patch of an endless row of
-    shuffled rounds through all patches. What is drawn at a position follows from the seed and the
-    position alone, so training goes on exactly where it stopped, with any number of workers.
+    Position n is a crop of the n-th patch of an endless sequence of shuffled rounds through all
+    patches. What is sampled at a position follows from the seed and the position alone, so training
+    resumes exactly, with any number of workers.
     """
 
     def __init__(
@@ -246,15 +255,15 @@ def _equally_many(folders: list[Path]) -> list[list[Path]]:
     files = [sorted(folder.glob("*.png")) for folder in folders]
     if len({len(found) for found in files}) > 1 or not files[0]:
         counts = ", ".join(f"{f}: {len(x)}" for f, x in zip(folders, files, strict=True))
-        raise ValueError(f"expected as many PNG files in each folder, and some; found {counts}")
+        raise DataError(f"expected as many PNG files in each folder, and some; found {counts}")
     return files
 
 
 def _check_capture(scene: Scene) -> None:
-    """The views of one capture beside a sharp photo taken with it."""
+    """Raise DataError unless the views are of one capture and the sharp photo belongs to it."""
     name = scene.left.stem.removesuffix("_L")
     if f"{name}_R" != scene.right.stem:
-        raise ValueError(
+        raise DataError(
             f"{scene.left} and {scene.right} stand at the same place, expected one name but for "
             "_L and _R"
         )
@@ -262,23 +271,21 @@ def _check_capture(scene: Scene) -> None:
     if numbers[0] and numbers[1]:
         step = abs(int(numbers[0][0]) - int(numbers[1][0])) % _CAPTURE_NUMBERS
         if min(step, _CAPTURE_NUMBERS - step) > _LARGEST_CAPTURE_STEP:
-            raise ValueError(
+            raise DataError(
                 f"{scene.left} and {scene.sharp} stand at the same place, but their numbers are "
                 f"{step} apart, expected 1 or 2; is a file missing?"
             )
 
 
 def _read(path: Path) -> Pixels:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: not a readable picture of 8 or 16 bit")
+    picture = read_rgb(path)
     if picture.dtype == np.uint8:
-        picture = picture.astype(np.uint16) * np.uint16(257)
-    return np.ascontiguousarray(picture[..., ::-1], np.uint16)
+        return picture.astype(np.uint16) * np.uint16(257)
+    return np.asarray(picture, np.uint16)
 
 
 def identity(path: Path) -> str:
-    """Changes when the file does: its path, size and time of change."""
+    """Return text that changes when the file does: its path, size and time of change."""
     known = path.stat()
     return f"{path.resolve()} {known.st_size} {known.st_mtime_ns}"
 
@@ -290,7 +297,7 @@ def _cached(
     depends_on: list[str],
     make: Callable[[], npt.NDArray[Any]],
 ) -> Path:
-    """The .npy file of what make() gives, made if it is not there."""
+    """Return the .npy file of what make() gives, made if it is not there."""
     key = hashlib.sha256("\n".join([_CACHE_VERSION, what, *depends_on]).encode()).hexdigest()[:16]
     path = cache / f"{name}-{what}-{key}.npy"
     if not path.is_file():

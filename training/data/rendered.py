@@ -1,4 +1,4 @@
-"""Synthetic training data: crops of rendered scenes, each a function of the seed and the step."""
+"""Cut training crops from rendered scenes, each a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ldp.blur import disparity, filling, matching
+from ldp import srgb
+from ldp.blur import disparity, matching
+from ldp.blur import filling as guided_filling
 from ldp.blur.disparity import DisparityEstimator
 from ldp.types import FloatArray
 from training.data.cache import PoolSettings, SceneCache, ScenePool
 from training.settings import TrainSettings
-from training.simulator import camera, optics, render, scenes
-from training.simulator import layers as depth_layers
+from training.simulator import camera, layers, optics, render, scenes
+from training.simulator import filling as hole_filling
 from training.simulator.camera import (
     LinearCrops,
     collate,
@@ -44,21 +46,34 @@ from training.simulator.scenes import (
 )
 
 ESTIMATED_SHARE = 0.6
-"""Share of the examples with the estimator's blur map; the others have a spoilt true one, so that
-the network does not come to lean on one estimator."""
-# What is random is drawn from generators of their own, told apart by these.
+"""Share of the examples with the estimator's blur map; the others have a distorted true one, so
+that the network does not depend on the errors of one estimator."""
+# Random values of each kind come from generators of their own, seeded with these.
 _OF_SCENES, _OF_CROPS, _OF_VALIDATION = 1, 2, 3
 
-_DRAWING = (scenes, depth_layers, render, optics, camera, disparity, matching, filling)
+_SCENE_MODULES = (
+    scenes,
+    layers,
+    hole_filling,
+    render,
+    optics,
+    camera,
+    disparity,
+    matching,
+    guided_filling,
+    srgb,
+)
 """Modules that a stored scene depends on."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
+"""Views (B, 6, S, S), the planes of the blur map that the network reads (B, 1 or 2, S, S), the
+amount first, and sharp pictures (B, 3, S, S); float32, sRGB-encoded."""
 Plane16 = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Which crops are cut: a function of these, the stage, the step and the place in the batch.
+    """Which crops are cut: a function of these, the stage, the step and the index in the batch.
 
     batch: crops a step. mosaic_share: see camera.sample_camera.
     """
@@ -72,7 +87,7 @@ class CropSettings:
 
 
 def crop_settings(settings: TrainSettings) -> CropSettings:
-    """What a recipe says about rendered pairs. A scene holds four crops side by side."""
+    """Return what a recipe says about rendered pairs. A scene holds four crops side by side."""
     scenes = SceneSettings(
         side_px=2 * settings.crop_px,
         radius_px=settings.radius_px,
@@ -86,9 +101,11 @@ def crop_settings(settings: TrainSettings) -> CropSettings:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the training the batches begin, and whose they are: those of one process of several
-    that share `accumulate` passes of each step."""
+class BatchRange:
+    """The batches of one process: from a step of a stage on, of `accumulate` passes a step.
+
+    rank, processes: which process of how many that share every pass.
+    """
 
     stage: int = 0
     step: int = 0
@@ -101,21 +118,19 @@ class Place:
 def synthetic_batches(
     photos: Sequence[Photo],
     settings: CropSettings,
-    place: Place,
+    share: BatchRange,
     cache: Path,
     workers: int,
     device: torch.device,
 ) -> Iterator[Batch]:
-    """A process's batches, from a step on: views (B, 6, S, S), blur maps (B, 1, S, S), sharp
-    pictures (B, 3, S, S), see camera.simulate_camera.
+    """Yield the batches of camera.simulate_camera, the same bits on one device for any workers.
 
-    They are the same bits on one device however many workers and processes make them. cache: folder
-    for rendered scenes, the same one for all processes. workers: processes that cut the crops and
-    render scenes ahead; 0: this one does both when it has to.
+    cache: folder for rendered scenes, the same one for all processes. workers: processes that cut
+    the crops and render scenes ahead; 0: this one does both when a crop needs it.
     """
-    # A GPU photographs; without one it is the workers' task, beside the training's cores.
+    # The camera runs on a GPU; without one, in the workers, beside the training's cores.
     on_gpu = device.type == "cuda"
-    crops = SyntheticCrops(photos, settings, place, cache, None if on_gpu else device)
+    crops = SyntheticCrops(photos, settings, share, cache, None if on_gpu else device)
     if workers:
         # Here, not in the workers: a forked process waits for ever for OpenCV's threads, which
         # stayed behind in this one.
@@ -133,9 +148,9 @@ def synthetic_batches(
 def validation_pairs(
     photos: Sequence[Photo], settings: CropSettings, count: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Fixed examples to judge a network by: views (6, S, S), blur map (1, S, S), sharp (3, S, S).
+    """Return fixed examples to validate on: views (6, S, S), blur map (1, S, S), sharp (3, S, S).
 
-    They depend on the photographs and on settings.crop_px and .scenes alone, not on the seed; each
+    They depend on the photos and on settings.crop_px and .scenes alone, not on the seed; each
     is a scene of its own, with the estimator's blur map, on the CPU.
     """
     own = replace(settings.scenes, side_px=settings.crop_px)
@@ -153,43 +168,43 @@ def validation_pairs(
 class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
     """The batches of synthetic_batches; a worker makes every workers-th of them.
 
-    device: where they are photographed; None leaves that to the caller.
+    device: where the camera is simulated; None leaves that to the caller.
     """
 
     def __init__(
         self,
         photos: Sequence[Photo],
         settings: CropSettings,
-        place: Place,
+        share: BatchRange,
         cache: Path,
         device: torch.device | None,
     ) -> None:
-        self.settings, self.place, self.device = settings, place, device
+        self.settings, self.share, self.device = settings, share, device
         folder = cache / f"scenes-{_identity(photos, settings)}"
         draw = partial(numbered_scene, photos, settings)
         self.cache = SceneCache(folder, draw)
 
     def __iter__(self) -> Iterator[LinearCrops | Batch]:
-        settings, place = self.settings, self.place
+        settings, share = self.settings, self.share
         worker = get_worker_info()
         mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         pool = ScenePool(
             self.cache,
             settings.pool,
-            mine + workers * place.rank,
-            workers * place.processes,
+            mine + workers * share.rank,
+            workers * share.processes,
             alone=worker is None,
         )
-        part = settings.batch // (place.accumulate * place.processes)
-        for step in range(place.step, place.steps):
-            for turn in range(place.accumulate):
-                if ((step - place.step) * place.accumulate + turn) % workers != mine:
+        part = settings.batch // (share.accumulate * share.processes)
+        for step in range(share.step, share.steps):
+            for turn in range(share.accumulate):
+                if ((step - share.step) * share.accumulate + turn) % workers != mine:
                     continue
                 numbers = pool.advance(step)
-                first = (turn * place.processes + place.rank) * part
+                first = (turn * share.processes + share.rank) * part
                 batch = collate(
                     [
-                        numbered_crop(pool, numbers, settings, (place.stage, step, first + index))
+                        numbered_crop(pool, numbers, settings, (share.stage, step, first + index))
                         for index in range(part)
                     ]
                 )
@@ -197,22 +212,22 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
 
 
 def numbered_scene(photos: Sequence[Photo], settings: CropSettings, number: int) -> StoredScene:
-    """The scene of a number: the same bits every time."""
+    """Render the scene of a number: the same bits every time."""
     rng = np.random.default_rng([_OF_SCENES, settings.seed, number])
     return stored_scene(rng, sample_scene(rng, photos, settings.scenes), settings.scenes.noise)
 
 
 def numbered_crop(
-    pool: ScenePool, numbers: range, settings: CropSettings, place: tuple[int, int, int]
+    pool: ScenePool, numbers: range, settings: CropSettings, index: tuple[int, int, int]
 ) -> LinearCrops:
-    """The crop of a stage, step and place in the batch, out of the pool's scenes."""
-    rng = np.random.default_rng([_OF_CROPS, settings.seed, *place])
+    """Cut the crop of a (stage, step, index in the batch) out of the pool's scenes."""
+    rng = np.random.default_rng([_OF_CROPS, settings.seed, *index])
     scene = pool.scene(int(rng.integers(numbers.start, numbers.stop)))
     return _with_camera(rng, cut(rng, scene, settings.crop_px), settings)
 
 
 def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> Plane16:
-    """A random crop of a scene, flipped or not: (10, S, S), left, right, sharp, blur amount."""
+    """Cut a random crop of a scene, flipped or not: (10, S, S), left, right, sharp, blur amount."""
     side = scene.shape[1]
     y, x = rng.integers(0, side - crop_px + 1, 2)
     crop = np.ascontiguousarray(scene[:, y : y + crop_px, x : x + crop_px])
@@ -227,7 +242,7 @@ def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> Plane16:
 
 
 def mirrored(scene: StoredScene) -> StoredScene:
-    """The scene with left and right exchanged.
+    """Return the mirror image of a scene.
 
     In a mirror the left photodiode's view is the right one's. The disparity's sign stays, since
     both the direction and the views change.
@@ -237,7 +252,7 @@ def mirrored(scene: StoredScene) -> StoredScene:
 
 
 def sample_blur_map(rng: np.random.Generator, disparity_px: FloatArray) -> FloatArray:
-    """The blur map as an imperfect estimator gives it: smeared, mis-scaled, with false patches."""
+    """Return a blur map with an estimator's errors: smoothed, mis-scaled, with false patches."""
     side = disparity_px.shape[0]
     found = disparity_px * np.float32(rng.uniform(0.7, 1.3))
     found = found + smooth_field(rng, side, 24) * np.float32(rng.uniform(0, 0.4))
@@ -249,23 +264,23 @@ def sample_blur_map(rng: np.random.Generator, disparity_px: FloatArray) -> Float
 
 
 def blur_amount(disparity_px: FloatArray) -> FloatArray:
-    """ldp's blur amount of a signed disparity."""
+    """Return ldp's blur amount of a signed disparity."""
     scale_px = np.float32(DisparityEstimator.disparity_scale_px)
     return np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32)
 
 
 def _with_camera(rng: np.random.Generator, planes: Plane16, settings: CropSettings) -> LinearCrops:
-    taken = sample_camera(rng, settings.scenes.noise, settings.mosaic_share)
-    return single_crop(planes, taken, int(rng.integers(2**62)))
+    sampled = sample_camera(rng, settings.scenes.noise, settings.mosaic_share)
+    return single_crop(planes, sampled, int(rng.integers(2**62)))
 
 
 def _identity(photos: Sequence[Photo], settings: CropSettings) -> str:
-    """Changes when the scenes do: by the photographs, the settings or the code that draws them."""
+    """Return text that changes when the scenes do: by the photos, the settings or the code."""
     known = hashlib.sha256(f"{settings.seed} {settings.scenes} {ESTIMATOR}".encode())
     for photo in photos:
         known.update(f"{photo.shape}".encode())
         known.update(photo[::16, ::16].tobytes())
-    for module in _DRAWING:
+    for module in _SCENE_MODULES:
         # Comments and layout change no scene.
         known.update(ast.dump(ast.parse(inspect.getsource(module))).encode())
     return known.hexdigest()[:16]

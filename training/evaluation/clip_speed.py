@@ -1,4 +1,4 @@
-"""Times the CLIP maps of a 1680 x 1120 photo with randomly initialised networks of real size.
+"""Time the CLIP maps of a 1680 x 1120 photo with randomly initialised networks of real size.
 
     python -m training.evaluation.clip_speed [--device cpu] [--patches 32]
 
@@ -26,18 +26,21 @@ HEIGHT, WIDTH = 1120, 1680
 
 @dataclass(frozen=True)
 class Seconds:
-    """wall: by the clock. processor: of all threads; other work on the machine changes it less."""
+    """Two measures of one time.
+
+    wall: by the clock. processor: of all threads; other work on the machine changes it less.
+    """
 
     wall: float
     processor: float
 
     def times(self, factor: float) -> Seconds:
-        """Of so many times the work."""
+        """Return the time of so many times the work."""
         return Seconds(self.wall * factor, self.processor * factor)
 
 
 def main() -> None:
-    """Prints a line for each way to make a map."""
+    """Command line."""
     parser = argparse.ArgumentParser(description="Times the CLIP maps of a 1680 x 1120 photo.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--patches", type=int, default=24, help="patches timed in one go")
@@ -74,7 +77,7 @@ def _compare(what: str, slow: Seconds, fast: Seconds) -> None:
 
 
 def _patch_seconds(clip: Clip, count: int, rounds: int) -> list[Seconds]:
-    """For `count` patches: singly with the prompt each time, singly, in batches."""
+    """Time `count` patches: singly with the prompt each time, singly, in batches."""
     estimator = ClipPatchEstimator.of(clip)
     single = replace(estimator, batch=1)
     one, many = _views(PATCH_PX, PATCH_PX), _views(PATCH_PX, PATCH_PX * count)

@@ -1,4 +1,4 @@
-"""The disparity map against measured depth, and against the truth of rendered pairs.
+"""Score the disparity map against measured depth, and against the truth of rendered pairs.
 
     python -m training.evaluation.disparity ROOT
     python -m training.evaluation.disparity --photos PHOTOS --count 4
@@ -40,6 +40,7 @@ from training.evaluation.synthetic import (
     sample_scene,
     simulate_view,
 )
+from training.pictures import read_rgb8
 
 _DEPTH_OF_WHITE_M = 10.0
 
@@ -79,7 +80,7 @@ class RenderedScore:
 def score_rendered(
     photo: FloatArray, index: int, radius_px: float, noise: str, estimator: DisparityEstimator
 ) -> RenderedScore:
-    """Renders the pair of a photo (linear light) and scores its map; index seeds the scene."""
+    """Render the pair of a photo (linear light) and score its map; index seeds the scene."""
     pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, index]))
     rng = np.random.default_rng([SEED, index, int(radius_px * 10)])
     left, right = (simulate_view(view, noise, rng) for view in (pair.left, pair.right))
@@ -101,7 +102,7 @@ def score_rendered(
 
 
 def score_scene(folder: Path, estimator: DisparityEstimator) -> SceneScore:
-    """The scores of one folder with l.png, r.png and d.png."""
+    """Score one folder with l.png, r.png and d.png."""
     views = _read_views(folder)
     started = time.perf_counter()
     blur_map = estimator.estimate(views)
@@ -126,26 +127,17 @@ def _disparity_and_confident(blur_map: BlurMap) -> tuple[Plane, npt.NDArray[np.b
 
 
 def _read_views(folder: Path) -> ViewPair:
-    left, right = (np.ascontiguousarray(_read(folder / f"{side}.png")[..., ::-1]) for side in "lr")
-    return ViewPair(left, right)
+    return ViewPair(read_rgb8(folder / "l.png"), read_rgb8(folder / "r.png"))
 
 
 def _read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
-    """Inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown."""
+    """Read inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown."""
     # Resized as integers: equal depths stay equal, which ranks depend on.
-    grey = cv2.resize(_read(path)[..., 0], size, interpolation=cv2.INTER_AREA)
+    grey = cv2.resize(read_rgb8(path)[..., 2], size, interpolation=cv2.INTER_AREA)
     depth_m = grey.astype(np.float32) * np.float32(_DEPTH_OF_WHITE_M / 255.0)
     inverse: Plane = np.full_like(depth_m, np.nan)
     np.divide(1.0, depth_m, out=inverse, where=depth_m > 0)
     return inverse
-
-
-def _read(path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) BGR."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileNotFoundError(f"{path}: missing, or not a picture")
-    return np.asarray(picture, np.uint8)
 
 
 def _print_rendered(photos: list[FloatArray], estimator: DisparityEstimator) -> None:
@@ -191,8 +183,11 @@ def _print_flats(root: Path, estimator: DisparityEstimator) -> None:
 
 
 def main() -> None:
-    """Print the tables; of real scenes for the maps as they are and as measured (falloff not evened
-    out), of rendered pairs, which have no falloff, as measured."""
+    """Command line.
+
+    Real scenes are scored with the maps as they are and as measured (falloff not evened out),
+    rendered pairs, which have no falloff, as measured.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

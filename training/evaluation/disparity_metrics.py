@@ -1,4 +1,4 @@
-"""How well a disparity map orders and scales a scene, against a known depth or disparity.
+"""Score how a disparity map orders and scales a scene, against a known depth or disparity.
 
 The affine-invariant figures are those of Punnappurath, Abuolaim, Afifi and Brown, "Modeling
 Defocus-Disparity in Dual-Pixel Sensors", ICCP 2020: the disparity of a dual-pixel sensor is an
@@ -21,21 +21,22 @@ _IRLS_FLOOR = 1e-6
 
 
 def spearman(estimate: Values, truth: Values) -> float:
-    """Rank correlation in [-1, 1]; equal values share their mean rank; 0 if either is constant."""
+    """Return the rank correlation in [-1, 1]; ties share their mean rank; 0 for a constant."""
+    from scipy.stats import spearmanr
+
     estimate_flat, truth_flat = _paired(estimate, truth)
-    a = _centred_ranks(estimate_flat)
-    b = _centred_ranks(truth_flat)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
+    if not np.ptp(estimate_flat) or not np.ptp(truth_flat):
+        return 0.0
+    return float(spearmanr(estimate_flat, truth_flat).statistic)
 
 
 def rank_error(estimate: Values, truth: Values) -> float:
-    """1 - |Spearman's rho|, in [0, 1], 0 is best (Punnappurath et al. 2020)."""
+    """Return 1 - |Spearman's rho|, in [0, 1], 0 is best (Punnappurath et al. 2020)."""
     return 1.0 - abs(spearman(estimate, truth))
 
 
 def affine_rmse(estimate: Values, truth: Values) -> float:
-    """AI(2) of Punnappurath et al. 2020, in units of the truth.
+    """Return AI(2) of Punnappurath et al. 2020, in units of the truth.
 
     Root mean square of truth - (a * estimate + b), with a and b by least squares.
     """
@@ -45,7 +46,7 @@ def affine_rmse(estimate: Values, truth: Values) -> float:
 
 
 def affine_mae(estimate: Values, truth: Values) -> float:
-    """AI(1) of Punnappurath et al. 2020, in units of the truth.
+    """Return AI(1) of Punnappurath et al. 2020, in units of the truth.
 
     Mean of |truth - (a * estimate + b)|, with a and b that make it least, by iteratively
     reweighted least squares.
@@ -65,7 +66,7 @@ def affine_mae(estimate: Values, truth: Values) -> float:
 
 
 def share_within(estimate: Values, truth: Values, tolerance_px: float = 1.0) -> float:
-    """Share of pixels, in [0, 1], whose disparity is at most `tolerance_px` off the true one.
+    """Return the share of pixels, in [0, 1], whose disparity is at most `tolerance_px` off.
 
     No affine fit: both are signed disparities in pixels. (One minus the "bad pixel" share of the
     stereo benchmarks, Scharstein and Szeliski 2002.)
@@ -75,7 +76,7 @@ def share_within(estimate: Values, truth: Values, tolerance_px: float = 1.0) -> 
 
 
 def in_focus_accuracy(estimate: Values, truth: Values, limit_px: float = 1.0) -> float:
-    """Share of pixels, in [0, 1], on which both agree whether |disparity| is at most `limit_px`."""
+    """Return the share of pixels, in [0, 1], on which both agree that |disparity| <= `limit_px`."""
     estimate_flat, truth_flat = _paired(estimate, truth)
     return float(np.mean((np.abs(estimate_flat) <= limit_px) == (np.abs(truth_flat) <= limit_px)))
 
@@ -91,20 +92,12 @@ def _paired(
     return estimate[known].astype(np.float64), truth[known].astype(np.float64)
 
 
-def _centred_ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    mean_rank = last - (counts - 1) / 2.0
-    ranks: npt.NDArray[np.float64] = mean_rank[inverse] - (values.size + 1) / 2.0
-    return ranks
-
-
 def _affine_residual(
     estimate: npt.NDArray[np.float64],
     truth: npt.NDArray[np.float64],
     weights: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """truth minus its weighted least-squares affine fit by estimate."""
+    """Return truth minus its weighted least-squares affine fit by estimate."""
     total = weights.sum()
     estimate_centred = estimate - (weights @ estimate) / total
     truth_centred = truth - (weights @ truth) / total

@@ -1,4 +1,4 @@
-"""Scores networks on the DPDD data set, under the protocols its papers publish with.
+"""Score networks on the DPDD data set, under the protocols that its papers publish with.
 
     python -m training.evaluation.dpdd DPDD --model tiny --model small
 
@@ -23,6 +23,7 @@ import numpy as np
 from ldp.errors import LdpError
 from ldp.types import ViewPair
 from training.data.dpdd import Scene, find_scenes, read_scene
+from training.errors import DataError
 from training.evaluation.metrics import Distance, lpips_distance
 from training.evaluation.protocols import (
     PROTOCOLS,
@@ -63,7 +64,7 @@ class Summary:
 def score_scene(
     scene: Scene, restorers: dict[str, Restore], protocol: Protocol, lpips: Distance | None = None
 ) -> SceneResult:
-    """Restores and scores one scene. Raises ValueError if it cannot be read."""
+    """Restore and score one scene. Raises DataError if it cannot be read."""
     pixels = read_scene(scene)
     left, right, sharp = (np.ascontiguousarray(pixels[..., c : c + 3]) for c in (0, 3, 6))
     truth = sharp / 65535
@@ -79,9 +80,9 @@ def score_scene(
 
 
 def find_labels(folder: Path, split: str, count: int) -> dict[str, list[int]]:
-    """0-based places of the scenes of each kind: always all, and indoor and outdoor where listed.
+    """Return the 0-based scenes of each kind: always all, and indoor and outdoor where listed.
 
-    Raises ValueError for a list that names scenes which are not there.
+    Raises DataError for a list that names scenes which are not there.
     """
     kinds = {"all": list(range(count))}
     for kind in ("indoor", "outdoor"):
@@ -90,14 +91,14 @@ def find_labels(folder: Path, split: str, count: int) -> dict[str, list[int]]:
             if path.is_file():
                 labels = np.load(path, allow_pickle=False).ravel()
                 if not labels.size or labels.min() < 1 or labels.max() > count:
-                    raise ValueError(f"{path}: expected numbers from 1 to {count}, the scenes")
+                    raise DataError(f"{path}: expected numbers from 1 to {count}, the scenes")
                 kinds[kind] = [int(label) - 1 for label in labels]
                 break
     return kinds
 
 
 def summarised(results: Sequence[SceneResult], kinds: dict[str, list[int]]) -> list[Summary]:
-    """Every method's averages over every kind of scenes."""
+    """Return every method's averages over every kind of scenes."""
     return [
         Summary(method, kind, len(places), mean_scores([results[i].scores[method] for i in places]))
         for kind, places in kinds.items()
@@ -106,7 +107,7 @@ def summarised(results: Sequence[SceneResult], kinds: dict[str, list[int]]) -> l
 
 
 def formatted(summaries: Sequence[Summary]) -> str:
-    """The averages as a table."""
+    """Format the averages."""
     lines = [
         f"{'scenes':<14}{'method':<16}{'PSNR':>7}{'SSIM':>7}{'MAE':>7}{'rel. MSE':>10}{'LPIPS':>7}"
     ]
@@ -129,9 +130,9 @@ def evaluate_dpdd(
     lpips: Distance | None = None,
     report: Callable[[SceneResult], None] = lambda _: None,
 ) -> tuple[list[SceneResult], list[Summary]]:
-    """Scores every scene of a split; report is called after each.
+    """Score every scene of a split; report is called after each.
 
-    Raises ValueError for a folder, a scene or a list of labels that cannot be used.
+    Raises DataError for a folder, a scene or a list of labels that cannot be used.
     """
     scenes = find_scenes(folder, split)
     kinds = find_labels(folder, split, len(scenes))

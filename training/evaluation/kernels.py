@@ -1,4 +1,4 @@
-"""Measures a real camera's left and right blur kernels, and what the simulator needs to draw them.
+"""Measure a real camera's left and right blur kernels, and fit the simulator's kernels to them.
 
     python -m training.evaluation.kernels SHARP LEFT RIGHT --window 180,300,120 --window 200,500,100
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ldp.srgb import decode_srgb
 from ldp.types import FloatArray
-from training.evaluation.scenes import read_picture
+from training.pictures import read_float64
 from training.simulator.optics import KernelShape, view_kernels
 
 Kernel = npt.NDArray[np.float64]
@@ -39,7 +39,9 @@ HIGH_PASS_PX = 15.0
 
 @dataclass(frozen=True)
 class KernelEstimate:
-    """left, right: (side, side), each as it came out; what a point becomes, not turned around.
+    """The measured kernels of both views.
+
+    left, right: (side, side), not normalised; what a point becomes, not turned around.
 
     r_squared: share of the blurred windows' high-passed variance that the kernels explain.
     residual: its standard deviation that is left over, linear light with white at 1.
@@ -54,7 +56,7 @@ class KernelEstimate:
 
 @dataclass(frozen=True)
 class FittedKernel:
-    """The member of the family that comes nearest.
+    """The nearest member of the simulator's family.
 
     radius_px: signed, near of focus positive. distance_px: x_left - x_right of the estimated
     kernels' centroids, which does not depend on the family.
@@ -75,10 +77,11 @@ def estimate_kernels(
     left: FloatArray,
     right: FloatArray,
     windows: Sequence[Window],
+    *,
     side_px: int = SIDE_PX,
     ridge: float = RIDGE,
 ) -> KernelEstimate:
-    """Both views' kernels, from pictures (H, W, 3) in linear light.
+    """Estimate both views' kernels from pictures (H, W, 3) in linear light.
 
     side_px: odd. ridge: times the mean of the normal equations' diagonal. Raises ValueError for a
     window that does not lie inside the picture with half a kernel around it.
@@ -112,7 +115,7 @@ def estimate_kernels(
 
 
 def fit_family(estimate: KernelEstimate) -> FittedKernel:
-    """Radius, ramp, rim, softness and a shift common to both views, by least squares.
+    """Fit radius, ramp, rim, softness and a shift common to both views by least squares.
 
     The sharp picture need not lie exactly where the blurred one does, hence the shift.
     """
@@ -163,7 +166,7 @@ def simulated_estimate(
     side_px: int = SIDE_PX,
     ridge: float = RIDGE,
 ) -> KernelEstimate:
-    """The same estimate where the blur is known: `sharp` blurred by the fitted kernels.
+    """Repeat the estimate where the blur is known: `sharp` blurred by the fitted kernels.
 
     noise: standard deviation, linear light with white at 1.
     """
@@ -173,7 +176,7 @@ def simulated_estimate(
         + np.float32(noise) * rng.standard_normal(sharp.shape, np.float32)
         for kernel in view_kernels(fitted.radius_px, fitted.shape)
     ]
-    return estimate_kernels(sharp, views[0], views[1], windows, side_px, ridge)
+    return estimate_kernels(sharp, views[0], views[1], windows, side_px=side_px, ridge=ridge)
 
 
 def _with_margin(window: Window, shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:
@@ -193,7 +196,7 @@ def _high_passed(picture: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def _placed(kernel: FloatArray, side: int, down: float, right: float) -> Kernel:
-    """A drawn kernel in a square of `side`, moved by a part of a pixel."""
+    """Place a kernel in a square of `side`, moved by a fraction of a pixel."""
     grown = np.zeros((side, side))
     reach = min(kernel.shape[0], side) // 2
     centre, own = side // 2, kernel.shape[0] // 2
@@ -207,7 +210,7 @@ def _placed(kernel: FloatArray, side: int, down: float, right: float) -> Kernel:
 def _distance_px(
     left: Kernel, right: Kernel, centre: tuple[float, float], reach_px: float
 ) -> float:
-    """x_left - x_right of the centroids, over the places where light can fall."""
+    """Return x_left - x_right of the centroids, over the pixels where light can fall."""
     y, x = np.indices(left.shape) - left.shape[0] // 2
     inside = np.hypot(y - centre[0], x - centre[1]) <= reach_px
     places = [float((k * x)[inside].sum() / k[inside].sum()) for k in (left, right)]
@@ -215,7 +218,7 @@ def _distance_px(
 
 
 def formatted(lines: dict[str, tuple[KernelEstimate, FittedKernel]]) -> str:
-    """A table with a line for each estimate."""
+    """Format a table with a line for each estimate."""
     text = [
         f"{'':<10}{'R2 left':>8}{'right':>7}{'radius':>8}{'ramp':>6}{'rim':>6}{'soft':>6}"
         f"{'distance':>10}{'/radius':>9}"
@@ -231,7 +234,7 @@ def formatted(lines: dict[str, tuple[KernelEstimate, FittedKernel]]) -> str:
 
 
 def kernel_sheet(estimates: Sequence[KernelEstimate], zoom: int = 12) -> npt.NDArray[np.uint8]:
-    """The kernels as a grey picture: left and right side by side, a row for each estimate."""
+    """Draw the kernels as a grey picture: left and right side by side, a row for each estimate."""
     rows = [np.hstack([e.left / e.left.max(), e.right / e.right.max()]) for e in estimates]
     levels = np.uint8(np.clip(np.vstack(rows), 0, 1) * 255)
     return np.asarray(np.kron(levels, np.ones((zoom, zoom), np.uint8)), np.uint8)
@@ -245,7 +248,7 @@ def _window(text: str) -> Window:
 
 
 def _linear(path: Path) -> FloatArray:
-    return decode_srgb(np.ascontiguousarray(read_picture(path), np.float32))
+    return decode_srgb(np.ascontiguousarray(read_float64(path), np.float32))
 
 
 def _middle(shape: tuple[int, ...]) -> Window:
@@ -275,7 +278,9 @@ def main() -> None:
         if not sharp.shape == left.shape == right.shape:
             raise ValueError(f"{sharp.shape}, {left.shape}, {right.shape}: three different sizes")
         windows = args.window or [_middle(sharp.shape)]
-        measured = estimate_kernels(sharp, left, right, windows, args.side, args.ridge)
+        measured = estimate_kernels(
+            sharp, left, right, windows, side_px=args.side, ridge=args.ridge
+        )
         fitted = fit_family(measured)
         again = simulated_estimate(sharp, windows, fitted, measured.residual, args.side, args.ridge)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How close a restored picture is to the true one. Pictures are (H, W, 3) float64 RGB in [0, 1]."""
+"""Score a restored picture against the true one. Pictures are (H, W, 3) float64 RGB, white at 1."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-Picture = npt.NDArray[np.float64]
-Distance = Callable[[Picture, Picture], float]
+from training.pictures import Float64Picture
+
+Distance = Callable[[Float64Picture, Float64Picture], float]
 
 
-def psnr_db(restored: Picture, truth: Picture) -> float:
-    """Peak signal-to-noise ratio over all pixels and channels, 10 log10(1 / mse); inf if equal."""
+def psnr_db(restored: Float64Picture, truth: Float64Picture) -> float:
+    """Return 10 log10(1 / MSE) over all pixels and channels in dB; inf if equal."""
     error = float(np.mean((restored - truth) ** 2))
     return -10 * math.log10(error) if error > 0 else math.inf
 
 
-def mae(restored: Picture, truth: Picture) -> float:
-    """Mean absolute error over all pixels and channels."""
+def mae(restored: Float64Picture, truth: Float64Picture) -> float:
+    """Return the mean absolute error over all pixels and channels."""
     return float(np.mean(np.abs(restored - truth)))
 
 
-def relative_mse(restored: Picture, truth: Picture, mean_view: Picture) -> float:
-    """Share of the mean view's squared error that is left: 0 perfect, 1 as good as no restoring."""
+def relative_mse(
+    restored: Float64Picture, truth: Float64Picture, mean_view: Float64Picture
+) -> float:
+    """Return the share of the mean view's squared error that is left: 0 perfect, 1 unrestored."""
     before = float(np.mean((mean_view - truth) ** 2))
     after = float(np.mean((restored - truth) ** 2))
     if before == 0:
@@ -32,8 +34,8 @@ def relative_mse(restored: Picture, truth: Picture, mean_view: Picture) -> float
     return after / before
 
 
-def exposure_fitted(restored: Picture, truth: Picture) -> Picture:
-    """The restored picture, each channel's gain and offset fitted to the truth by least squares.
+def exposure_fitted(restored: Float64Picture, truth: Float64Picture) -> Float64Picture:
+    """Fit each channel's gain and offset of the restored picture to the truth by least squares.
 
     The true photo of a real scene is taken at a smaller aperture and has an exposure of its own.
     """
@@ -46,8 +48,8 @@ def exposure_fitted(restored: Picture, truth: Picture) -> Picture:
     return fitted
 
 
-def ssim(restored: Picture, truth: Picture) -> float:
-    """Structural similarity (Wang et al. 2004), 7x7 uniform window, mean over the channels."""
+def ssim(restored: Float64Picture, truth: Float64Picture) -> float:
+    """Return the structural similarity (Wang et al. 2004), 7x7 uniform window, channels' mean."""
     from skimage.metrics import structural_similarity
 
     similarity = structural_similarity(  # type: ignore[no-untyped-call]
@@ -57,10 +59,10 @@ def ssim(restored: Picture, truth: Picture) -> float:
 
 
 def lpips_distance(network: str = "alex") -> Distance | None:
-    """LPIPS (Zhang et al., CVPR 2018) by the `lpips` package, or None where it is not installed.
+    """Return LPIPS (Zhang et al., CVPR 2018) by the package `lpips`, None without it.
 
-    network: alex, as most papers of the field have it, squeeze or vgg. The package fetches the
-    network's weights on first use and lets the OSError out where it cannot.
+    network: alex, as most papers of the field have it, squeeze or vgg. The package downloads
+    the network's weights on first use and raises OSError where it cannot.
     """
     try:
         import lpips
@@ -70,7 +72,7 @@ def lpips_distance(network: str = "alex") -> Distance | None:
 
     perceptual = lpips.LPIPS(net=network, verbose=False)
 
-    def distance(restored: Picture, truth: Picture) -> float:
+    def distance(restored: Float64Picture, truth: Float64Picture) -> float:
         planes = (
             torch.from_numpy((picture * 2 - 1).transpose(2, 0, 1)[None].astype(np.float32))
             for picture in (restored, truth)

@@ -14,21 +14,24 @@ import numpy.typing as npt
 
 import ldp
 from ldp import ViewPair
-from training.evaluation.metrics import Distance, Picture, mae, psnr_db, relative_mse, ssim
+from training.evaluation.metrics import Distance, mae, psnr_db, relative_mse, ssim
+from training.pictures import Float64Picture
 
 Restore = Callable[[ViewPair], npt.NDArray[np.uint16]]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """clips: the result is clipped to [0, 1]. levels: both are rounded to this many steps of it, 0
-    for not at all."""
+    """How a result and the truth are compared.
+
+    clips: both are clipped to [0, 1]. levels: both are rounded to this many steps, 0 for none.
+    """
 
     clips: bool
     levels: int
 
-    def prepared(self, picture: Picture) -> Picture:
-        """A result, or the truth, as it is compared."""
+    def prepared(self, picture: Float64Picture) -> Float64Picture:
+        """Return a result, or the truth, as it is compared."""
         if self.clips:
             picture = np.clip(picture, 0, 1)
         return np.rint(picture * self.levels) / self.levels if self.levels else picture
@@ -60,13 +63,13 @@ class PictureScores:
 
 
 def picture_scores(
-    picture: Picture,
-    truth: Picture,
-    mean_view: Picture,
+    picture: Float64Picture,
+    truth: Float64Picture,
+    mean_view: Float64Picture,
     protocol: Protocol,
     lpips: Distance | None = None,
 ) -> PictureScores:
-    """Scores a picture under a protocol; all three are (H, W, 3) RGB, white at 1."""
+    """Score a picture under a protocol; all three are (H, W, 3) RGB, white at 1."""
     found, wanted, before = (protocol.prepared(p) for p in (picture, truth, mean_view))
     return PictureScores(
         psnr_db=psnr_db(found, wanted),
@@ -78,7 +81,7 @@ def picture_scores(
 
 
 def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
-    """The average of at least one picture's scores."""
+    """Return the average of at least one picture's scores."""
     distances = [s.lpips for s in scores if s.lpips is not None]
     return PictureScores(
         psnr_db=float(np.mean([s.psnr_db for s in scores])),
@@ -90,7 +93,7 @@ def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
 
 
 def load_restorer(model: str, device: str = "auto", tile: int = 0) -> Restore:
-    """What `dpbatch run` does with a pair of views: the network's own blur map, tiles, 16 bit.
+    """Return what `dpbatch run` does with a pair of views: the network's blur map, tiles, 16 bit.
 
     model: a shipped network's name or a .safetensors path. Raises WeightsError,
     ClipUnavailableError, ValueError for an impossible device.

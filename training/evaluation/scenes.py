@@ -1,4 +1,4 @@
-"""Scores networks, or pictures that are already restored, against the photos of real scenes.
+"""Score networks, or pictures that are already restored, on real scenes with a true photo.
 
     python -m training.evaluation.scenes SCENES --model tiny --skip-rows 40
     dpbatch run SCENES --out RESTORED
@@ -20,13 +20,12 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ldp.errors import LdpError
 from ldp.types import ViewPair
-from training.evaluation.metrics import Distance, Picture, exposure_fitted, lpips_distance, psnr_db
+from training.errors import DataError
+from training.evaluation.metrics import Distance, exposure_fitted, lpips_distance, psnr_db
 from training.evaluation.protocols import (
     PROTOCOLS,
     PictureScores,
@@ -41,9 +40,9 @@ from training.evaluation.scoring import (
     chosen_restorers,
     write_figures,
 )
+from training.pictures import Float64Picture, as_float64, read_float64, read_rgb
 
 MEAN_VIEW = "mean"
-Stored = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ Table = dict[str, dict[str, Scores]]
 
 
 def real_scenes(folder: Path) -> list[tuple[str, Path, Path, Path]]:
-    """Name, left, right and true photo of every scene of a folder, sorted."""
+    """Return name, left, right and true photo of every scene of a folder, sorted."""
     names = sorted(path.name.removesuffix("_L.png") for path in folder.glob("*_L.png"))
     return [
         (name, *(folder / f"{name}_{part}.png" for part in ("L", "R", "gt")))  # type: ignore[misc]
@@ -66,28 +65,15 @@ def real_scenes(folder: Path) -> list[tuple[str, Path, Path, Path]]:
     ]
 
 
-def read_stored(path: Path) -> Stored:
-    """(H, W, 3) RGB as a file of 8 or 16 bit has it. Raises ValueError if it is none."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: missing, or not a readable picture of 8 or 16 bit")
-    return np.ascontiguousarray(picture[..., ::-1])  # type: ignore[return-value]
-
-
-def read_picture(path: Path) -> Picture:
-    """(H, W, 3) float64 RGB in [0, 1] of an 8 or 16 bit file. Raises ValueError if it is none."""
-    return _white_at_1(read_stored(path))
-
-
 def scores(
-    picture: Picture,
-    truth: Picture,
-    mean_view: Picture,
+    picture: Float64Picture,
+    truth: Float64Picture,
+    mean_view: Float64Picture,
     skip_rows: int = 0,
     protocol: Protocol = PROTOCOLS["restormer"],
     lpips: Distance | None = None,
 ) -> Scores:
-    """The scores of all rows but the first skip_rows."""
+    """Score all rows but the first skip_rows."""
     picture, truth, mean_view = (part[skip_rows:] for part in (picture, truth, mean_view))
     found = picture_scores(picture, truth, mean_view, protocol, lpips)
     seen, wanted = protocol.prepared(picture), protocol.prepared(truth)
@@ -98,32 +84,36 @@ def scores(
 def evaluate(
     scenes: Path,
     restored: Path | None = None,
+    *,
     beside: tuple[str, ...] = (),
     skip_rows: int = 0,
     restorers: dict[str, Restore] | None = None,
     protocol: Protocol = PROTOCOLS["restormer"],
     lpips: Distance | None = None,
 ) -> Table:
-    """Scores every scene of a folder. restorers: networks by name, each of which gets a column.
+    """Score every scene of a folder.
 
-    Raises ValueError for a missing or unfitting picture.
+    restored: a folder of restored pictures. beside: names of other methods' pictures in `scenes`.
+    restorers: networks by name, each of which gets a column.
+
+    Raises DataError for a missing picture or one of another size.
     """
     table: Table = {}
     for stem, left, right, true in real_scenes(scenes):
-        stored = read_stored(left), read_stored(right)
+        stored = read_rgb(left), read_rgb(right)
         views = ViewPair(*stored)
-        mean_view: Picture = (_white_at_1(stored[0]) + _white_at_1(stored[1])) / 2
+        mean_view: Float64Picture = (as_float64(stored[0]) + as_float64(stored[1])) / 2
         pictures = {MEAN_VIEW: mean_view}
         if restored:
-            pictures["restored"] = read_picture(_restored_file(restored, stem))
+            pictures["restored"] = read_float64(_restored_file(restored, stem))
         for name, restore in (restorers or {}).items():
             pictures[name] = restore(views) / 65535
         for name in beside:
-            pictures[name] = read_picture(scenes / f"{stem}_{name}.png")
-        truth = read_picture(true)
+            pictures[name] = read_float64(scenes / f"{stem}_{name}.png")
+        truth = read_float64(true)
         for name, picture in pictures.items():
             if picture.shape != truth.shape:
-                raise ValueError(
+                raise DataError(
                     f"{stem}, {name}: {picture.shape}, expected {truth.shape} as {true.name}"
                 )
         table[stem] = {
@@ -131,18 +121,18 @@ def evaluate(
             for name, picture in pictures.items()
         }
     if not table:
-        raise ValueError(f"{scenes}: no scenes; expected NN_L.png, NN_R.png and NN_gt.png")
+        raise DataError(f"{scenes}: no scenes; expected NN_L.png, NN_R.png and NN_gt.png")
     return table
 
 
 def averages(table: Table) -> dict[str, Scores]:
-    """The mean of every column over the scenes."""
+    """Return the mean of every column over the scenes."""
     rows = list(table.values())
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 
 
 def formatted(table: Table) -> str:
-    """The scenes and their averages as text, and each column's smallest gain over the mean view."""
+    """Format the scenes and their averages, and each column's smallest gain over the mean view."""
     average = averages(table)
     head = f"{'PSNR':>6} {'fitted':>6} {'SSIM':>6}"
     lines = [" " * 8 + "   ".join(f"{name:^{len(head)}}" for name in average)]
@@ -154,13 +144,13 @@ def formatted(table: Table) -> str:
     for name, mean in average.items():
         lpips = "-" if mean.lpips is None else f"{mean.lpips:.3f}"
         smallest = [_smallest_gain(table, name, field) for field in ("psnr_db", "fitted_psnr_db")]
-        told = "" if name == MEAN_VIEW else f"  {smallest[0]:>13}  {smallest[1]}"
-        lines.append(f"{name:<16}{mean.mae:8.4f}{mean.relative_mse:10.3f}{lpips:>8}{told}")
+        gains = "" if name == MEAN_VIEW else f"  {smallest[0]:>13}  {smallest[1]}"
+        lines.append(f"{name:<16}{mean.mae:8.4f}{mean.relative_mse:10.3f}{lpips:>8}{gains}")
     return "\n".join(lines)
 
 
 def _smallest_gain(table: Table, name: str, field: str) -> str:
-    """Over the mean of the views, with the scene."""
+    """Return the smallest gain over the mean view, with its scene."""
     gains = (
         (getattr(row[name], field) - getattr(row[MEAN_VIEW], field), stem)
         for stem, row in table.items()
@@ -173,11 +163,7 @@ def _restored_file(folder: Path, stem: str) -> Path:
     for suffix in (".tif", ".png"):
         if (path := folder / f"{stem}{suffix}").is_file():
             return path
-    raise ValueError(f"{folder}: neither {stem}.tif nor {stem}.png; run dpbatch first")
-
-
-def _white_at_1(stored: Stored) -> Picture:
-    return np.asarray(stored / np.iinfo(stored.dtype).max, np.float64)
+    raise DataError(f"{folder}: neither {stem}.tif nor {stem}.png; run dpbatch first")
 
 
 def _mean(found: list[Scores]) -> Scores:
@@ -202,7 +188,13 @@ def main() -> None:
         lpips = lpips_distance(args.lpips)
         beside, protocol = tuple(args.beside), PROTOCOLS[args.protocol]
         table = evaluate(
-            args.scenes, args.restored, beside, args.skip_rows, restorers, protocol, lpips
+            args.scenes,
+            args.restored,
+            beside=beside,
+            skip_rows=args.skip_rows,
+            restorers=restorers,
+            protocol=protocol,
+            lpips=lpips,
         )
         figures = {
             "protocol": args.protocol,

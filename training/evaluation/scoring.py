@@ -1,4 +1,4 @@
-"""What the evaluating commands share: the choice of networks and protocol, figures as JSON."""
+"""Options and output that the evaluating commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.evaluation.protocols import PROTOCOLS, Restore, load_restorer
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Which networks restore, how, and where their figures go."""
+    """Add the options of which networks restore, how, and where their figures go."""
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tile", type=int, default=0, metavar="PX")
@@ -19,17 +19,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
-    """How results are compared with the truth."""
+    """Add the options of how results are compared with the truth."""
     parser.add_argument("--protocol", default="restormer", choices=list(PROTOCOLS))
     parser.add_argument("--lpips", default="alex", choices=["alex", "squeeze", "vgg"])
 
 
 def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
-    """The networks of add_network_options by name. Raises what load_restorer raises."""
+    """Load the networks of add_network_options, by name. Raises what load_restorer raises."""
     return {Path(model).stem: load_restorer(model, args.device, args.tile) for model in args.model}
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Writes figures as JSON, if there is a path to write them to."""
+    """Write figures as JSON, if there is a path to write them to."""
     if path:
         path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

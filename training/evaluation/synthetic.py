@@ -1,4 +1,4 @@
-"""Scores networks on pairs rendered from photographs, beside a filter that knows the true blur.
+"""Score networks on pairs rendered from photos, beside a filter that knows the true blur.
 
     python -m training.evaluation.synthetic PHOTOS --model tiny --model small
 
@@ -26,9 +26,10 @@ import numpy as np
 from ldp.errors import LdpError
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import FloatArray, ViewPair
-from training.evaluation.metrics import Picture, psnr_db, ssim
+from training.evaluation.metrics import psnr_db, ssim
 from training.evaluation.protocols import Restore
 from training.evaluation.scoring import add_network_options, chosen_restorers, write_figures
+from training.pictures import Float64Picture
 from training.simulator.optics import KernelShape, view_kernels
 from training.simulator.render import RenderedPair, Surface, render
 from training.simulator.scenes import read_photos
@@ -68,13 +69,13 @@ class KnownPair:
     """views: sRGB-encoded float32 in [0, 1], noise included. truth: (H, W, 3) sRGB-encoded."""
 
     views: ViewPair
-    truth: Picture
+    truth: Float64Picture
     coc_px: FloatArray
     shape: KernelShape
 
     @property
-    def mean_view(self) -> Picture:
-        """What an ordinary camera would have given."""
+    def mean_view(self) -> Float64Picture:
+        """The mean of the views: what an ordinary camera would have given."""
         return np.asarray((self.views.left.astype(np.float64) + self.views.right) / 2)
 
 
@@ -101,8 +102,10 @@ class InFocus:
 def sample_scene(
     photo: FloatArray, radius_px: float, rng: np.random.Generator
 ) -> tuple[RenderedPair, KernelShape]:
-    """A photo, linear light, as a background slanting through the focus plane, and before it a blob
-    textured with the same photo turned around."""
+    """Render a photo as a slanted background, before it a blob of the same photo turned around.
+
+    photo: (H, W, 3) linear light. radius_px: the largest radius of a circle of confusion.
+    """
     height, width = photo.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
@@ -126,7 +129,7 @@ def sample_scene(
 
 
 def make_pair(photo: FloatArray, index: int, radius_px: float, noise: str) -> KnownPair:
-    """The pair of a photo (linear light); index: its place in the folder, which seeds the scene.
+    """Render the pair of a photo (linear light); index: its place in the folder, seeds the scene.
 
     The scene does not depend on the noise.
     """
@@ -137,7 +140,7 @@ def make_pair(photo: FloatArray, index: int, radius_px: float, noise: str) -> Kn
 
 
 def simulate_view(linear: FloatArray, noise: str, rng: np.random.Generator) -> FloatArray:
-    """A view as the camera gives it: noise of its own photodiodes, clipped, sRGB-encoded."""
+    """Return a view as a camera gives it: noise of its own photodiodes, clipped, sRGB-encoded."""
     if noise != "none":
         electrons = linear * ELECTRONS_AT_WHITE
         deviation = np.sqrt(np.maximum(electrons, 0) + READ_NOISE_ELECTRONS**2)
@@ -146,8 +149,8 @@ def simulate_view(linear: FloatArray, noise: str, rng: np.random.Generator) -> F
     return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1)
 
 
-def wiener(pair: KnownPair, balance: float, step_px: float) -> Picture:
-    """The mean view through scikit-image's Wiener filter with the true kernel of every place.
+def wiener(pair: KnownPair, balance: float, step_px: float) -> Float64Picture:
+    """Filter the mean view by scikit-image's Wiener filter with the true kernel of every pixel.
 
     The filter takes one kernel for a whole picture: it is applied, in linear light, once for each
     of a row of radii, and the results are blended by the true circle of confusion.
@@ -174,7 +177,7 @@ def wiener(pair: KnownPair, balance: float, step_px: float) -> Picture:
                 padded[..., channel], kernel, balance, clip=False
             )
             restored[..., channel] += share * filtered[inside]
-    # What is looked for is the scene as the lens shows it in focus, which is not without blur.
+    # The truth is the scene as the lens shows it in focus, which is not without blur.
     in_focus_kernel = np.mean(view_kernels(0.0, pair.shape), 0)
     return _encoded(np.asarray(cv2.filter2D(restored, cv2.CV_32F, in_focus_kernel), np.float32))
 
@@ -182,7 +185,7 @@ def wiener(pair: KnownPair, balance: float, step_px: float) -> Picture:
 def evaluate_synthetic(
     photos: Sequence[FloatArray], restorers: dict[str, Restore], levels: Sequence[Level]
 ) -> list[Row]:
-    """The averages over photos (linear light) of every method, level of blur and noise."""
+    """Return the averages over photos (linear light) of every method, level of blur and noise."""
     rows = []
     for level in levels:
         for noise, balance in zip(NOISES, level.balances, strict=True):
@@ -203,7 +206,7 @@ def evaluate_synthetic(
 
 
 def in_focus(photos: Sequence[FloatArray], restorers: dict[str, Restore]) -> list[InFocus]:
-    """How much each network changes photos (linear light) that have no blur to take away."""
+    """Return how much each network changes photos (linear light) that have no blur."""
     rows = []
     for name, restore in restorers.items():
         for noise in NOISES:
@@ -218,7 +221,7 @@ def in_focus(photos: Sequence[FloatArray], restorers: dict[str, Restore]) -> lis
 
 
 def formatted(rows: Sequence[Row], changes: Sequence[InFocus]) -> str:
-    """The table as text."""
+    """Format the table."""
     methods = list(dict.fromkeys(row.method for row in rows))
     lines = [
         "PSNR in dB, SSIM",
@@ -238,9 +241,9 @@ def formatted(rows: Sequence[Row], changes: Sequence[InFocus]) -> str:
 
 
 def linear_photos(folder: Path, count: int = 0) -> list[FloatArray]:
-    """The folder's photos in linear light, the first `count` of them unless that is 0.
+    """Read a folder's photos in linear light, the first `count` of them unless that is 0.
 
-    Raises ValueError for an unreadable one, and where there are none.
+    Raises DataError for an unreadable one, and where there are none.
     """
     photos = read_photos(folder)
     return [
@@ -248,7 +251,7 @@ def linear_photos(folder: Path, count: int = 0) -> list[FloatArray]:
     ]
 
 
-def _encoded(linear: FloatArray) -> Picture:
+def _encoded(linear: FloatArray) -> Float64Picture:
     return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1).astype(np.float64)
 
 

@@ -41,12 +41,19 @@ def folder(tmp_path):
 
 
 def prepared(
-    folder, tmp_path, estimator=None, estimator_id="a", patch_px=64, drop=8, planes=("amount",)
+    folder,
+    tmp_path,
+    estimator=None,
+    estimator_id="a",
+    *,
+    patch_px=64,
+    drop=8,
+    planes=("amount",),
 ):
     estimator = estimator or LeftToRight()
     cache = tmp_path / "cache"
     return [
-        prepare(scene, cache, estimator, estimator_id, patch_px, drop, planes)
+        prepare(scene, cache, estimator, estimator_id, patch_px=patch_px, drop=drop, planes=planes)
         for scene in find_scenes(folder)
     ]
 
@@ -114,7 +121,7 @@ def test_other_folders_and_unusable_pictures_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"0917_L.png 128 x 96, .*0918.png 100 x 96"):
         read_scene(scene)
     scene.left.write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match=r"0917_L\.png: not a readable picture"):
+    with pytest.raises(ValueError, match=r"0917_L\.png: missing, or not a readable picture"):
         read_scene(scene)
 
 

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 from ldp.blur.disparity import DisparityEstimator
 from training.data.cache import PoolSettings
 from training.data.rendered import (
+    BatchRange,
     CropSettings,
-    Place,
     SyntheticCrops,
     blur_amount,
     cut,
@@ -46,7 +46,7 @@ def same(one, other):
 
 
 def test_batches_have_the_networks_layout_and_range(photos, tmp_path):
-    for views, amount, sharp in batches(photos, tmp_path, Place(), 3):
+    for views, amount, sharp in batches(photos, tmp_path, BatchRange(), 3):
         assert views.shape == (4, 6, 32, 32)
         assert amount.shape == (4, 1, 32, 32)
         assert sharp.shape == (4, 3, 32, 32)
@@ -59,23 +59,23 @@ def test_batches_have_the_networks_layout_and_range(photos, tmp_path):
 
 
 def test_a_resumed_training_gets_the_batches_it_would_have_got(photos, tmp_path):
-    whole = batches(photos, tmp_path / "whole", Place(), 6)
+    whole = batches(photos, tmp_path / "whole", BatchRange(), 6)
     assert not same(whole[0], whole[1])
     # With the scenes that were rendered so far, and without them.
     for cache in ("whole", "new"):
         for one, other in zip(
-            whole[4:], batches(photos, tmp_path / cache, Place(step=4), 2), strict=True
+            whole[4:], batches(photos, tmp_path / cache, BatchRange(step=4), 2), strict=True
         ):
             assert same(one, other)
 
 
 def test_neither_workers_nor_processes_nor_passes_change_the_batches(photos, tmp_path):
-    whole = batches(photos, tmp_path / "0", Place(), 5)
-    by_workers = batches(photos, tmp_path / "2", Place(), 5, workers=2)
+    whole = batches(photos, tmp_path / "0", BatchRange(), 5)
+    by_workers = batches(photos, tmp_path / "2", BatchRange(), 5, workers=2)
     assert all(same(one, other) for one, other in zip(whole, by_workers, strict=True))
 
     ranks = [
-        batches(photos, tmp_path / "2", Place(accumulate=2, rank=rank, processes=2), 4)
+        batches(photos, tmp_path / "2", BatchRange(accumulate=2, rank=rank, processes=2), 4)
         for rank in range(2)
     ]
     # Each pass of a step is shared by the processes.
@@ -84,25 +84,27 @@ def test_neither_workers_nor_processes_nor_passes_change_the_batches(photos, tmp
 
 
 def test_workers_may_leave_the_camera_to_the_trainings_device(photos, tmp_path):
-    crops = SyntheticCrops(photos, SETTINGS, Place(steps=2), tmp_path, None)
+    crops = SyntheticCrops(photos, SETTINGS, BatchRange(steps=2), tmp_path, None)
     left = [
         simulate_camera(crop, CPU) for crop in DataLoader(crops, batch_size=None, num_workers=1)
     ]
-    whole = batches(photos, tmp_path, Place(steps=2), 2)
+    whole = batches(photos, tmp_path, BatchRange(steps=2), 2)
     assert all(same(one, other) for one, other in zip(left, whole, strict=True))
 
 
 def test_stages_and_seeds_differ_and_share_no_crop(photos, tmp_path):
-    first = batches(photos, tmp_path, Place(), 1)[0]
-    assert not same(first, batches(photos, tmp_path, Place(stage=1), 1)[0])
+    first = batches(photos, tmp_path, BatchRange(), 1)[0]
+    assert not same(first, batches(photos, tmp_path, BatchRange(stage=1), 1)[0])
     other = CropSettings(8, 32, 4, SCENES, SETTINGS.pool)
-    assert not same(first, batches(photos, tmp_path, Place(), 1, other)[0])
+    assert not same(first, batches(photos, tmp_path, BatchRange(), 1, other)[0])
     # Of other scenes, which do not mix.
     assert len(list(tmp_path.glob("scenes-*"))) == 2
 
 
 def test_a_place_ends_with_its_last_step(photos, tmp_path):
-    crops = SyntheticCrops(photos, SETTINGS, Place(step=1, steps=3, accumulate=2), tmp_path, CPU)
+    crops = SyntheticCrops(
+        photos, SETTINGS, BatchRange(step=1, steps=3, accumulate=2), tmp_path, CPU
+    )
     assert len(list(crops)) == 4
 
 

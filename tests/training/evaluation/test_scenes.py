@@ -8,7 +8,7 @@ import pytest
 
 from training.evaluation.metrics import psnr_db
 from training.evaluation.protocols import PROTOCOLS
-from training.evaluation.scenes import averages, evaluate, formatted, main, read_picture, scores
+from training.evaluation.scenes import averages, evaluate, formatted, main, read_float64, scores
 
 
 def write(path, picture, dtype=np.uint16):
@@ -38,8 +38,8 @@ def test_every_scene_is_scored_against_its_truth(folders):
     scenes, restored = folders
     table = evaluate(scenes, restored, beside=("other",))
     assert list(table) == ["01", "02"]
-    truth = read_picture(scenes / "01_gt.png")
-    assert table["01"]["mean"].psnr_db == psnr_db(read_picture(scenes / "01_L.png"), truth)
+    truth = read_float64(scenes / "01_gt.png")
+    assert table["01"]["mean"].psnr_db == psnr_db(read_float64(scenes / "01_L.png"), truth)
     assert table["01"]["restored"].psnr_db > 90
     assert table["02"]["restored"].psnr_db == pytest.approx(table["02"]["mean"].psnr_db, abs=0.1)
     assert table["02"]["other"].psnr_db == pytest.approx(40, abs=0.1)
@@ -85,7 +85,7 @@ def test_colours_are_rgb_of_either_depth(tmp_path):
     red[..., 0] = 1
     for dtype in (np.uint8, np.uint16):
         write(tmp_path / "red.png", red, dtype)
-        np.testing.assert_array_equal(read_picture(tmp_path / "red.png"), red)
+        np.testing.assert_array_equal(read_float64(tmp_path / "red.png"), red)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_networks_restore_the_views_themselves(folders):
     table = evaluate(scenes, restorers={"left": left_view}, lpips=distance)
     assert list(table["01"]) == ["mean", "left"]
     for stem, row in table.items():
-        left, truth = (read_picture(scenes / f"{stem}_{part}.png") for part in ("L", "gt"))
+        left, truth = (read_float64(scenes / f"{stem}_{part}.png") for part in ("L", "gt"))
         assert row["left"].psnr_db == pytest.approx(psnr_db(left, truth), abs=1e-3)
         assert row["left"].lpips == pytest.approx(distance(left, truth), abs=1e-4)
     mean = np.mean([row["left"].lpips for row in table.values()])

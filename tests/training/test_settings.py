@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldp.models.weights import load_network, resolve
+from training.settings import TrainSettings, learning_rate, read_settings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end():
+    settings = TrainSettings(steps=1000, warm_up_steps=100)
+    rates = [learning_rate(step, settings) for step in range(1001)]
+    assert rates[0] == pytest.approx(settings.learning_rate / 100)
+    assert max(rates) == rates[99] == rates[100] == pytest.approx(settings.learning_rate)
+    assert np.all(np.diff(rates[100:]) < 0)
+    assert rates[-1] == pytest.approx(settings.final_learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz = 3", r"unknown stepz; known are accumulate, .*steps, "),
+        ('steps = "3"', "steps: expected int, found '3'"),
+        ("compile = 1", "compile: expected bool, found 1"),
+        ('size = "huge"', "size 'huge': expected one of tiny, small, large"),
+        ("crop_px = 100", "crop_px 100: tiny needs a multiple of 16"),
+        ("steps = ", "train.toml"),
+        ("steps = 0", "steps 0: expected 1 or more"),
+        ("batch = 8\naccumulate = 3", "batch 8: expected a multiple of accumulate"),
+        ('blur = "sonar"', "blur 'sonar': expected one of disparity, clip"),
+        ('prior = "hard"', "prior 'hard': expected one of amount, soft"),
+        ('prior = "soft"', "prior 'soft': only blur 'clip' has it, found 'disparity'"),
+        ("stage = 3", r"stage is 3, expected \[\[stage\]\] tables"),
+        ("[[stage]]\nstepz = 1", "unknown stepz"),
+        ('[[stage]]\n[[stage]]\nsize = "small"', "size differs between stages"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(tmp_path, text, message):
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_settings(path)
+
+
+def test_settings_are_read_over_the_defaults(tmp_path):
+    path = tmp_path / "train.toml"
+    path.write_text("steps = 7\nlearning_rate = 1\n")
+    assert read_settings(path) == [TrainSettings(steps=7, learning_rate=1)]
+    path.write_text("steps = 7\nbatch = 4\n[[stage]]\n[[stage]]\nsteps = 9\n")
+    assert read_settings(path) == [
+        TrainSettings(steps=7, batch=4),
+        TrainSettings(steps=9, batch=4),
+    ]
+
+
+def test_the_shipped_recipes_say_what_they_are_for():
+    (tiny,) = read_settings(CONFIGS / "train-tiny.toml")
+    assert (tiny.size, tiny.batch, tiny.crop_px, tiny.learning_rate) == ("tiny", 8, 128, 8e-4)
+    # What the shipped network was trained with stands in no file.
+    assert (tiny.charbonnier_eps, tiny.beta2, tiny.weight_decay) == (1e-3, 0.9, 1e-4)
+    (finetune,) = read_settings(CONFIGS / "finetune-tiny.toml")
+    assert finetune.network == load_network(resolve("tiny")).config
+    (small,) = read_settings(CONFIGS / "train-small.toml")
+    assert (small.size, small.steps, small.batch, small.crop_px) == ("small", 40_000, 32, 256)
+    assert small.bf16
+    paper = read_settings(CONFIGS / "ldp-dpdd.toml")
+    assert [stage.steps for stage in paper] == [5_000_000, 1_000_000]
+    for stage, blur_aware, blur_weighting in zip(paper, (0, 0.1), (0, 0.2), strict=True):
+        assert (stage.blur_aware_weight, stage.blur_weighting_weight) == (
+            blur_aware,
+            blur_weighting,
+        )
+        assert (stage.size, stage.blur, stage.prior) == ("small", "clip", "soft")
+        assert stage.network.map_planes == ("amount", "soft")
+        assert (stage.charbonnier_eps, stage.weight_decay) == (1e-4, 0)
+        assert (stage.patch_px, stage.drop_patches) == (512, 8)
+        assert learning_rate(0, stage) == 2e-4
+        assert learning_rate(stage.steps, stage) == pytest.approx(1e-6)

@@ -1,0 +1,126 @@
+"""Prepare a training run: its data, its weights to begin with, what it is validated on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ldp.blur.clip_dense import ClipEstimator
+from ldp.blur.clip_model import load_clip
+from training.checkpoint import InitialWeights, load_initial_weights
+from training.data.batches import BatchSource, RenderedSource, prepared_dpdd
+from training.errors import DataError, RecipeError
+from training.losses import BlurAwareMap
+from training.processes import Processes
+from training.settings import TrainSettings
+from training.simulator.scenes import Photo, read_photos
+from training.validation import RealValidation, ValidationSet, read_validation_set
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The files that a run reads.
+
+    photos: a folder of sharp photos; dpdd: the data set; one of the two. validation: real scenes,
+    None for rendered pairs alone. cache: folder for what is prepared, OUT/cache where None. init: a
+    shipped network's name or a .safetensors path, whose weights the first stage begins with; empty
+    for random ones.
+    """
+
+    photos: Path | None = None
+    dpdd: Path | None = None
+    validation: RealValidation | None = None
+    cache: Path | None = None
+    init: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All of a training that stays the same.
+
+    source: the batches. out: the run's folder. blur_aware_map: where the loss has its term.
+    validation: None in all processes but the first, and where there is none. stop_at: the
+    time.monotonic() at which it saves and stops. initial: None for random weights.
+    """
+
+    stages: Sequence[TrainSettings]
+    source: BatchSource
+    out: Path
+    processes: Processes
+    blur_aware_map: BlurAwareMap | None = None
+    validation: ValidationSet | None = None
+    stop_at: float = math.inf
+    initial: InitialWeights | None = None
+
+    def total_step(self, stage: int, step: int) -> int:
+        """Return the number of steps over all stages so far."""
+        return sum(settings.steps for settings in self.stages[:stage]) + step
+
+
+def prepare(
+    stages: Sequence[TrainSettings],
+    inputs: TrainingInputs,
+    out: Path,
+    processes: Processes,
+    stop_at: float = math.inf,
+) -> Run:
+    """Read, render and load all that training needs; several processes share the work on DPDD.
+
+    Raises DataError or RecipeError for unusable data or settings, WeightsError for unusable weights
+    to begin with, and ClipUnavailableError where a stage needs a CLIP that is not there.
+    """
+    first = stages[0]
+    torch.set_num_threads(first.threads)
+    _check(stages, processes, inputs)
+    initial = load_initial_weights(inputs.init, first) if inputs.init else None
+    clip = _clip(stages, processes.device)
+    cache = inputs.cache or out / "cache"
+    photos: list[Photo] = []
+    source: BatchSource
+    if inputs.dpdd is not None:
+        source = prepared_dpdd(first, inputs.dpdd, cache, clip, processes)
+    elif inputs.photos is None:
+        raise DataError("nothing to train on: give photos or DPDD")
+    elif first.blur != "disparity":
+        raise RecipeError(f"blur {first.blur!r}: rendered pairs come with disparity maps only")
+    else:
+        photos = read_photos(inputs.photos)
+        source = RenderedSource(photos, cache)
+    evaluation_set = None
+    if processes.first:
+        evaluation_set = read_validation_set(first, photos, inputs.validation, clip)
+    aware = clip.blur_aware_map if clip else None
+    return Run(
+        stages,
+        source,
+        out,
+        processes,
+        blur_aware_map=aware,
+        validation=evaluation_set,
+        stop_at=stop_at,
+        initial=initial,
+    )
+
+
+def _check(stages: Sequence[TrainSettings], processes: Processes, inputs: TrainingInputs) -> None:
+    """Raise RecipeError where stages do not fit the processes or the data set."""
+    for stage in stages:
+        if stage.batch % (stage.accumulate * processes.count):
+            raise RecipeError(
+                f"batch {stage.batch}: expected a multiple of accumulate, {stage.accumulate}, "
+                f"times the processes, {processes.count}"
+            )
+        if inputs.dpdd is not None and stage.crop_px > stage.patch_px:
+            raise RecipeError(f"crop_px {stage.crop_px}: expected at most patch_px")
+
+
+def _clip(stages: Sequence[TrainSettings], device: torch.device) -> ClipEstimator | None:
+    """Load the one CLIP that makes maps and scores restored pictures, if a stage needs it."""
+    first = stages[0]
+    if first.blur != "clip" and not any(stage.blur_aware_weight for stage in stages):
+        return None
+    return ClipEstimator.of(load_clip(first.clip_network, first.clip_weights, device))
