@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from dpbatch import __version__
+from dpbatch.output.metadata import ProcessingNote
 from dpbatch.photo import RestoredPhoto, load, save
-from dpbatch.settings import OutputSettings, RawSettings, Settings
-from dpbatch.types import Job, Photo
+from dpbatch.settings import OutputSettings, RawSettings
+from dpbatch.types import Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.srgb import encode_srgb
 from training.simulator.cr2.layout import CameraTags
@@ -54,19 +56,13 @@ def test_upright_and_near_stays_near(tmp_path: Path, orientation: int, coc_px: f
         blur_map,
         loaded.views.orientation,
         loaded.metadata,
-        loaded.inputs,
     )
     target = tmp_path / "out" / "a.tif"
-    settings = Settings(output=OutputSettings(layers=("disparity",)))
-    save(
-        Job("a.tif", "a.CR2", photo, (target, target.with_name("a.disparity.tif"))),
-        restored,
-        settings,
-        "0" * 64,
-    )
+    note = ProcessingNote(__version__, "a.CR2")
+    save(restored, target, OutputSettings(layers=("disparity",)), note)
 
     written = tifffile.imread(target) / 65535
-    truth = encode_srgb(cv2.GaussianBlur(scene, (0, 0), 2.0))
+    truth = encode_srgb(cv2.GaussianBlur(scene, (0, 0), 2.0).astype(np.float32))
     assert np.abs(written - truth).mean() < 0.03
     for turns in (1, 2, 3):
         assert np.abs(np.rot90(written, turns) - truth).mean() > 0.05

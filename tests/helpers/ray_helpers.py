@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def one_node(processors: int, **settings: Any) -> Iterator[None]:
             include_dashboard=False,
             object_store_memory=200 << 20,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             **settings,
         )
         yield

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from training.simulator.cr2.writer import CameraTags, write_dpraw_cr2
+from training.simulator.cr2.layout import CameraTags
+from training.simulator.cr2.writer import write_dpraw_cr2
 
 WB_RGGB = (2.0, 1.0, 1.0, 1.5)
 BLACK, PHOTODIODE_BLACK, WHITE = 512, 300, 16383
@@ -56,7 +57,7 @@ def write_test_dpraw(
         disk = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 8) ** 2
         scene[disk] = 1.4 * (WHITE - BLACK)
     left, right = (
-        _mosaic(_shifted(scene, sign * disparity_px / 2) / 2)
+        _mosaic(_shifted(scene, sign * disparity_px / 2) / np.float32(2))
         + noise_dn * rng.standard_normal((height, width), np.float32)
         for sign in (1, -1)
     )
@@ -102,7 +103,7 @@ def _texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[n
 
 def _shifted(picture: npt.NDArray[np.float32], dx_px: float) -> npt.NDArray[np.float32]:
     """Content moved to the right by dx_px."""
-    matrix = np.float32([[1, 0, dx_px], [0, 1, 0]])
+    matrix = np.array([[1, 0, dx_px], [0, 1, 0]], np.float32)
     size = (picture.shape[1], picture.shape[0])
     moved = cv2.warpAffine(
         picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101

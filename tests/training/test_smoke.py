@@ -59,7 +59,8 @@ def test_on_one_batch_the_loss_falls_by_half(source, tmp_path):
     whole = prepare([settings], TrainingInputs(**source), tmp_path / "run", ALONE)
     batch = next(iter(whole.source(settings, 0, 0, ALONE)))
     assert train(Run([settings], lambda *_: repeat(batch), tmp_path / "run", ALONE))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     losses = [line["loss"] for line in lines]
     assert len(losses) == 100
     assert losses[-1] < losses[0] / 2

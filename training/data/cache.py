@@ -18,7 +18,7 @@ import numpy as np
 from training.simulator.scenes import StoredScene
 
 # How long a worker waits for a scene that another one is to render, before it does so itself.
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 _LOOK_EVERY_S = 0.02
 # A killed process leaves an unfinished file behind; one as old as this is nobody's any more.
 _ABANDONED_S = 3600.0
@@ -136,13 +136,18 @@ class ScenePool:
 
     def scene(self, number: int) -> StoredScene:
         """A scene of the pool, at a step that `advance` was told; waits for whoever renders it."""
-        give_up = time.monotonic() + _PATIENCE_S
+        give_up = time.monotonic() + PATIENCE_S
         while (scene := self._cache.read(number)) is None:
             if self._comes(number) and time.monotonic() < give_up:
                 time.sleep(_LOOK_EVERY_S)
             else:
                 self._cache.write(number)
         return scene
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the thread has rendered all that it may at this step."""
+        return self._thread is not None and self._rendered >= self._until
 
     def _comes(self, number: int) -> bool:
         """Whether someone else is still to render the scene, as far as this worker knows."""

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ldp.blur import BlurEstimator
 from ldp.blur.disparity import DisparityEstimator
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.evaluation.disparity_metrics import (
@@ -78,7 +79,7 @@ class RenderedScore:
 
 
 def score_rendered(
-    photo: FloatArray, index: int, radius_px: float, noise: str, estimator: DisparityEstimator
+    photo: FloatArray, index: int, radius_px: float, noise: str, estimator: BlurEstimator
 ) -> RenderedScore:
     """Render the pair of a photo (linear light) and score its map; index seeds the scene."""
     pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, index]))

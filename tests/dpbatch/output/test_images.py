@@ -65,6 +65,7 @@ def test_pixels_come_back(tmp_path: Path, settings: OutputSettings) -> None:
     rgb = picture()
     expected = rgb if settings.bit_depth == 16 else to_8_bit(rgb)
     read = cv2.imread(str(write(tmp_path, settings, rgb)), cv2.IMREAD_UNCHANGED)
+    assert read is not None
     assert read.dtype == expected.dtype
     np.testing.assert_array_equal(read[..., ::-1], expected)
 
@@ -72,6 +73,7 @@ def test_pixels_come_back(tmp_path: Path, settings: OutputSettings) -> None:
 def test_tiff_is_one_page_of_standard_deflate_with_profile(tmp_path: Path) -> None:
     with tifffile.TiffFile(write(tmp_path, OutputSettings(), picture(70, 101))) as tiff:
         (page,) = tiff.pages
+        assert isinstance(page, tifffile.TiffPage)
         assert page.compression == 8  # 32946 is obsolete and not read everywhere
         assert page.predictor == 2
         assert page.photometric == tifffile.PHOTOMETRIC.RGB

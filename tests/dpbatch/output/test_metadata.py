@@ -128,6 +128,7 @@ def test_tiff_has_one_page_and_no_sub_images(tmp_path: Path, source: Path) -> No
         assert len(raw.pages) > 3
     with tifffile.TiffFile(write(tmp_path, read_metadata(source))) as tiff:
         (page,) = tiff.pages
+        assert isinstance(page, tifffile.TiffPage)
         assert "SubIFDs" not in page.tags
         assert page.tags["Orientation"].value == 1
         assert page.tags["Orientation"].count == 1

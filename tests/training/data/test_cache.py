@@ -93,7 +93,7 @@ def test_two_workers_render_everything_once_and_ahead_but_not_without_bound(cach
         pool.advance(0)
     assert np.all(pools[0].scene(1) == 1)
     assert np.all(pools[1].scene(2) == 2)
-    until(lambda: all(pool._rendered == pool._until for pool in pools))
+    until(lambda: all(pool.is_idle for pool in pools))
     ahead = len(numbers_in(cache))
     assert 3 < ahead < 60
     assert numbers_in(cache) == list(range(ahead))
@@ -124,14 +124,17 @@ def test_a_resumed_pool_renders_what_is_missing_and_nothing_else(cache, drawing)
     pool = ScenePool(cache, POOL)
     assert pool.advance(20) == range(8, 13)
     assert np.all(pool.scene(10) == 10)
-    until(lambda: pool._rendered == pool._until)
-    assert drawing.numbers == [10, *range(13, pool._until)]
+    until(lambda: pool.is_idle)
+    missing, *ahead = drawing.numbers
+    assert missing == 10
+    assert ahead
+    assert ahead == list(range(13, 13 + len(ahead)))
 
 
 def test_a_scene_that_its_worker_never_renders_is_rendered_by_who_waits(
     cache, drawing, monkeypatch
 ):
-    monkeypatch.setattr(scene_cache, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(scene_cache, "PATIENCE_S", 0.1)
     pool = ScenePool(cache, POOL, 0, 2)
     pool.advance(0)
     assert np.all(pool.scene(1) == 1)
@@ -141,7 +144,7 @@ def test_a_scene_that_its_worker_never_renders_is_rendered_by_who_waits(
 def test_a_deleted_scene_of_ones_own_is_rendered_again(cache, drawing):
     pool = ScenePool(cache, POOL)
     pool.advance(0)
-    until(lambda: pool._rendered == pool._until)
+    until(lambda: pool.is_idle)
     cache.remove(2)
     assert np.all(pool.scene(2) == 2)
 
@@ -149,18 +152,19 @@ def test_a_deleted_scene_of_ones_own_is_rendered_again(cache, drawing):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_what_fails_ahead_fails_where_the_scene_is_wanted(cache, drawing):
     drawing.failing = True
+    others = set(threading.enumerate())
     pool = ScenePool(cache, POOL)
     pool.advance(0)
-    until(lambda: not pool._thread.is_alive())
+    until(lambda: set(threading.enumerate()) <= others)
     with pytest.raises(ValueError, match="no scene 2"):
         pool.scene(2)
 
 
 def test_the_thread_does_not_keep_a_process_alive(cache):
-    pool = ScenePool(cache, POOL)
-    pool.advance(0)
-    assert pool._thread.daemon
-    assert pool._thread in threading.enumerate()
+    others = set(threading.enumerate())
+    ScenePool(cache, POOL).advance(0)
+    (thread,) = set(threading.enumerate()) - others
+    assert thread.daemon
 
 
 def test_what_a_killed_process_left_unfinished_is_deleted_once_it_is_old(cache):

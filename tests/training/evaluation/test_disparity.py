@@ -31,7 +31,7 @@ class Oracle:
     def __init__(self, photo, radius_px, gain=1.0, offset=0.0):
         pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, 0]))
         self.map = BlurMap(
-            np.abs(pair.coc_px) / 20,
+            np.abs(pair.coc_px) / np.float32(20),
             pair.disparity_px * np.float32(gain) + np.float32(offset),
             np.ones_like(pair.coc_px),
         )
@@ -58,7 +58,7 @@ def test_the_estimator_is_better_than_a_map_that_knows_nothing(photo):
 
 
 def test_the_command_prints_a_line_for_every_level_and_noise(photo, tmp_path, monkeypatch, capsys):
-    assert cv2.imwrite(str(tmp_path / "a.png"), np.uint8(photo * 255))
+    assert cv2.imwrite(str(tmp_path / "a.png"), (photo * 255).astype(np.uint8))
     monkeypatch.setattr(evaluate_disparity, "LEVELS", (Level(2.0, 1.0, (0.01, 0.01)),))
     monkeypatch.setattr(sys, "argv", ["x", "--photos", str(tmp_path)])
     main()

@@ -160,9 +160,9 @@ def test_cameras_keep_to_their_spans_and_shares():
         assert least <= min(found) < least + 0.05 * (most - least)
         assert most - 0.05 * (most - least) < max(found) <= most
     for name, (least, most) in {"shot": (-5.0, -2.9), "read": (-4.0, -2.5)}.items():
-        found = np.log10([getattr(draw, name) for draw in noisy])
-        assert least <= found.min() < least + 0.1
-        assert most - 0.1 < found.max() <= most
+        powers = np.log10([getattr(draw, name) for draw in noisy])
+        assert least <= powers.min() < least + 0.1
+        assert most - 0.1 < powers.max() <= most
     coloured = [draw.colours for draw in draws if draw.colours]
     assert 64 <= min(coloured) < 80 < 230 < max(coloured) <= 256
     assert len(noisy) / len(draws) == pytest.approx(0.8, abs=0.04)

@@ -101,7 +101,10 @@ def test_before_correction_each_view_is_dark_at_its_side(tmp_path: Path) -> None
     assert share[-1] / 0.5 == pytest.approx(2**-0.25, rel=0.05)
     corner, centre = both[:16, :16].mean(), both[middle, width // 2 - 16 : width // 2 + 16].mean()
     assert 0.55 < corner / centre < 0.75
-    light = [decode_srgb(np.float32(view) / 65535) for view in (views.left, views.right)]
+    light = [
+        decode_srgb(view.astype(np.float32) / np.float32(65535))
+        for view in (views.left, views.right)
+    ]
     for place in (np.s_[48:80, 4:20], np.s_[48:80, -20:-4]):
         one, other = (picture[place].mean() for picture in light)
         assert one == pytest.approx(other, rel=0.015)

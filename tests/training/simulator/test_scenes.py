@@ -134,8 +134,13 @@ def test_a_given_depth_is_the_scenes():
 
 
 def test_scenes_with_given_depth_come_as_often_as_such_photos(monkeypatch):
-    seen = []
-    monkeypatch.setattr(scenes, "depth_surfaces", lambda *_: seen.append(1) or [])
+    seen: list[int] = []
+
+    def depth_surfaces(*_):
+        seen.append(1)
+        return []
+
+    monkeypatch.setattr(scenes, "depth_surfaces", depth_surfaces)
     monkeypatch.setattr(scenes, "render", lambda surfaces, lens: surfaces)
     plain = photo(0, 80, 80)
     photos = [plain, np.dstack([plain, plain[..., 0]]), plain]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import os
 import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -98,7 +101,7 @@ def test_whatever_dies_every_photo_is_done_once(nodes: Nodes, tmp_path: Path, se
     rng.shuffle(deaths)
     moments = sorted(rng.sample(range(2, PHOTOS - 15), len(deaths)))
     for moment, death in zip(moments, deaths, strict=True):
-        wait_for(lambda at=moment: count_done(out) >= at, driver, LONGEST_S)
+        wait_for(partial(has_done, out, moment), driver, LONGEST_S)
         death()
         if driver.poll() is not None:
             driver = start(shoot, out, nodes)
@@ -118,6 +121,10 @@ def start(shoot: Path, out: Path, nodes: Nodes) -> subprocess.Popen[str]:
     return start_ray_run(shoot, out, nodes.address, actors=4, save_s=0.05)
 
 
+def has_done(out: Path, photos: int) -> bool:
+    return count_done(out) >= photos
+
+
 def kill(driver: subprocess.Popen[str]) -> None:
     driver.kill()
     driver.communicate()
@@ -125,7 +132,12 @@ def kill(driver: subprocess.Popen[str]) -> None:
 
 def kill_one_of(nodes: Nodes, step: str, rng: random.Random) -> None:
     workers: list[psutil.Process] = []
-    wait_for(lambda: workers.extend(nodes.workers(step)) or workers, timeout_s=LONGEST_S)
+
+    def found() -> bool:
+        workers[:] = nodes.workers(step)
+        return bool(workers)
+
+    wait_for(found, timeout_s=LONGEST_S)
     rng.choice(sorted(workers, key=lambda process: process.pid)).kill()
 
 
@@ -144,26 +156,25 @@ def test_actors_follow_the_gpus_of_the_cluster(tmp_path: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         first = cluster.add_node(num_cpus=0, num_gpus=1)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         busy: list[int] = []
         notes: list[str] = []
         engine = RayEngine(
             ToyStages(seconds={"restore": 0.2}),
             ClusterOptions(gpus_per_actor=0.5),
-            on_use=lambda use: busy.append(len(use)),
-            on_note=notes.append,
+            on_busy=lambda shares: busy.append(len(shares)),
+            on_warning=notes.append,
         )
         jobs = (Toy(str(number), folder=tmp_path) for number in itertools.count())
         statuses: Counter[Status] = Counter()
-        outcomes = engine.run(jobs)
-        until = take(outcomes, statuses)
-        until(lambda: busy[-1:] == [2])
-        cluster.add_node(num_cpus=0, num_gpus=2)
-        until(lambda: busy[-1] == 6)
-        cluster.remove_node(first, allow_graceful=False)
-        until(lambda: busy[-1] == 4)
-        assert "has left the cluster" in notes[0]
-        outcomes.close()
+        with contextlib.closing(cast(Generator[tuple[Toy, Outcome]], engine.run(jobs))) as outcomes:
+            until = take(outcomes, statuses)
+            until(lambda: busy[-1:] == [2])
+            cluster.add_node(num_cpus=0, num_gpus=2)
+            until(lambda: busy[-1] == 6)
+            cluster.remove_node(first, allow_graceful=False)
+            until(lambda: busy[-1] == 4)
+            assert "has left the cluster" in notes[0]
         assert set(statuses) == {Status.DONE}
     finally:
         ray.shutdown()

@@ -9,7 +9,8 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ pytestmark = pytest.mark.slow
 
 
 def dpbatch(
-    *arguments: object, before: tuple[str, ...] = (), code: int | None = None, **environment: str
+    *arguments: object,
+    before: tuple[str, ...] = (),
+    code: int | None = None,
+    environment: Mapping[str, str] = {},
 ) -> str:
     """What the command says. before: what it is started by. code: its exit code, 0 or 1 if None."""
     command = [*before, sys.executable, "-m", "dpbatch", *map(str, arguments)]
@@ -53,6 +57,10 @@ def dpbatch(
     )
     assert done.returncode in ((0, 1) if code is None else (code,)), done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def has_started(log: Path) -> bool:
+    return "runtime started" in log.read_text()
 
 
 def write_shoot(folder: Path, photos: int) -> None:
@@ -153,7 +161,7 @@ def test_eight_actors_are_kept_busy_and_prometheus_can_watch(tmp_path: Path) -> 
     engine = RayEngine(
         ToyStages(seconds=seconds),
         ClusterOptions(cpu_actors=actors),
-        on_use=lambda use: busy.append(list(use)),
+        on_busy=lambda shares: busy.append(list(shares)),
     )
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
@@ -250,21 +258,21 @@ def test_a_worker_host_does_the_heads_photos(tmp_path: Path) -> None:
                     text=True,
                 )
             )
-            started = Path(log.name)
-            wait_for(lambda at=started: "runtime started" in at.read_text(), hosts[-1], LONGEST_S)
-        arguments = ("run", shoot, "--out", out, "--cpu-actors", 2)
-        said = dpbatch(*arguments, "--address", "10.77.0.1:6400", before=in_namespace(1), **token)
+            wait_for(partial(has_started, Path(log.name)), hosts[-1], LONGEST_S)
+        two = ("--cpu-actors", 2, "--address", "10.77.0.1:6400")
+        command = ("run", shoot, "--out", out, *two)
+        said = dpbatch(*command, before=in_namespace(1), environment=token)
         assert count_done(out) == 10, said
         # The head has no processor: all was done by the host that shares only the folder with it.
-        again = dpbatch(*arguments, "--address", "10.77.0.1:6400", before=in_namespace(1), **token)
+        again = dpbatch(*command, before=in_namespace(1), environment=token)
         assert "already done" in again
         # A folder of this name that the other host has not: known before the first photo.
         own_disk = tmp_path / "own disk"
         own_disk.mkdir()
         mounted = f"mount -t tmpfs none '{own_disk}' && exec \"$@\""
         alone = (*in_namespace(1), "unshare", "--mount", "sh", "-c", mounted, "sh")
-        arguments = ("run", shoot, "--out", own_disk / "out", "--cpu-actors", 2)
-        refused = dpbatch(*arguments, "--address", "10.77.0.1:6400", before=alone, code=3, **token)
+        command = ("run", shoot, "--out", own_disk / "out", *two)
+        refused = dpbatch(*command, before=alone, code=3, environment=token)
         assert "does not see the driver's output folder" in refused
     finally:
         for process in reversed(hosts):
