@@ -155,6 +155,11 @@ def load_clip(name: str, weights: str, device: torch.device) -> Clip:
     return _load(name, weights, str(device))
 
 
+def forget_clips() -> None:
+    """Free the networks that load_clip keeps for the next call with the same arguments."""
+    _load.cache_clear()
+
+
 def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = None) -> Path:
     """Return the file with the weights, downloaded if it is not in open_clip's cache.
 

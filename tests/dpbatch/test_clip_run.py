@@ -31,7 +31,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError("no connection")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
 
 
 def network_file(folder: Path, blur_map: str | None = None, prior: MapPlane = "amount") -> Path:

@@ -24,7 +24,7 @@ from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.types import RoundedDeblurred, ViewPair, as_float
 from tests.helpers.scenes import write_test_dpraw
-from training.simulator.cr2.writer import CameraTags
+from training.simulator.cr2.layout import CameraTags
 
 
 class MeanOfViews:
@@ -41,7 +41,7 @@ class MeanOfViews:
         return cls(device)
 
     def restore_uint16(self, views: ViewPair, *, progress: object) -> RoundedDeblurred:
-        mean = (as_float(views.left) + as_float(views.right)) / 2
+        mean = (as_float(views.left) + as_float(views.right)) / np.float32(2)
         return RoundedDeblurred(to_16_bit(mean), DisparityEstimator().estimate(views))
 
     def warm_up(self) -> None:
@@ -84,7 +84,7 @@ def test_a_photo_and_its_layers_are_turned_upright_once(tmp_path: Path, orientat
 
     views = load(raw(path), RawSettings()).views
     assert views.orientation == orientation
-    mean = to_16_bit((as_float(views.left) + as_float(views.right)) / 2)
+    mean = to_16_bit((as_float(views.left) + as_float(views.right)) / np.float32(2))
     upright = apply_orientation(mean, orientation)
     assert np.array_equal(tifffile.imread(job.target), upright)
     for layer in job.outputs[1:]:

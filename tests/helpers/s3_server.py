@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from dpbatch.location import RemotePath, parse_location
@@ -64,7 +64,7 @@ def serving() -> Iterator[S3Server]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return [b""]
-        return moto(environ, start_response)  # type: ignore[no-any-return]
+        return moto(environ, start_response)
 
     http = make_server("127.0.0.1", 0, application, threaded=True)
     server.address = f"http://127.0.0.1:{http.port}"

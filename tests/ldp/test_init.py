@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,8 @@ def test_a_photo_as_arrays(model: ldp.Model) -> None:
     left, right = views()
     result = model.restore(left, right)
     assert isinstance(result, ldp.Deblurred)
-    assert (result.sharp.shape, result.sharp.dtype) == (left.shape, np.float32)
+    assert result.sharp.shape == left.shape
+    assert result.sharp.dtype == np.float32
     expected = ldp.DisparityEstimator().estimate(ldp.ViewPair(left, right))
     np.testing.assert_array_equal(result.blur_map.amount, expected.amount)
     assert result.sharp.min() < 0
@@ -147,10 +149,12 @@ def test_bfloat16_tensors_are_taken(model: ldp.Model) -> None:
 
 def test_a_list_of_pairs_is_a_batch_of_any_sizes(model: ldp.Model) -> None:
     first, second = views(), views(33, 50, seed=1)
-    results = model.restore([first, ldp.ViewPair(*second)])
+    mixed: Any = [first, ldp.ViewPair(*second)]
+    results = model.restore(mixed)
     for result, pair in zip(results, (first, second), strict=True):
         np.testing.assert_array_equal(result.sharp, model.restore(*pair).sharp)
-    tensors = model.restore([tuple(map(tensor, second))])
+    left, right = map(tensor, second)
+    tensors = model.restore([(left, right)])
     assert torch.equal(tensors[0].sharp, tensor(results[1].sharp))
     assert model.restore([]) == []
 

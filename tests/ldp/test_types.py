@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,8 @@ from ldp.types import ViewPair, as_float
 
 
 def test_integers_span_their_type_and_floats_come_back_as_they_are():
-    for dtype in (np.uint8, np.uint16):
+    types: Any = (np.uint8, np.uint16)
+    for dtype in types:
         levels = np.array([0, 51, np.iinfo(dtype).max], dtype)
         found = as_float(levels)
         assert found.dtype == np.float32

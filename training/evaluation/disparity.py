@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.blur import BlurEstimator
 from ldp.blur.disparity import DisparityEstimator
+from ldp.blur.estimator import BlurEstimator
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.evaluation.disparity_metrics import (
     affine_mae,

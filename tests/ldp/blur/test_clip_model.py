@@ -24,9 +24,9 @@ TINY = "dpbatch-test-tiny"
 
 @pytest.fixture(autouse=True)
 def _nothing_loaded() -> Iterator[None]:
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
     yield
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
 
 
 @pytest.fixture(scope="module")

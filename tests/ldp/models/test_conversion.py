@@ -1,5 +1,6 @@
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,9 @@ def test_a_bias_where_the_release_may_have_one_is_used(tmp_path, params):
     )
     views, amount = torch.rand(1, 6, 16, 16), torch.rand(1, 1, 16, 16)
     assert not torch.allclose(plain(views, amount), shifted(views, amount))
-    assert torch.equal(shifted.ca.project_out.bias, torch.ones(32))
+    bias = shifted.ca.project_out.bias
+    assert bias is not None
+    assert torch.equal(bias, torch.ones(32))
 
 
 @pytest.mark.parametrize("shape", [(1,), (), (1, 1, 1, 1)])
@@ -168,7 +171,8 @@ def test_a_converted_checkpoint_restores_photos_of_any_size(tmp_path, params):
     out = tmp_path / "ldp-released.safetensors"
     convert(written(tmp_path, params), out)
     model = ldp.load(str(out), device="cpu", tile=64, blur="disparity")
-    assert model.network.ca.window == 256
+    network: Any = model.network
+    assert network.ca.window == 256
     rng = np.random.default_rng(0)
     views = ViewPair(*rng.integers(0, 65536, (2, 50, 37, 3)).astype(np.uint16))
     plane = rng.random((5, 4), np.float32)

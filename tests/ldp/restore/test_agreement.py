@@ -32,7 +32,8 @@ def photo():
         + sharp * (1 - amount[..., None])
         for kernel in (disk, disk[:, ::-1])
     ]
-    return ViewPair(*((view * 65535).astype(np.uint16) for view in views)), BlurMap(amount)
+    left, right = ((view * 65535).astype(np.uint16) for view in views)
+    return ViewPair(left, right), BlurMap(amount)
 
 
 def deblurrer_of(path):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,10 +39,12 @@ def deblurrer(network, tile_px=64, halo_px=16, precision=torch.float32):
 
 def random_views(height, width, dtype=np.uint16, seed=0):
     rng = np.random.default_rng(seed)
-    pair = rng.integers(0, 65536, (2, height, width, 3)).astype(np.uint16)
+    levels = rng.integers(0, 65536, (2, height, width, 3)).astype(np.uint16)
     if dtype == np.float32:
-        pair = pair.astype(np.float32) / np.float32(65535)
-    return ViewPair(*pair.astype(dtype))
+        left, right = levels.astype(np.float32) / np.float32(65535)
+    else:
+        left, right = levels.astype(dtype)
+    return ViewPair(left, right)
 
 
 def flat_map(value=0.5):
@@ -216,11 +219,13 @@ def test_a_network_in_memory_is_copied_and_given_local_statistics():
     network = LDPNet(MICRO)
     loaded = Deblurrer.of(network, torch.device("cpu"))
     assert (loaded.tile_px, loaded.halo_px) == (768, 64)
-    blocks = (*loaded.network.naf.encoders, loaded.network.naf.middle_blks)
+    copy: Any = loaded.network
+    original: Any = network
+    blocks = (*copy.naf.encoders, copy.naf.middle_blks)
     assert [part[0].window for part in blocks] == [32, 16, 8]
-    assert [part[0].window for part in network.naf.encoders] == [None, None]
-    assert network.training
-    assert not loaded.network.training
+    assert [part[0].window for part in original.naf.encoders] == [None, None]
+    assert original.training
+    assert not copy.training
     assert Deblurrer.of(network, torch.device("cpu"), 201).tile_px == 208
     assert Deblurrer.of(network, torch.device("cpu"), 1).tile_px == 64
 

@@ -31,8 +31,8 @@ class Oracle:
     def __init__(self, photo, radius_px, gain=1.0, offset=0.0):
         pair, _ = sample_scene(photo, radius_px, np.random.default_rng([SEED, 0]))
         self.map = BlurMap(
-            np.abs(pair.coc_px) / np.float32(20),
-            pair.disparity_px * np.float32(gain) + np.float32(offset),
+            (np.abs(pair.coc_px) / 20).astype(np.float32),
+            (pair.disparity_px * gain + offset).astype(np.float32),
             np.ones_like(pair.coc_px),
         )
 

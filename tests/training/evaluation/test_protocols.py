@@ -68,7 +68,8 @@ def test_a_restorer_does_what_users_run(tmp_path, truth):
     torch.manual_seed(0)
     weights = tmp_path / "micro.safetensors"
     save_network(LDPNet(MICRO), weights)
-    views = ViewPair(*(np.uint16(truth * 60000 + offset) for offset in (0, 900)))
+    left, right = ((truth * 60000 + offset).astype(np.uint16) for offset in (0, 900))
+    views = ViewPair(left, right)
     restored = load_restorer(str(weights), "cpu")(views)
     model = ldp.Model(load_network(weights), device="cpu", estimator=DisparityEstimator())
     np.testing.assert_array_equal(restored, model.restore(views).to_uint16())
