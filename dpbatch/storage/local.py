@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
+from typing import Self
 
 from dpbatch.errors import SettingsError
 from dpbatch.location import Location, absolute, path_below
@@ -144,7 +145,7 @@ class FileLog:
         self._stream: FileIO | None = None
         self._is_torn = False
 
-    def __enter__(self) -> FileLog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -110,17 +110,17 @@ def test_a_line_of_the_journal_waits_for_room_too(tmp_path: Path) -> None:
                 raise OSError(errno.ENOSPC, "no space left on device")
             super().append(line)
 
-    log = Full(tmp_path / "journal.jsonl")
-    journal = Journal(log)
-    with pytest.raises(AbortError, match="cannot be written"):
+    with Full(tmp_path / "journal.jsonl") as log:
+        journal = Journal(log)
+        with pytest.raises(AbortError, match="cannot be written"):
+            journal.append(Record("started", "a.tif", "a.CR2"))
+
+        def make_room() -> bool:
+            log.room = True
+            return True
+
+        journal.on_full = make_room
         journal.append(Record("started", "a.tif", "a.CR2"))
-
-    def make_room() -> bool:
-        log.room = True
-        return True
-
-    journal.on_full = make_room
-    journal.append(Record("started", "a.tif", "a.CR2"))
     assert Journal(log).past("a.tif") is not None
 
 

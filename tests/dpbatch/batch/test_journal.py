@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,8 +78,8 @@ def test_the_newest_done_is_kept_beside_the_newest_line(tmp_path: Path) -> None:
 
 
 def test_every_line_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
-    journal = Journal(log_of(tmp_path))
-    journal.append(DONE)
+    with opened(tmp_path) as journal:
+        journal.append(DONE)
     record = json.loads(lines(tmp_path))
     assert record["status"] == "done"
     assert record["time"].startswith("20")
@@ -113,9 +114,21 @@ def test_lines_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
 
 def wrong_lines() -> Iterator[bytes]:
     """The journal's own lines with one value of another type at a time, and lines too deep."""
-    of_photo = {"status": "done", "target": "w.tif", "source": "s", "load_s": 1.0, "time": "t"}
+    wrong: Any
+    of_photo: dict[str, Any] = {
+        "status": "done",
+        "target": "w.tif",
+        "source": "s",
+        "load_s": 1.0,
+        "time": "t",
+    }
     stamped = {"path": "w.tif", "size": 1, "mtime_ns": 2, "blake2b": "", "etag": ""}
-    of_run = {"event": "run-planned", "to_do": 1, "skipped": [["lone-half", 1]], "message": "m"}
+    of_run: dict[str, Any] = {
+        "event": "run-planned",
+        "to_do": 1,
+        "skipped": [["lone-half", 1]],
+        "message": "m",
+    }
     for right in (of_photo, of_run):
         for name in right:
             for wrong in (None, [], {}, [[1]], True, {"a": {"b": []}}):
@@ -150,10 +163,12 @@ def test_reading_alone_leaves_no_trace(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path) -> None:
-    journal = Journal(log_of(tmp_path))
     (tmp_path / ".dpbatch").mkdir()
     (tmp_path / ".dpbatch" / "journal.jsonl").symlink_to("/dev/full")
-    with pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"):
+    with (
+        opened(tmp_path) as journal,
+        pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"),
+    ):
         journal.append(DONE)
 
 

@@ -58,9 +58,9 @@ def test_other_settings_do_it_again_unless_somebody_has_changed_it(old_run: Path
         (output,) = past[target].last.outputs
         os.utime(old_run / "out" / target, ns=(output.mtime_ns, output.mtime_ns))
     (old_run / "out" / "a.tif").write_bytes(b"retouched")
-    output = run("--dry-run", "--bit-depth", "8", "--exclude", "broken*")
-    assert "would run: shoot/day 1/b.CR2 -> out/day 1/b.tif" in output
-    assert "target-changed: 1" in output
+    text = run("--dry-run", "--bit-depth", "8", "--exclude", "broken*")
+    assert "would run: shoot/day 1/b.CR2 -> out/day 1/b.tif" in text
+    assert "target-changed: 1" in text
 
 
 def test_its_status_is_read(old_run: Path) -> None:
