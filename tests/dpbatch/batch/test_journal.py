@@ -163,13 +163,11 @@ def test_reading_alone_leaves_no_trace(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path) -> None:
-    (tmp_path / ".dpbatch").mkdir()
-    (tmp_path / ".dpbatch" / "journal.jsonl").symlink_to("/dev/full")
-    with (
-        opened(tmp_path) as journal,
-        pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"),
-    ):
-        journal.append(DONE)
+    with opened(tmp_path) as journal:
+        (tmp_path / ".dpbatch").mkdir()
+        (tmp_path / ".dpbatch" / "journal.jsonl").symlink_to("/dev/full")
+        with pytest.raises(AbortError, match=r"journal\.jsonl.*No space left"):
+            journal.append(DONE)
 
 
 def test_same_size_and_time_or_same_content_is_the_same_file(tmp_path: Path) -> None:
