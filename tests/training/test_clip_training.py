@@ -71,9 +71,9 @@ def clip_file(tmp_path):
     network = open_clip.create_model("tiny-test-clip", load_weights=False)
     path = tmp_path / "clip.safetensors"
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
     yield path
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
 
 
 def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
@@ -83,9 +83,12 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
 
     made = []
     create = open_clip.create_model
-    monkeypatch.setattr(
-        open_clip, "create_model", lambda *a, **k: made.append(a) or create(*a, **k)
-    )
+
+    def create_model(*arguments, **options):
+        made.append(arguments)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(open_clip, "create_model", create_model)
     clip = {"clip_network": "tiny-test-clip", "clip_weights": str(clip_file)}
     recipe = smoke_recipe(tmp_path / "smoke.toml", **clip)
     out = tmp_path / "run"
@@ -122,6 +125,8 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
     restored = restorer(loaded, lambda done, of: None)
     assert restored.sharp.shape == view.shape
     assert np.corrcoef(restored.sharp.ravel(), view.ravel())[0, 1] > 0.7
+    assert restored.blur_map is not None
+    assert restored.blur_map.soft is not None
     assert restored.blur_map.soft.shape == (5, 7)
     # Each term takes part: without either of the second stage's the weights come out different.
     for term in ("blur_aware", "blur_weighting"):
@@ -129,8 +134,8 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
         (tmp_path / "less.toml").write_text(text)
         train_by_command(monkeypatch, tmp_path / "less.toml", dpdd, tmp_path / term)
         ends.append(weights(tmp_path / term / "weights.safetensors"))
-    for one, other in itertools.combinations(ends, 2):
-        assert any(not torch.equal(one[name], other[name]) for name in one)
+    for one, another in itertools.combinations(ends, 2):
+        assert any(not torch.equal(one[name], another[name]) for name in one)
 
 
 def test_without_clip_s_weights_nothing_is_begun(dpdd, tmp_path, monkeypatch):
@@ -141,7 +146,7 @@ def test_without_clip_s_weights_nothing_is_begun(dpdd, tmp_path, monkeypatch):
         raise FileNotFoundError("no connection")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
-    clip_model._load.cache_clear()
+    clip_model.forget_clips()
     # Only the second stage's loss needs it, and yet the first one is not begun.
     recipe = smoke_recipe(tmp_path / "smoke.toml", blur="disparity", prior="amount")
     with pytest.raises(SystemExit, match=r"(?s)train: .*no connection.*pretrained='openai'"):

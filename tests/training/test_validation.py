@@ -16,6 +16,7 @@ from ldp.types import as_float
 from tests.helpers.made_dpdd import made_scene, write_dpdd
 from tests.helpers.micro_run import MICRO, checkpoint, micro_settings, run, same, weights
 from training import train as training_loop
+from training.checkpoint import update_average
 from training.evaluation.scenes import evaluate
 from training.validation import (
     RealValidation,
@@ -243,10 +244,9 @@ def test_weights_that_are_no_numbers_are_never_written(photos, tmp_path, monkeyp
     run([micro_settings(steps=2, validate_every=2, validate_pairs=1)], out, photos=photos)
     names = ("checkpoint.pt", "weights.safetensors", "weights-best.safetensors")
     before = [(out / name).read_bytes() for name in names]
-    update = training_loop.update_average
 
     def spoiling(average, network, decay):
-        update(average, network, decay)
+        update_average(average, network, decay)
         # In the average a number that is no half: the file would hold an infinity.
         spoilt, value = (average, 1e6) if where == "average" else (network, float("nan"))
         spoilt.ending.bias.data[0] = value

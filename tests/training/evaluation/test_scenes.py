@@ -8,7 +8,8 @@ import pytest
 
 from training.evaluation.metrics import psnr_db
 from training.evaluation.protocols import PROTOCOLS
-from training.evaluation.scenes import averages, evaluate, formatted, main, read_float64, scores
+from training.evaluation.scenes import averages, evaluate, formatted, main, scores
+from training.pictures import read_float64
 
 
 def write(path, picture, dtype=np.uint16):
