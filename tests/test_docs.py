@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import tifffile
 
+import ldp
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -67,6 +69,11 @@ def test_the_library_example_runs_and_loads_neither_rawpy_nor_the_command_line(
     sharp = tifffile.imread(tmp_path / "IMG_1.tif")
     assert sharp.shape == (64, 96, 3)
     assert sharp.dtype == np.uint16
+
+
+def test_the_library_page_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: ldp\.(\w+)$", page, re.MULTILINE)) == sorted(ldp.__all__)
 
 
 @pytest.mark.slow
