@@ -44,15 +44,22 @@ class Holder:
     pid: int
     since: str
 
+    def encoded(self) -> bytes:
+        """Return the content of the lock's object."""
+        return json.dumps(asdict(self)).encode()
+
 
 class Lock:
-    """A lock that this process holds and renews until `release`."""
+    """A lock that this process holds and renews until `release`.
+
+    last_renewed_s: when it was last written, as time.monotonic() counts.
+    """
 
     def __init__(self, path: RemotePath, holder: Holder) -> None:
         self._path = path
         self._holder = holder
         self._taken_by: Holder | None = None
-        self._heard_s = time.monotonic()
+        self.last_renewed_s = time.monotonic()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
@@ -64,7 +71,7 @@ class Lock:
                 f"{self._path.parent.parent}: another dpbatch, {_named(self._taken_by)}, "
                 "has taken over this output folder; this run stops"
             )
-        silent_s = time.monotonic() - self._heard_s
+        silent_s = time.monotonic() - self.last_renewed_s
         if silent_s > STALE_S:
             raise AbortError(
                 f"{self._path}: could not be renewed for {silent_s:.0f} s; another run "
@@ -73,22 +80,26 @@ class Lock:
 
     def release(self) -> None:
         """Release the folder."""
+        self.stop_renewing()
+        with contextlib.suppress(OSError):
+            if read_holder(self._path) == self._holder:
+                store.remove(self._path)
+
+    def stop_renewing(self) -> None:
+        """Leave the lock to expire."""
         self._is_over.set()
         self._thread.join(_RELEASE_S)
-        with contextlib.suppress(OSError):
-            if _read(self._path) == self._holder:
-                store.remove(self._path)
 
     def _keep_beating(self) -> None:
         while not self._is_over.wait(BEAT_S):
             with contextlib.suppress(OSError):  # `check` counts how long this goes on
-                there = _read(self._path)
+                there = read_holder(self._path)
                 if there is not None and there != self._holder:
                     self._taken_by = there
                     return
                 now_s = time.monotonic()
-                store.write(self._path, _content(self._holder))
-                self._heard_s = now_s
+                store.write(self._path, self._holder.encoded())
+                self.last_renewed_s = now_s
 
 
 @contextlib.contextmanager
@@ -114,7 +125,7 @@ def is_held(out: RemotePath) -> bool:
     Writes nothing. Raises OSError where the store cannot be reached.
     """
     path = out / FOLDER / "lock"
-    holder = _read(path)
+    holder = read_holder(path)
     if holder is None:
         return False
     try:
@@ -126,25 +137,25 @@ def is_held(out: RemotePath) -> bool:
 
 def _take(path: RemotePath) -> Lock:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    holder = Holder(secrets.token_hex(8), _host(), os.getpid(), now)
+    holder = Holder(secrets.token_hex(8), host_name(), os.getpid(), now)
     try:
-        store.create(path, _content(holder))
+        store.create(path, holder.encoded())
         return Lock(path, holder)
     except FileExistsError:
-        other = _read(path)
+        other = read_holder(path)
     if other == holder:  # created, and the answer was lost
         return Lock(path, holder)
     if other is not None:
         _refuse_if_alive(path, other)
-    winner = _read(path)
+    winner = read_holder(path)
     if winner != other and winner is not None:
         raise _refusal(path, winner, 0.0)
     store.remove(path)
     with contextlib.suppress(FileExistsError):
-        store.create(path, _content(holder))
+        store.create(path, holder.encoded())
     # Another run may have found the same dead lock: the one whose name is there in the end has it.
     time.sleep(_SETTLE_S)
-    winner = _read(path)
+    winner = read_holder(path)
     if winner != holder:
         raise _refusal(path, winner, 0.0)
     return Lock(path, holder)
@@ -167,7 +178,7 @@ def _refuse_if_alive(path: RemotePath, other: Holder) -> None:
 
 
 def _is_dead_here(holder: Holder) -> bool:
-    return holder.host == _host() and not psutil.pid_exists(holder.pid)
+    return holder.host == host_name() and not psutil.pid_exists(holder.pid)
 
 
 def _refusal(path: RemotePath, other: Holder | None, age_s: float) -> AbortError:
@@ -183,7 +194,8 @@ def _named(holder: Holder) -> str:
     return f"process {holder.pid} on {holder.host.partition(' ')[0]} since {holder.since}"
 
 
-def _host() -> str:
+def host_name() -> str:
+    """Return a name of this machine and its process namespace."""
     # Containers may share a name, and their process numbers then mean different processes.
     table = ""
     with contextlib.suppress(OSError):
@@ -191,11 +203,7 @@ def _host() -> str:
     return f"{platform.node()} {table}".strip()
 
 
-def _content(holder: Holder) -> bytes:
-    return json.dumps(asdict(holder)).encode()
-
-
-def _read(path: RemotePath) -> Holder | None:
+def read_holder(path: RemotePath) -> Holder | None:
     """Return the holder, None where there is no lock; one of a newer release has no name."""
     try:
         content = store.read(path)

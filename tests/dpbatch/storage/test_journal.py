@@ -179,8 +179,8 @@ def test_a_second_run_is_refused_with_what_to_do(out: RemotePath) -> None:
 def make_foreign(out: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that another machine holds, or once held."""
     with monkeypatch.context() as patch:
-        patch.setattr(lock_module, "_host", lambda: "elsewhere")
-        patch.setattr(Lock, "release", lambda lock: lock._is_over.set())
+        patch.setattr(lock_module, "host_name", lambda: "elsewhere")
+        patch.setattr(Lock, "release", Lock.stop_renewing)
         with held(out):
             pass
 
@@ -203,7 +203,7 @@ def test_the_lock_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 2**22 + 1)  # above every process number there is
-        patch.setattr(Lock, "release", lambda lock: lock._is_over.set())
+        patch.setattr(Lock, "release", Lock.stop_renewing)
         with held(out):
             pass
     write(out, done("a"))
@@ -247,11 +247,19 @@ def test_a_lock_whose_making_was_not_answered_is_ours(
 def test_a_living_run_renews_its_lock(out: RemotePath) -> None:
     with held(out) as lock:
         path = out / ".dpbatch" / "lock"
-        first = lock._heard_s
-        while lock._heard_s == first:
+        first = lock.last_renewed_s
+        while lock.last_renewed_s == first:
             time.sleep(0.01)
         assert store.stamp_of(path).size > 0
         lock.check()
+
+
+def has_lost(lock: Lock) -> bool:
+    try:
+        lock.check()
+    except AbortError:
+        return True
+    return False
 
 
 def test_a_run_whose_folder_was_taken_over_stops_at_its_next_line(
@@ -262,15 +270,15 @@ def test_a_run_whose_folder_was_taken_over_stops_at_its_next_line(
         journal.append(done("a"))
         path = out / ".dpbatch" / "lock"
         other = lock_module.Holder("other", "elsewhere", 7, "now")
-        store.write(path, lock_module._content(other))
-        while lock._taken_by is None:
+        store.write(path, other.encoded())
+        while not has_lost(lock):
             # A beat between reading and writing may have won: then the other run stops.
             time.sleep(0.1)
-            if lock_module._read(path) != other:
-                store.write(path, lock_module._content(other))
+            if lock_module.read_holder(path) != other:
+                store.write(path, other.encoded())
         with pytest.raises(AbortError, match=r"process 7 on elsewhere .*taken over"):
             journal.append(done("b"))
-    assert lock_module._read(path) == other  # not ours to remove
+    assert lock_module.read_holder(path) == other  # not ours to remove
     assert past_of(out, "b") is None
 
 
