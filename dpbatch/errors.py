@@ -1,5 +1,4 @@
-"""The whole tree of exceptions. A message names the file, what was found, what was expected, and
-what to do.
+"""All exceptions. A message names the file, what was found, what was expected, and what to do.
 
 DpbatchError
     SettingsError              wrong usage or settings                          exit code 2
@@ -21,11 +20,11 @@ import errno
 from typing import ClassVar
 
 DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-"""What an OSError's errno is where a disk, or a user's share of it, is full."""
+"""The errno of an OSError where a disk or a user's quota is full."""
 
 
 class DpbatchError(Exception):
-    """Base of everything that dpbatch raises on purpose."""
+    """Base of all exceptions that dpbatch raises."""
 
 
 class SettingsError(DpbatchError):
@@ -37,7 +36,7 @@ class AbortError(DpbatchError):
 
 
 class PhotoError(DpbatchError):
-    """This one photo cannot be done. `code` is stable and goes into the journal."""
+    """This one photo cannot be done. `code` is a stable name that the journal keeps."""
 
     code: ClassVar[str] = "photo-error"
 

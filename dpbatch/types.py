@@ -20,7 +20,7 @@ P_co = TypeVar("P_co", bound=Location, default=Path, covariant=True)
 """Where a photo's files may be: `Photo` alone is one whose files are on this machine."""
 
 Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all) of the photo being restored."""
+"""Called with (parts done, parts in all) of the photo being restored."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class Job(Generic[P_co]):
 
 @dataclass(frozen=True)
 class FileStamp:
-    """A file as it was at one moment. blake2b is of its content, "" where it was not read.
+    """The state of a file at one moment.
 
-    etag: what an object store gives for the content, "" elsewhere.
+    blake2b: hash of its content, "" where it was not read.
+    etag: an object store's identifier of the content, "" elsewhere.
     """
 
     path: str
@@ -77,14 +78,14 @@ class FileStamp:
     etag: str = ""
 
     def is_as(self, old: FileStamp) -> bool:
-        """Whether nothing says that the file has been changed since."""
+        """Whether the file is unchanged since `old`, by its etag or else its modification time."""
         if self.etag and old.etag:
             return (self.size, self.etag) == (old.size, old.etag)
         return (self.size, self.mtime_ns) == (old.size, old.mtime_ns)
 
 
 class Status(StrEnum):
-    """How an input ended. Every input ends in exactly one of these."""
+    """The result of an input; every input has exactly one."""
 
     DONE = "done"
     SKIPPED = "skipped"
@@ -93,7 +94,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time of a photo's steps; 0 for a step that was not reached."""
+    """Wall time of a photo's steps in seconds; 0 for a step that was not reached."""
 
     load: float = 0.0
     restore: float = 0.0
@@ -102,9 +103,9 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a photo's last step wrote, and what its first step had read.
+    """The files that a photo's last step wrote and that its first step had read.
 
-    stored: the outputs as they lie where this machine cannot look; () where it can.
+    stored: stamps of outputs on object storage; () for outputs on this machine.
     """
 
     inputs: tuple[FileStamp, ...]
@@ -115,9 +116,9 @@ class Saved:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one input ended.
+    """The result of one input and its reason.
 
-    stage: where it was decided: scan, load, restore, save; run where the run stopped before it.
+    stage: where it was decided: scan, load, restore or save; run where the run stopped before.
     code: stable name of the reason, for programs. message: for people; names the file, what was
         found, what was expected and what to do.
     detail: traceback of an unexpected error.

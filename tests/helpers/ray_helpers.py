@@ -19,12 +19,12 @@ from tests.helpers.toy_runs import REPOSITORY, journal_text
 # Ray's workers unpickle stages of `tests`, wherever pytest was started.
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
 LONGEST_S = 120
-"""That a cluster is waited for: its processes take seconds to start, one after the other."""
+"""The longest wait for a cluster: its processes take seconds to start, one after the other."""
 
 
 @contextmanager
 def one_node(processors: int, **settings: Any) -> Iterator[None]:
-    """A cluster of this machine that this process joins; its processors are a number only."""
+    """A cluster of this machine that this process joins; its number of processors is made up."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Whole runs of toy stages, here or in a process of their own, and what became of them."""
+"""Whole runs of toy stages, in this process or in one of their own, and their results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_shoot(folder: Path) -> Path:
 
 @dataclass
 class Ran:
-    """What a run said: exit code, table, and by input stem the JSON line."""
+    """What a run reported: exit code, table, and by input stem the JSON line."""
 
     code: int
     text: str
@@ -82,7 +82,7 @@ def go(
 
 
 def visible(out: Path) -> dict[str, bytes]:
-    """Every file but the journal's folder; temporaries would show."""
+    """Return every file outside the state folder, temporaries included."""
     files = (path for path in out.rglob("*") if path.is_file())
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
@@ -101,7 +101,7 @@ def wait_for(
     process: subprocess.Popen[str] | None = None,
     timeout_s: float = 30,
 ) -> None:
-    """Until the condition holds. Fails after timeout_s, or when the process has ended."""
+    """Wait until the condition holds; fail after timeout_s, or when the process has ended."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Toy:
-    """A job: a size in bytes, and what is to go wrong, as "load:crash"."""
+    """A job. size: of its picture in bytes. trouble: what goes wrong and where, as "load:exit"."""
 
     name: str
     trouble: str = ""
@@ -40,10 +40,11 @@ class Toy:
 
 @dataclass(frozen=True)
 class ToyStages:
-    """Bytes of one value; restoring adds one, saving writes them.
+    """Loads bytes of one value; restoring adds one, saving writes them.
 
-    setup: trouble in building. tries: file that gets a line for each load and each restoring,
-    before anything can go wrong in it; the restorer knows a photo by its size only.
+    setup: trouble while the restorer is built.
+    tries: file that gets a line for each loading and each restoring, before any trouble; the
+        restorer identifies a photo by its size.
     """
 
     setup: str = ""
@@ -65,7 +66,7 @@ class ToyStages:
         self._count(f"restore {loaded.size}")
         time.sleep(self.seconds.get("restore", 0))
         progress(1, 2)
-        if loaded.size == 666:  # the restorer is not told whose pixels these are
+        if loaded.size == 666:  # the restorer gets no job
             os._exit(9)
         if loaded.size == 667:
             make_trouble("hang")
@@ -113,7 +114,7 @@ def make_trouble(kind: str) -> None:
 
 @dataclass(frozen=True)
 class CopyStages:
-    """Over real jobs: the first file's bytes, turned round, become the output.
+    """Stages over real jobs: the output is the first file's bytes, reversed.
 
     A file whose content is the name of a trouble meets it, as "load:exit". warnings: said when
     saving. full: while this file is there, the disk counts as full.

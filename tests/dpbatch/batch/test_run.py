@@ -80,7 +80,7 @@ def test_a_retouched_result_of_the_same_settings_counts_as_done(shoot: Path, out
     assert go(shoot, out).codes == {"a": "already-done", "b": "already-done"}
 
 
-def test_foreign_files_are_kept_unless_told_otherwise(shoot: Path, out: Path) -> None:
+def test_foreign_files_are_kept_without_overwrite(shoot: Path, out: Path) -> None:
     out.mkdir()
     (out / "a.tif").write_bytes(b"somebody else's")
     ran = go(shoot, out)
@@ -112,7 +112,7 @@ def test_a_layer_that_lies_there_counts_as_the_result_does(shoot: Path, out: Pat
     assert go(shoot, out, stages).codes["b"] == "done"
 
 
-def test_failures_are_told_and_tried_again(shoot: Path, out: Path) -> None:
+def test_failures_are_reported_and_tried_again(shoot: Path, out: Path) -> None:
     broken = write_pair(shoot, "broken", "load:damaged")
     write_pair(shoot, "crash", "load:exit")
     write_pair(shoot, "ordinary", "load:ordinary")
@@ -165,11 +165,11 @@ def test_poison_fails_after_three_tries_and_every_other_photo_is_done(
         "11x": "restore",
     }
     lines = [json.loads(line) for line in journal_text(out).splitlines()]
-    told = Counter((line["target"], line["status"]) for line in lines if "target" in line)
+    counts = Counter((line["target"], line["status"]) for line in lines if "target" in line)
     for name in poison:
-        assert (told[f"{name}.tif", "started"], told[f"{name}.tif", "failed"]) == (3, 1)
+        assert (counts[f"{name}.tif", "started"], counts[f"{name}.tif", "failed"]) == (3, 1)
         assert "tried 3 times, the last time alone" in ran.photos[name]["message"]
-    assert sum(count for (_, status), count in told.items() if status == "done") == 20
+    assert sum(count for (_, status), count in counts.items() if status == "done") == 20
     assert ran.text.count("it will run again, alone") == 4
 
 
@@ -193,7 +193,7 @@ def test_the_last_photo_failing_is_a_failure_and_no_stop(shoot: Path, out: Path)
     assert go(shoot, out, max_errors=1).code == 1
 
 
-def test_a_dry_run_tells_all_and_touches_nothing(shoot: Path, out: Path) -> None:
+def test_a_dry_run_reports_all_and_touches_nothing(shoot: Path, out: Path) -> None:
     write_pair(shoot, "half").unlink()
     ran = go(shoot, out, dry_run=True)
     assert (ran.code, ran.end["would_run"]) == (0, 2)
@@ -218,13 +218,15 @@ def test_collisions_and_an_empty_folder_are_found_before_any_work(
     assert not out.exists()
 
 
-def test_an_unwritable_output_folder_is_told_before_any_work(shoot: Path, tmp_path: Path) -> None:
+def test_an_unwritable_output_folder_is_reported_before_any_work(
+    shoot: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AbortError, match="cannot be written"):
         go(shoot, tmp_path / "file" / "out")
 
 
-def test_ordinary_and_damaged_raw_files_are_told_apart(shoot: Path, out: Path) -> None:
+def test_ordinary_and_damaged_raw_files_are_distinguished(shoot: Path, out: Path) -> None:
     (shoot / "old.CRW").write_bytes(b"II\x1a\0\0\0HEAPCCDR" + bytes(50))
     (shoot / "empty.CR2").touch()
     dry = go(shoot, out, dry_run=True)
@@ -233,7 +235,7 @@ def test_ordinary_and_damaged_raw_files_are_told_apart(shoot: Path, out: Path) -
     assert go(shoot, out).codes["old"] == "not-dual-pixel"
 
 
-def test_warnings_are_told(shoot: Path, out: Path) -> None:
+def test_warnings_are_reported(shoot: Path, out: Path) -> None:
     ran = go(shoot, out, CopyStages(warnings=("lens name lost",)))
     assert ran.text.count("lens name lost") == 2
     assert ran.photos["a"]["warnings"] == ["lens name lost"]

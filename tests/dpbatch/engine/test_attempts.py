@@ -88,7 +88,7 @@ def test_a_photo_that_crashed_for_good_has_failed_with_its_reason() -> None:
     assert not attempts.left
 
 
-def test_jobs_are_told_apart_by_their_id_and_not_by_their_name() -> None:
+def test_jobs_are_distinguished_by_their_id_and_not_by_their_name() -> None:
     """Two folders may hold photos of one name."""
     attempts = Attempts([Namesake("1"), Namesake("2")], Limits(tries=2))
     for _ in range(2):

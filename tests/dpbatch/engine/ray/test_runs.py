@@ -188,16 +188,16 @@ def test_eight_actors_are_kept_busy_and_prometheus_can_watch(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("cluster")
 def test_the_drivers_memory_does_not_grow_with_the_queue(tmp_path: Path) -> None:
-    process, rss, drawn, most = psutil.Process(), {}, 0, 0
+    process, rss, taken, most = psutil.Process(), {}, 0, 0
 
     def jobs() -> Iterator[Toy]:
-        nonlocal drawn
+        nonlocal taken
         for number in range(5000):
-            drawn += 1
+            taken += 1
             yield Toy(str(number), "load:damaged", folder=tmp_path)
 
     for ended, _ in enumerate(RayEngine(ToyStages(), ClusterOptions(cpu_actors=1)).run(jobs()), 1):
-        most = max(most, drawn - ended)
+        most = max(most, taken - ended)
         if ended in (200, 5000):
             rss[ended] = process.memory_info().rss
     assert most <= 2 + 16 + 1  # twice the actors, and a load for each processor
