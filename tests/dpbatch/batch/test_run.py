@@ -218,9 +218,7 @@ def test_collisions_and_an_empty_folder_are_found_before_any_work(
     assert not out.exists()
 
 
-def test_an_unwritable_output_folder_is_reported_before_any_work(
-    shoot: Path, tmp_path: Path
-) -> None:
+def test_an_unwritable_output_folder_is_found_before_any_work(shoot: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AbortError, match="cannot be written"):
         go(shoot, tmp_path / "file" / "out")
