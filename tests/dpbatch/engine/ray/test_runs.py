@@ -87,7 +87,8 @@ def test_both_engines_give_the_same_pixels_and_outcomes(tmp_path: Path) -> None:
     write_shoot(shoot, 40)
     # The last bit of a sum depends on the number of threads: as many as each of two actors has.
     threads = str(max(1, (os.cpu_count() or 1) // 2))
-    dpbatch("run", shoot, "--out", tmp_path / "local", "--engine", "local", OMP_NUM_THREADS=threads)
+    local = ("run", shoot, "--out", tmp_path / "local", "--engine", "local")
+    dpbatch(*local, environment={"OMP_NUM_THREADS": threads})
     output = dpbatch("run", shoot, "--out", tmp_path / "ray", "--cpu-actors", 2)
     assert journal_of(tmp_path / "ray") == journal_of(tmp_path / "local")
     statuses = Counter(record[0] for record in journal_of(tmp_path / "ray").values())
