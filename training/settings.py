@@ -59,8 +59,8 @@ class TrainSettings:
     noise: whether rendered pairs have any.
     batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
     beta2, weight_decay: AdamW's; without decay it is Adam.
-    radius_px: largest circle of confusion of rendered pairs. mosaic_share: of those with noise, how
-    many have it as a demosaic leaves it.
+    radius_px: largest radius of a circle of confusion in rendered pairs. mosaic_share: of those
+    with noise, the share whose noise is correlated as by a demosaic.
     start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
     rendered scenes, of which there are start_scenes and one more every scene_every steps.
     blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
@@ -68,8 +68,8 @@ class TrainSettings:
     patch_px, drop_patches: DPDD's patches, see training.data.dpdd.
     save_every, report_every, validate_every: steps between two checkpoints, two lines of figures
     and two validations, after each of which comes a checkpoint too.
-    validate_pairs, validate_scenes: rendered pairs, and at most so many of the given real scenes,
-    that it is validated on; 0 for none.
+    validate_pairs, validate_scenes: numbers of rendered pairs, and of the given real scenes at
+    most, to validate on; 0 for none.
     bf16: where the hardware has such products, see ldp.devices.choose_precision.
     compile: by torch.compile, which costs a minute first.
     """

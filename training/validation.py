@@ -53,7 +53,7 @@ class RealValidation:
 
 @dataclass(frozen=True)
 class RealScene:
-    """A photographed scene. truth: (H, W, 3) as stored, of any of ViewPair's types."""
+    """A real scene. truth: (H, W, 3) as stored, of any of ViewPair's types."""
 
     name: str
     views: ViewPair
@@ -154,10 +154,10 @@ def read_validation_set(
 
 
 def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple[RealScene, ...]:
-    """Read at most so many scenes of a folder, spread over it, with the blur maps that users get.
+    """Read at most `most` scenes of a folder, evenly spread, with the blur maps that users get.
 
     folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
-    data set, whose validation split is taken.
+    data set, of which the validation split is read.
 
     Raises DataError for a folder with neither and for unreadable pictures.
     """

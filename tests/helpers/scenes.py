@@ -1,4 +1,4 @@
-"""Small dual-pixel raw files whose truth is known, for the tests of every module."""
+"""Write small dual-pixel raw files whose truth is known, for the tests of every module."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ BLACK, PHOTODIODE_BLACK, WHITE = 512, 300, 16383
 
 @dataclass(frozen=True)
 class Scene:
-    """What went into a test file: mosaics (H, W) of the active area, DN above each frame's black,
-    not rounded and not clipped."""
+    """The truth of a test file.
+
+    left_dn, right_dn: (H, W) mosaics of the active area, DN above each frame's black, not rounded
+    and not clipped.
+    """
 
     left_dn: npt.NDArray[np.float32]
     right_dn: npt.NDArray[np.float32]
@@ -40,8 +43,9 @@ def write_test_dpraw(
     tags: CameraTags | None = None,
     seed: int = 0,
 ) -> Scene:
-    """A coloured texture of mean composite green level `level_dn`, whose views are `disparity_px`
-    apart (x_left - x_right, near of focus positive).
+    """Write a coloured texture whose views are `disparity_px` apart (near of focus positive).
+
+    level_dn: the mean green level of the composite.
 
     highlight: a disk in the middle, of radius height / 8, in which the composite clips and neither
         photodiode does in green.
@@ -90,7 +94,7 @@ def write_depth_scene(folder: Path) -> tuple[Path, Path]:
 
 
 def _texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(H, W, 3) detail of mean 1 within about 0.3 to 1.7, mostly grey with some colour."""
+    """Return (H, W, 3) detail of mean 1 within about 0.3 to 1.7, mostly grey with some colour."""
 
     def blotches(sigma_px: float) -> npt.NDArray[np.float32]:
         noise = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), sigma_px)
@@ -102,7 +106,7 @@ def _texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[n
 
 
 def _shifted(picture: npt.NDArray[np.float32], dx_px: float) -> npt.NDArray[np.float32]:
-    """Content moved to the right by dx_px."""
+    """Move the content to the right by dx_px."""
     matrix = np.array([[1, 0, dx_px], [0, 1, 0]], np.float32)
     size = (picture.shape[1], picture.shape[0])
     moved = cv2.warpAffine(
@@ -112,7 +116,7 @@ def _shifted(picture: npt.NDArray[np.float32], dx_px: float) -> npt.NDArray[np.f
 
 
 def _mosaic(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """RGGB samples in camera space: the white balance gains taken back out."""
+    """Return RGGB samples in camera space: divided by the white balance gains."""
     mosaic = np.empty(rgb.shape[:2], np.float32)
     for (row, column), channel, gain in zip(
         ((0, 0), (0, 1), (1, 0), (1, 1)), (0, 1, 1, 2), WB_RGGB, strict=True

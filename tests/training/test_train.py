@@ -82,7 +82,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch):
     path.write_text("workers = 0")
     arguments = ["train", str(path), "--photos", str(tmp_path / "none"), "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit, match=r"train: .*none: no photographs"):
+    with pytest.raises(SystemExit, match=r"train: .*none: no photos"):
         main()
 
 

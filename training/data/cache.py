@@ -1,7 +1,7 @@
-"""Rendered scenes on disk, shared by worker processes that render them ahead of the training.
+"""Keep rendered scenes on disk, shared by worker processes that render ahead of the training.
 
-Which scenes a step draws from is a function of the step alone, and a scene one of its number, so
-files only save time: a missing one is rendered again, to the same bits.
+The scenes of a step's pool depend on the step alone, and a scene on its number, so files only save
+time: a missing one is rendered again, to the same bits.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy as np
 
 from training.simulator.scenes import StoredScene
 
-# How long a worker waits for a scene that another one is to render, before it does so itself.
-PATIENCE_S = 60.0
-_LOOK_EVERY_S = 0.02
-# A killed process leaves an unfinished file behind; one as old as this is nobody's any more.
+THREAD_NAME = "scene renderer"
+_POLL_EVERY_S = 0.02
+# A killed process leaves an unfinished file behind; one as old as this belongs to none that runs.
 _ABANDONED_S = 3600.0
 
 
@@ -34,24 +33,24 @@ class PoolSettings:
     every: int = 4
 
     def at(self, step: int) -> range:
-        """The numbers of the scenes in the pool at a step."""
+        """Return the numbers of the scenes in the pool at a step."""
         stop = self.start + step // self.every
         return range(max(0, stop - self.size), stop)
 
 
 @dataclass(frozen=True)
 class SceneCache:
-    """The files of scenes in one folder. render: the scene of a number."""
+    """The files of scenes in one folder. render: makes the scene of a number."""
 
     folder: Path
     render: Callable[[int], StoredScene]
 
     def has(self, number: int) -> bool:
-        """Whether the scene is there."""
+        """Return whether the scene's file exists."""
         return self._path(number).exists()
 
     def read(self, number: int) -> StoredScene | None:
-        """The scene, if it is there and whole."""
+        """Read a scene, memory-mapped; None if there is no whole file of it."""
         path = self._path(number)
         try:
             scene: StoredScene = np.load(path, mmap_mode="r")
@@ -63,7 +62,7 @@ class SceneCache:
         return scene
 
     def write(self, number: int) -> None:
-        """Renders the scene into its file, which is there as a whole or not at all."""
+        """Render a scene into its file, which appears whole or not at all."""
         scene = self.render(number)
         unfinished = self.folder / f"{number}.{os.getpid()}-{threading.get_ident()}.tmp"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +71,11 @@ class SceneCache:
         unfinished.replace(self._path(number))
 
     def remove(self, number: int) -> None:
-        """Deletes the scene's file, if there is one."""
+        """Delete a scene's file, if there is one."""
         self._path(number).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Deletes what killed processes left unfinished."""
+        """Delete old unfinished files of killed processes."""
         for path in self.folder.glob("*.tmp"):
             try:
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
@@ -91,9 +90,8 @@ class SceneCache:
 class ScenePool:
     """One worker's view of the pool.
 
-    Every worker renders the scenes whose number is its own modulo the workers, in a thread that
-    runs ahead of the step by a bounded number of scenes, so that crops seldom wait for one. The
-    thread ends with its process. `alone`: no thread, a scene is rendered when it is asked for.
+    Every worker renders the scenes whose number is its own modulo the workers, in a daemon thread
+    that runs ahead of the step by a bounded number of scenes, so that crops seldom wait for one.
     """
 
     def __init__(
@@ -103,9 +101,16 @@ class ScenePool:
         worker: int = 0,
         workers: int = 1,
         alone: bool = False,
+        patience_s: float = 60.0,
     ) -> None:
+        """Open the pool for one worker of `workers`.
+
+        alone: no thread, a scene is rendered when it is read. patience_s: how long `scene` waits
+        for a scene of another worker before it renders it itself.
+        """
         self._cache, self._pool = cache, pool
         self._worker, self._workers, self._alone = worker, workers, alone
+        self._patience_s = patience_s
         # Workers are a few steps apart, and one that is ahead needs what another renders.
         self._ahead = 32 + 2 * workers
         self._changed = threading.Condition()
@@ -115,8 +120,10 @@ class ScenePool:
         self._thread: threading.Thread | None = None
 
     def advance(self, step: int) -> range:
-        """The pool at a step, which must not fall; has scenes rendered for later steps, and those
-        that left the pool deleted."""
+        """Return the pool at a step, which must not decrease.
+
+        Scenes of later steps are rendered in the thread; those that left the pool are deleted.
+        """
         numbers = self._pool.at(step)
         if not self._alone:
             with self._changed:
@@ -125,7 +132,9 @@ class ScenePool:
             if self._thread is None:
                 self._cache.tidy()
                 self._rendered = numbers.start
-                self._thread = threading.Thread(target=self._render_ahead, daemon=True)
+                self._thread = threading.Thread(
+                    target=self._render_ahead, name=THREAD_NAME, daemon=True
+                )
                 self._thread.start()
         last = max(0, numbers.start - self._ahead)
         for number in range(self._removed, last):
@@ -135,28 +144,30 @@ class ScenePool:
         return numbers
 
     def scene(self, number: int) -> StoredScene:
-        """A scene of the pool, at a step that `advance` was told; waits for whoever renders it."""
-        give_up = time.monotonic() + PATIENCE_S
+        """Return a scene of the pool of the last `advance`; wait for the worker that renders it."""
+        give_up = time.monotonic() + self._patience_s
         while (scene := self._cache.read(number)) is None:
-            if self._comes(number) and time.monotonic() < give_up:
-                time.sleep(_LOOK_EVERY_S)
+            if self._is_expected(number) and time.monotonic() < give_up:
+                time.sleep(_POLL_EVERY_S)
             else:
                 self._cache.write(number)
         return scene
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether the thread has rendered all that it may at this step."""
-        return self._thread is not None and self._rendered >= self._until
-
-    def _comes(self, number: int) -> bool:
-        """Whether someone else is still to render the scene, as far as this worker knows."""
+    def _is_expected(self, number: int) -> bool:
+        """Return whether the thread or another worker will render the scene, as far as is known."""
         if self._thread is None:
             return False
         if not self._owns(number):
             return True
         # A thread that failed has died; what it failed at is then tried, and fails, here.
         return number >= self._rendered and self._thread.is_alive()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the thread has rendered all that it may, or has failed."""
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        return self._rendered == self._until
 
     def _owns(self, number: int) -> bool:
         return number % self._workers == self._worker

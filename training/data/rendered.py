@@ -181,8 +181,8 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
     ) -> None:
         self.settings, self.share, self.device = settings, share, device
         folder = cache / f"scenes-{_identity(photos, settings)}"
-        draw = partial(numbered_scene, photos, settings)
-        self.cache = SceneCache(folder, draw)
+        render_scene = partial(numbered_scene, photos, settings)
+        self.cache = SceneCache(folder, render_scene)
 
     def __iter__(self) -> Iterator[LinearCrops | Batch]:
         settings, share = self.settings, self.share

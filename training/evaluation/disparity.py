@@ -102,7 +102,7 @@ def score_rendered(
     )
 
 
-def score_scene(folder: Path, estimator: DisparityEstimator) -> SceneScore:
+def score_scene(folder: Path, estimator: BlurEstimator) -> SceneScore:
     """Score one folder with l.png, r.png and d.png."""
     views = _read_views(folder)
     started = time.perf_counter()
@@ -193,8 +193,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", type=Path, nargs="?")
-    parser.add_argument("--photos", type=Path, help="photographs to render pairs from")
-    parser.add_argument("--count", type=int, default=0, help="only so many of these")
+    parser.add_argument("--photos", type=Path, help="photos to render pairs from")
+    parser.add_argument("--count", type=int, default=0, help="only the first N of these")
     args = parser.parse_args()
     if args.root is None and args.photos is None:
         parser.error("give ROOT, --photos or both")

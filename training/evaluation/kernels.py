@@ -139,8 +139,8 @@ def fit_family(estimate: KernelEstimate) -> FittedKernel:
         if not -0.95 <= rim <= 8:
             return 1.0
         shape = KernelShape(ramp=ramp, rim=rim, softness_px=softness)
-        drawn = view_kernels(radius if near else -radius, shape)
-        placed = (_placed(kernel, side, down, right) for kernel in drawn)
+        kernels = view_kernels(radius if near else -radius, shape)
+        placed = (_placed(kernel, side, down, right) for kernel in kernels)
         return float(sum(((a - b) ** 2).sum() for a, b in zip(placed, wanted, strict=True)))
 
     best = None

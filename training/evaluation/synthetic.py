@@ -260,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("photos", type=Path, help="folder of sharp photographs")
+    parser.add_argument("photos", type=Path, help="folder of sharp photos")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N photos")
     add_network_options(parser)
     args = parser.parse_args()

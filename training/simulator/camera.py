@@ -98,7 +98,7 @@ def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, T
     pictures are sRGB-encoded in [0, 1]. A crop's noise follows from its seed alone, whatever else
     is in the batch.
     """
-    draws = [CameraSample(*row) for row in crops.cameras.tolist()]
+    samples = [CameraSample(*row) for row in crops.cameras.tolist()]
     seeds = crops.seeds.tolist()
     planes = crops.planes.to(device, non_blocking=True)
     cameras = crops.cameras.to(device, torch.float32, non_blocking=True)
@@ -112,25 +112,25 @@ def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, T
     light[:, RIGHT] *= 1 - ramp
     generator = torch.Generator(device)
     views = light[:, :6]
-    if any(draw.read for draw in draws):
+    if any(sample.read for sample in samples):
         noise = torch.zeros_like(views)
-        for index, draw in enumerate(draws):
-            if draw.read:
+        for index, sample in enumerate(samples):
+            if sample.read:
                 generator.manual_seed(seeds[index])
                 noise[index].normal_(generator=generator)
         noise *= (views.clamp_min(0) * shot + read * read).sqrt_()
-        for index, draw in enumerate(draws):
-            if draw.mosaic:
-                noise[index] = mosaicked(noise[index], int(draw.mosaic))
+        for index, sample in enumerate(samples):
+            if sample.mosaic:
+                noise[index] = mosaicked(noise[index], int(sample.mosaic))
         views += noise
     torch.div((views * levels).round_(), levels, out=views)
     rendered = _rendered(light, gamma, contrast)
-    for index, draw in enumerate(draws):
-        if draw.colours:
+    for index, sample in enumerate(samples):
+        if sample.colours:
             generator.manual_seed(seeds[index] + 1)
             for view in (LEFT, RIGHT):
                 seen = rendered[index, view]
-                rendered[index, view] = in_few_colours(seen, int(draw.colours), generator)
+                rendered[index, view] = in_few_colours(seen, int(sample.colours), generator)
     return rendered[:, :6], amount, rendered[:, SHARP]
 
 
@@ -139,7 +139,7 @@ def mosaicked(noise: Tensor, phase: int) -> Tensor:
 
     noise: (6, H, W), that of both views, even sides. phase: 1 to 4, which of four pixels is the
     first. The pictures themselves stay as a better demosaic leaves them: bilinear ones show seams
-    of colour that a network should not learn to draw.
+    of colour that a network should not learn to reproduce.
     """
     row, column = divmod(phase - 1, 2)
     kept = torch.zeros_like(noise)

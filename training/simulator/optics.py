@@ -21,7 +21,7 @@ CORNER = float(np.hypot(1, 2 / 3))
 
 _SUBSAMPLES = 5
 _POINT_PX = 0.3
-"""Smaller disks are drawn with this radius: within one pixel they are a point without sides."""
+"""Smaller disks are computed with this radius: within one pixel they are a point without sides."""
 
 
 def circle_of_confusion_px(
@@ -112,9 +112,9 @@ def _aperture(radius_px: float, reach: int, shape: KernelShape) -> tuple[FloatAr
     count = _SUBSAMPLES * (2 * reach + 1)
     # From odd integers, so that both halves are exact mirror images.
     fine = (np.arange(1 - count, count, 2) / (2 * _SUBSAMPLES)).astype(np.float32)
-    drawn = np.float32(np.copysign(max(abs(radius_px), _POINT_PX), radius_px))
-    x = fine[None, :] / drawn
-    y = fine[:, None] / drawn / np.float32(shape.aspect)
+    radius = np.float32(np.copysign(max(abs(radius_px), _POINT_PX), radius_px))
+    x = fine[None, :] / radius
+    y = fine[:, None] / radius / np.float32(shape.aspect)
     rho = np.hypot(x, y)
     inside = rho <= 1
     if shape.clip_x or shape.clip_y:

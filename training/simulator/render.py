@@ -20,7 +20,7 @@ from training.simulator.optics import (
 )
 
 GRID_STEP = 0.35
-"""Kernels are drawn at places of the frame this far apart (its half width is 1), and blended
+"""Kernels are computed at points of the frame this far apart (its half width is 1), and blended
 linearly between them."""
 _TABLE_PX = 8.0
 """For larger radii the ratio of disparity to radius is that at this one."""

@@ -72,12 +72,12 @@ def read_photos(folder: Path) -> list[Photo]:
         photos.append(planes)
     if not photos:
         known = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise DataError(f"{folder}: no photographs; expected a folder with {known} files")
+        raise DataError(f"{folder}: no photos; expected a folder with {known} files")
     return photos
 
 
 def _read_depth(path: Path, size: tuple[int, ...]) -> Photo:
-    """(H, W) inverse depth of a photo's size."""
+    """Read (H, W) inverse depth, scaled to a photo's size."""
     depth = read_grey(path)
     eight_bit = depth if depth.dtype == np.uint8 else depth.astype(np.uint16) >> 8
     # No depths between those at the two sides of an edge.
@@ -168,7 +168,7 @@ def sample_kernel_shape(rng: np.random.Generator) -> KernelShape:
 def _given_depth(
     rng: np.random.Generator, photo: Photo, side: int, reach_px: float
 ) -> list[Surface]:
-    """A piece of a photo with its depth, in focus at some of its depths."""
+    """Return surfaces of a piece of a photo with a depth map, in focus at one of its depths."""
     piece = _piece(rng, photo, side)
     linear = _linear(piece[..., :3], side)
     nearness = piece[..., 3].astype(np.float32)
@@ -181,7 +181,7 @@ def _given_depth(
 
 
 def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> FloatArray:
-    """A random piece of a random photo, linear light, scaled down at least a little."""
+    """Return a random piece of a random photo, linear light, scaled down at least a little."""
     photo = photos[int(rng.integers(len(photos)))]
     linear = _linear(_piece(rng, photo, side)[..., :3], side)
     if rng.random() < 0.2:
@@ -191,7 +191,7 @@ def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> Fl
 
 
 def _piece(rng: np.random.Generator, photo: Photo, side: int) -> Photo:
-    """A square of a photo, larger than `side` if it is large enough, flipped or not."""
+    """Cut a square of a photo, larger than `side` where the photo allows, flipped or not."""
     shortest = min(photo.shape[:2])
     take = int(min(shortest, side * rng.uniform(1.15, 2.6)))
     y = int(rng.integers(photo.shape[0] - take + 1))
@@ -205,15 +205,15 @@ def _piece(rng: np.random.Generator, photo: Photo, side: int) -> Photo:
 
 
 def _linear(piece: Photo, side: int) -> FloatArray:
-    """sRGB-encoded to linear light, (side, side, 3)."""
+    """Decode sRGB to linear light and scale to (side, side)."""
     light = decode_srgb(np.ascontiguousarray(piece).astype(np.float32) / np.float32(255))
     return np.asarray(cv2.resize(light, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _lettered(rng: np.random.Generator, linear: FloatArray) -> FloatArray:
-    """Words and frames drawn on a texture: print and signs are what people notice most."""
+    """Put letters and frames on a texture, since print and signs are where errors show most."""
     side = linear.shape[0]
-    drawn = np.zeros((side, side), np.uint8)
+    mask = np.zeros((side, side), np.uint8)
     for _ in range(int(rng.integers(1, 9))):
         letters = "".join(
             chr(int(code)) for code in rng.integers(33, 123, int(rng.integers(1, 14)))
@@ -221,18 +221,18 @@ def _lettered(rng: np.random.Generator, linear: FloatArray) -> FloatArray:
         at = (int(rng.integers(-20, side)), int(rng.integers(0, side)))
         size = float(rng.uniform(0.3, 2.2))
         font = int(rng.integers(0, 8))
-        cv2.putText(drawn, letters, at, font, size, 255, int(rng.integers(1, 5)), cv2.LINE_AA)
+        cv2.putText(mask, letters, at, font, size, 255, int(rng.integers(1, 5)), cv2.LINE_AA)
     if rng.random() < 0.4:
         corners = rng.integers(0, side, (2, 2)).tolist()
         thickness = int(rng.integers(1, 5))
-        cv2.rectangle(drawn, corners[0], corners[1], 255, thickness, cv2.LINE_AA)
-    ink = drawn.astype(np.float32) / 255
+        cv2.rectangle(mask, corners[0], corners[1], 255, thickness, cv2.LINE_AA)
+    ink = mask.astype(np.float32) / 255
     colour = np.float32(rng.uniform(0, 1)) * rng.uniform(0.7, 1, 3).astype(np.float32)
     return np.asarray(linear * (1 - ink[..., None]) + colour * ink[..., None], np.float32)
 
 
 def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> FloatArray:
-    """A plane, a ramp or a gently waved field of signed radii within +-reach_px."""
+    """Sample a plane, a ramp or a gently waved field of signed radii within +-reach_px."""
     centre = rng.uniform(-reach_px, reach_px)
     kind = rng.random()
     if kind < 0.3:
@@ -248,14 +248,14 @@ def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> FloatAr
 
 
 def smooth_field(rng: np.random.Generator, side: int, sigma_px: float) -> FloatArray:
-    """Smooth random field with a standard deviation of about 1."""
+    """Sample a smooth field with a standard deviation of about 1."""
     small = max(2, int(np.ceil(side / sigma_px)) + 1)
     noise = rng.normal(size=(small, small)).astype(np.float32)
     return np.asarray(cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _mask(rng: np.random.Generator, side: int) -> FloatArray:
-    """Coverage of an occluder: blobs, polygons or thin lines, with antialiased edges."""
+    """Sample an occluder's coverage: blobs, polygons or thin lines, with antialiased edges."""
     fine = 2 * side
     mask = np.zeros((fine, fine), np.uint8)
     kind = rng.random()

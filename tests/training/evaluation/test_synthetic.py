@@ -124,5 +124,5 @@ def test_the_command_takes_a_folder_of_photos(tmp_path, photo, monkeypatch, caps
 
 def test_a_folder_without_photos_ends_with_a_message(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", str(tmp_path)])
-    with pytest.raises(SystemExit, match="no photographs"):
+    with pytest.raises(SystemExit, match="no photos"):
         main()

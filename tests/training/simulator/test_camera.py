@@ -21,12 +21,12 @@ PLAIN = CameraSample(
 )
 
 
-def crops(planes, *draws, seeds=None):
+def crops(planes, *samples, seeds=None):
     """The same planes, (10, S, S), for every camera."""
-    rows = torch.tensor(draws, dtype=torch.float64)
-    seeds = torch.arange(len(draws)) + 5 if seeds is None else torch.tensor(seeds)
+    rows = torch.tensor(samples, dtype=torch.float64)
+    seeds = torch.arange(len(samples)) + 5 if seeds is None else torch.tensor(seeds)
     planes = torch.from_numpy(planes.astype(np.float16))
-    return LinearCrops(planes.expand(len(draws), *planes.shape), rows, seeds)
+    return LinearCrops(planes.expand(len(samples), *planes.shape), rows, seeds)
 
 
 def flat(level, side=64):
@@ -53,8 +53,8 @@ def test_a_plain_camera_encodes_and_clips_and_leaves_the_map_alone():
 
 
 def test_shading_is_opposite_in_the_views_so_that_their_mean_is_the_composite():
-    draw = PLAIN._replace(shading=0.04, gain=0.8)
-    views, _, sharp = simulate_camera(crops(flat(0.5), draw), CPU)
+    sample = PLAIN._replace(shading=0.04, gain=0.8)
+    views, _, sharp = simulate_camera(crops(flat(0.5), sample), CPU)
     left, right, composite = (linear(x[0]) for x in (views[:, :3], views[:, 3:], sharp))
     np.testing.assert_allclose((left + right) / 2, composite, atol=1e-4)
     np.testing.assert_allclose(composite, 0.4, atol=1e-4)
@@ -66,8 +66,8 @@ def test_shading_is_opposite_in_the_views_so_that_their_mean_is_the_composite():
 @pytest.mark.parametrize(("shot", "read"), [(1e-3, 1e-4), (1e-5, 5e-3), (5e-4, 3e-3)])
 def test_noise_has_a_photodiodes_variance_is_each_ones_own_and_spares_the_truth(shot, read):
     level = 0.25
-    draw = PLAIN._replace(shot=shot, read=read)
-    views, _, sharp = simulate_camera(crops(flat(level, 128), draw), CPU)
+    sample = PLAIN._replace(shot=shot, read=read)
+    views, _, sharp = simulate_camera(crops(flat(level, 128), sample), CPU)
     noise = linear(views[0]) - level
     assert np.var(noise) == pytest.approx(shot * level + read**2, rel=0.05)
     assert abs(noise.mean()) < 0.1 * noise.std()
@@ -85,8 +85,8 @@ def test_a_photodiode_has_so_many_levels():
 
 @pytest.mark.parametrize(("gamma", "contrast"), CURVES)
 def test_the_curve_rises_from_black_to_white(gamma, contrast):
-    draw = PLAIN._replace(gamma=gamma, contrast=contrast)
-    _, _, sharp = simulate_camera(crops(gradient(), draw), CPU)
+    sample = PLAIN._replace(gamma=gamma, contrast=contrast)
+    _, _, sharp = simulate_camera(crops(gradient(), sample), CPU)
     row = sharp[0, 0, 0]
     assert row[0] == 0
     assert row[-1] == pytest.approx(1)
@@ -102,15 +102,15 @@ def test_the_curve_rises_from_black_to_white(gamma, contrast):
 
 
 def test_a_crops_noise_depends_on_its_seed_alone():
-    draws = [
+    samples = [
         PLAIN._replace(read=0.01, colours=64),
         PLAIN._replace(shot=1e-3, read=1e-3, mosaic=2),
         PLAIN._replace(read=0.01, colours=64),
     ]
     planes = np.random.default_rng(0).random((10, 32, 32))
-    together = simulate_camera(crops(planes, *draws, seeds=[3, 4, 5]), CPU)
+    together = simulate_camera(crops(planes, *samples, seeds=[3, 4, 5]), CPU)
     for index, seed in enumerate((3, 4, 5)):
-        alone = simulate_camera(crops(planes, draws[index], seeds=[seed]), CPU)
+        alone = simulate_camera(crops(planes, samples[index], seeds=[seed]), CPU)
         for one, other in zip(together, alone, strict=True):
             assert torch.equal(one[index], other[0])
     assert not torch.equal(together[0][0], together[0][2])
@@ -146,7 +146,7 @@ def test_few_colours_are_the_views_own_and_near():
 
 def test_cameras_keep_to_their_spans_and_shares():
     rng = np.random.default_rng(0)
-    draws = [sample_camera(rng, mosaic_share=0.5) for _ in range(2000)]
+    samples = [sample_camera(rng, mosaic_share=0.5) for _ in range(2000)]
     spans = {
         "gain": (0.6, 1.25),
         "shading": (-0.04, 0.04),
@@ -154,20 +154,20 @@ def test_cameras_keep_to_their_spans_and_shares():
         "gamma": (0.85, 1.15),
         "contrast": (0.0, 0.5),
     }
-    noisy = [draw for draw in draws if draw.read]
+    noisy = [sample for sample in samples if sample.read]
     for name, (least, most) in spans.items():
-        found = [getattr(draw, name) for draw in draws]
+        found = [getattr(sample, name) for sample in samples]
         assert least <= min(found) < least + 0.05 * (most - least)
         assert most - 0.05 * (most - least) < max(found) <= most
     for name, (least, most) in {"shot": (-5.0, -2.9), "read": (-4.0, -2.5)}.items():
-        powers = np.log10([getattr(draw, name) for draw in noisy])
+        powers = np.log10([getattr(sample, name) for sample in noisy])
         assert least <= powers.min() < least + 0.1
         assert most - 0.1 < powers.max() <= most
-    coloured = [draw.colours for draw in draws if draw.colours]
+    coloured = [sample.colours for sample in samples if sample.colours]
     assert 64 <= min(coloured) < 80 < 230 < max(coloured) <= 256
-    assert len(noisy) / len(draws) == pytest.approx(0.8, abs=0.04)
-    assert len(coloured) / len(draws) == pytest.approx(0.3, abs=0.04)
-    assert {draw.mosaic for draw in noisy} == {0, 1, 2, 3, 4}
-    mosaics = sum(draw.mosaic > 0 for draw in noisy) / len(noisy)
+    assert len(noisy) / len(samples) == pytest.approx(0.8, abs=0.04)
+    assert len(coloured) / len(samples) == pytest.approx(0.3, abs=0.04)
+    assert {sample.mosaic for sample in noisy} == {0, 1, 2, 3, 4}
+    mosaics = sum(sample.mosaic > 0 for sample in noisy) / len(noisy)
     assert mosaics == pytest.approx(0.5, abs=0.05)
     assert not any(sample_camera(rng, noise=False, mosaic_share=1.0).read for _ in range(20))

@@ -34,7 +34,7 @@ def test_photos_are_read_from_the_whole_folder_as_rgb(photos):
 
 
 def test_a_folder_without_photos_and_an_unreadable_photo_are_errors(photos, tmp_path):
-    with pytest.raises(ValueError, match=r"absent: no photographs; expected .*\.jpg"):
+    with pytest.raises(ValueError, match=r"absent: no photos; expected .*\.jpg"):
         read_photos(tmp_path / "absent")
     (photos / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken.jpg: not a readable picture"):

@@ -1,4 +1,4 @@
-"""The IFDs of a CR2 file around its encoded raw frames: preview, EXIF, GPS, IPTC, XMP, MakerNote.
+"""Write the IFDs of a CR2 file around its raw frames: preview, EXIF, GPS, IPTC, XMP, MakerNote.
 
 Tag numbers follow TIFF 6.0, EXIF 2.3 and, for the MakerNote, what exiftool and LibRaw read.
 """
@@ -38,7 +38,7 @@ _THUMBNAIL_LONG_SIDE, _SMALL_LONG_SIDE = 160, 96
 
 @dataclass(frozen=True)
 class CameraTags:
-    """What the camera notes about a photo.
+    """The metadata that the camera writes.
 
     gps: (latitude, longitude) in degrees, north and east positive. rating goes into the XMP packet,
     caption into the IPTC block (none is written when it is empty).
@@ -73,7 +73,7 @@ class ActiveArea:
 
 @dataclass(frozen=True)
 class RawLevels:
-    """What the MakerNote says about the composite frame; size is (width, height) with borders."""
+    """The MakerNote's values for the composite frame; size is (width, height) with borders."""
 
     size: tuple[int, int]
     active: ActiveArea
@@ -116,7 +116,7 @@ def write_layout(
 
 
 def shrunk(picture: Rgb8, long_side: int) -> Rgb8:
-    """The picture with its long side at most `long_side` px."""
+    """Scale a picture down to a long side of at most `long_side` px."""
     height, width = picture.shape[:2]
     scale = long_side / max(height, width)
     if scale >= 1:
@@ -174,7 +174,7 @@ def _metadata_blocks(
 
 
 def _frame_blocks(name: str, frame: Frame, following: str | None) -> list[_Block]:
-    """A raw IFD and its stream. It names no width and height: LibRaw takes them from the stream."""
+    """Return a raw IFD and its stream, without a size: LibRaw takes that from the stream."""
 
     def ifd(places: _Places) -> bytes:
         fields = [

@@ -1,7 +1,8 @@
-"""Lossless JPEG (ITU-T T.81 process 14, SOF3) as Canon's CR2 uses it: four components, one table.
+"""Encode lossless JPEG (ITU-T T.81 process 14, SOF3) as Canon's CR2 has it: four components.
 
-Only what a CR2 frame needs is here: predictor 1 (the sample to the left), one Huffman table for all
-components, no restart markers. Encoding is vectorised: a full 30 MP frame takes about two seconds.
+Predictor 1 (the sample to the left), one Huffman table for all components, no restart markers. Our
+own rather than libjpeg-turbo's, so that one seed gives the same bytes with every version of it.
+Encoding is vectorised: a 30 MP frame takes about two seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _HuffmanTable:
 
 
 def encode_lossless_jpeg(samples: npt.NDArray[np.uint16]) -> bytes:
-    """A complete lossless JPEG stream.
+    """Encode a complete lossless JPEG stream.
 
     samples: (lines, columns, 4) uint16 in [0, 16383]; the components are interleaved.
     Raises ValueError for another shape or for samples that do not fit 14 bits.
@@ -52,7 +53,7 @@ def encode_lossless_jpeg(samples: npt.NDArray[np.uint16]) -> bytes:
 
 
 def _differences(samples: npt.NDArray[np.uint16]) -> Iterator[npt.NDArray[np.int32]]:
-    """Prediction errors in coding order, a block of lines at a time."""
+    """Yield prediction errors in coding order, a block of lines at a time."""
     for start in range(0, samples.shape[0], _BLOCK_LINES):
         block = samples[start : start + _BLOCK_LINES].astype(np.int32)
         errors = np.empty_like(block)
@@ -65,12 +66,12 @@ def _differences(samples: npt.NDArray[np.uint16]) -> Iterator[npt.NDArray[np.int
 
 
 def _category(differences: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Number of extra bits of each difference: the bit length of its absolute value."""
+    """Return the number of extra bits of each difference: the bit length of its absolute value."""
     return np.frexp(np.abs(differences).astype(np.float32))[1]
 
 
 def _huffman_table(histogram: npt.NDArray[np.int64]) -> _HuffmanTable:
-    """An optimal prefix code; the all-ones code stays free, as JPEG demands."""
+    """Return an optimal prefix code; the all-ones code stays free, as JPEG demands."""
     reserved = len(histogram)
     heap: list[tuple[int, int, tuple[int, ...]]] = [(0, reserved, (reserved,))]
     heap += [(int(n), symbol, (symbol,)) for symbol, n in enumerate(histogram) if n]
@@ -112,7 +113,7 @@ def _headers(lines: int, columns: int, table: _HuffmanTable) -> bytes:
 
 
 def _entropy_coded(samples: npt.NDArray[np.uint16], table: _HuffmanTable) -> bytes:
-    """The bit stream, with a zero byte stuffed after every 0xFF and the last byte filled with ones.
+    """Return the bit stream, zero bytes stuffed after every 0xFF, the last byte filled with ones.
 
     Every code is shorter than 32 bits, so at least one starts in each 32-bit word of the stream:
     the codes that start in one word are or-ed into a 64-bit window, and a window's lower half

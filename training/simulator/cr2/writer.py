@@ -1,6 +1,6 @@
-"""Canon CR2 files, with one raw frame or with the two of Dual Pixel RAW, that LibRaw decodes.
+"""Write Canon CR2 files, of one raw frame or of the two of Dual Pixel RAW, that LibRaw decodes.
 
-Tests, the demo and the simulator stand on it. The layout is the EOS 5D Mark IV's: IFD0 preview and
+Tests, the demo and the simulator use it. The layout is the EOS 5D Mark IV's: IFD0 preview and
 metadata, IFD1 thumbnail, IFD2 small picture, IFD3 the composite frame, IFD4 one photodiode's frame;
 the frames are 14-bit lossless JPEG with four components, cut into two vertical slices.
 """
@@ -53,7 +53,7 @@ def write_dpraw_cr2(
         alone, integer or float, not clipped; they are rounded to whole DN.
     Frame 0 is the composite clip(left + right + black_level), frame 1 the left photodiode
     clip(left + photodiode_black), or the right one with `swap`. Both get optically black borders
-    with a little read noise (drawn from `seed`), so that H + 64 by W + 160 px are stored.
+    with a little read noise (seeded with `seed`), so that H + 64 by W + 160 px are stored.
     wb_rggb: the as-shot white balance gains, written as 1024 x gain.
     preview_rgb: (h, w, 3) uint8 sRGB; made from the mosaics when None.
 
@@ -118,7 +118,7 @@ def write_cr2_frames(
     slice_widths_px: Sequence[int] | None = None,
     preview_rgb: npt.NDArray[np.uint8] | None = None,
 ) -> None:
-    """Write full mosaics, borders included, as they are; nothing asks whether they fit each other.
+    """Write full mosaics, borders included, unchanged, without checking that they fit each other.
 
     frames: uint16 (H, W) RGGB mosaics in [0, 16383], in the order of their IFDs.
     active: defaults to the first frame without the borders that `write_dpraw_cr2` adds.
@@ -161,7 +161,7 @@ def _with_borders(
     read_noise_dn: float,
     rng: np.random.Generator,
 ) -> Mosaic:
-    """The full mosaic: the active area on its black level, optically black columns and rows."""
+    """Return the full mosaic: the active area on its black level, with optically black borders."""
     height, width = signal.shape
     shape = (height + BORDER_TOP + BORDER_BOTTOM, width + BORDER_LEFT + BORDER_RIGHT)
     mosaic = np.empty(shape, np.uint16)
@@ -188,7 +188,7 @@ def _check_size(frame: Mosaic) -> None:
 
 
 def _encoded(frame: Mosaic, first_slice_px: int) -> bytes:
-    """The frame's slices one after the other, as lines of W/2 four-component JPEG samples."""
+    """Encode the frame's slices one after the other, as lines of W/2 four-component samples."""
     height, width = frame.shape
     in_slices = np.concatenate(
         (frame[:, :first_slice_px].ravel(), frame[:, first_slice_px:].ravel())
@@ -199,7 +199,7 @@ def _encoded(frame: Mosaic, first_slice_px: int) -> bytes:
 def _preview(
     frame: Mosaic, active: ActiveArea, wb: Rggb, black_level: int, white_level: int
 ) -> npt.NDArray[np.uint8]:
-    """A plain sRGB-like picture of the mosaic: one pixel per 2x2 cell, camera colours."""
+    """Return a plain sRGB-like picture of the mosaic: one pixel per 2x2 cell, camera colours."""
     rows = slice(active.top, active.top + active.height)
     columns = slice(active.left, active.left + active.width)
     cells = frame[rows, columns]
