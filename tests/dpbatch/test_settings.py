@@ -31,14 +31,9 @@ def test_the_documented_example_holds_every_key_at_its_default() -> None:
 
 
 @pytest.mark.parametrize("name", presets.shipped())
-def test_every_shipped_preset_loads_and_says_what_it_is_for(name: str) -> None:
-    presets.load(name)
+def test_every_shipped_preset_changes_something_and_says_what_it_is_for(name: str) -> None:
+    assert presets.load(name) != Settings()
     assert presets.text(name).startswith("# ")
-
-
-def test_shipped_presets_change_what_they_say() -> None:
-    assert presets.load("archive").output.layers == ("blur", "disparity")
-    assert presets.load("web").output == OutputSettings(format="png", bit_depth=8)
 
 
 @pytest.mark.parametrize(
