@@ -71,6 +71,19 @@ def test_the_library_example_runs_and_loads_neither_rawpy_nor_the_command_line(
     assert sharp.dtype == np.uint16
 
 
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "dpbatch|ldp|training|configs|tests|docs"
+    files = re.findall(rf"\b(?<![./])((?:{folders})/[\w/.-]*\.(?:py|toml|yaml|md))\b", text)
+    modules = re.findall(r"python -m ((?:dpbatch|ldp|training)\.[\w.]+)", text)
+    named = [*files, *(f"{module.replace('.', '/')}.py" for module in modules)]
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 def test_the_library_page_has_every_public_name() -> None:
     page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^::: ldp\.(\w+)$", page, re.MULTILINE)) == sorted(ldp.__all__)
