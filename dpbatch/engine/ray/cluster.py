@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dpbatch.engine.node_check import Check, small_shared_memory
+from dpbatch.engine.ray.private_cluster import check_private, init_arguments, private_cluster
 from dpbatch.errors import AbortError
 
 _T = TypeVar("_T")
@@ -57,7 +58,8 @@ def joined(address: str, log: Path | None) -> Iterator[None]:
         joined a cluster already stays in it.
     log: file for the output of Ray and of the processes on the nodes.
 
-    Raises AbortError where there is no such cluster, or it refuses the connection.
+    Raises AbortError where there is no such cluster, it refuses the connection, or a cluster that
+    is started here is not private.
     """
     if ray.is_initialized():
         yield
@@ -65,12 +67,13 @@ def joined(address: str, log: Path | None) -> Iterator[None]:
     # The engine reports lost tasks itself, once each.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     starts_own = not (address or os.environ.get("RAY_ADDRESS"))
-    own: dict[str, Any] = {"address": "local", "include_dashboard": False} if starts_own else {}
-    with _ray_output_in(log) as is_in_log:
+    with _ray_output_in(log) as is_in_log, ExitStack() as stack:
+        folder = stack.enter_context(private_cluster()) if starts_own else None
+        arguments = {"address": address or None} if folder is None else init_arguments(folder)
         try:
             with _stderr_in(log):
                 ray.init(
-                    **(own or {"address": address or None}),
+                    **arguments,
                     log_to_driver=is_in_log,
                     configure_logging=log is None,
                     logging_level=logging.ERROR,
@@ -81,6 +84,8 @@ def joined(address: str, log: Path | None) -> Iterator[None]:
                 where = f"no Ray cluster at {address or os.environ['RAY_ADDRESS']}"
             raise AbortError(f"{where}: {error}") from error
         try:
+            if folder is not None:
+                check_private(folder)
             yield
         finally:
             ray.shutdown()
