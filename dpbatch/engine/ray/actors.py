@@ -111,8 +111,13 @@ class Pool:
             self._warn(f"warning: node {self._nodes[gone].address} has left the cluster")
         self._nodes = current
         self._actors = [actor for actor in self._actors if actor.call or actor.node in current]
-        for node in self._missing():
-            threads = max(1, int(node.cpus) // self._room(node))
+        if not self._has_had_any:
+            self._choose_cpus()
+        missing = list(self._missing())
+        on_node = Counter(actor.node for actor in self._actors)
+        on_node.update(node.id for node in missing)
+        for node in missing:
+            threads = max(1, int(node.cpus) // on_node[node.id])
             gpus = 0.0 if self._cpu_actors else self._gpus_per_actor
             self._actors.append(Actor(node, self._stages, gpus, threads))
         if self._actors:
@@ -122,6 +127,17 @@ class Pool:
                 f"no node has {self._gpus_per_actor:g} GPUs for an actor; give --cpu-actors N to "
                 "restore on processors"
             )
+
+    def _choose_cpus(self) -> None:
+        """Use one CPU actor per node where no node has a GPU and the user asked for none."""
+        asked = self._cpu_actors or self._gpus_per_actor != ClusterOptions.gpus_per_actor
+        if asked or any(node.gpus for node in self._nodes.values()):
+            return
+        self._cpu_actors = sum(node.cpus > 0 for node in self._nodes.values())
+        self._warn(
+            f"no GPU in the cluster: restoring on CPUs, {self._cpu_actors} at a time, "
+            "one per node (--cpu-actors N changes that)"
+        )
 
     def _room(self, node: Node) -> int:
         """Return how many actors a node may hold."""

@@ -129,9 +129,11 @@ def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: s
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_cluster_without_gpus_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(AbortError, match="--cpu-actors"):
-        run(RayEngine(ToyStages()), [Toy("a", folder=tmp_path)])
+def test_a_cluster_without_gpus_restores_on_processors(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    engine = RayEngine(ToyStages(), on_warning=warnings.append)
+    assert run(engine, [Toy("a", folder=tmp_path)])["a"].status is Status.DONE
+    assert len([text for text in warnings if "no GPU in the cluster" in text]) == 1
 
 
 @pytest.mark.usefixtures("cluster")
