@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ldp
-from dpbatch.errors import RestoreError, SettingsError
+from dpbatch.errors import RestoreError, SettingsError, UnreadableError
 from dpbatch.hints import hinted
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo, Progress
@@ -47,7 +47,15 @@ def load(photo: Photo, settings: RawSettings) -> LoadedPhoto:
     """Read and develop a photo. Raises PhotoError; NotDualPixelError for an ordinary raw."""
     from dpbatch.output.metadata import read_metadata
 
-    return LoadedPhoto(_load_views(photo, settings), read_metadata(photo.paths[0]))
+    try:
+        return LoadedPhoto(_load_views(photo, settings), read_metadata(photo.paths[0]))
+    except MemoryError as error:
+        reason = str(error) or "out of memory"
+        raise UnreadableError(
+            f"{photo.paths[0].name}: too large for this machine's memory: {reason}; "
+            "expected a photo that fits (a damaged file may claim any size); close other programs "
+            "or leave the file out with --exclude"
+        ) from error
 
 
 def _load_views(photo: Photo, settings: RawSettings) -> ViewPair:

@@ -147,7 +147,8 @@ class Limits:
     step_s: time limit for one step of one photo in seconds, 0 for none. The default is enough for
         a large network and 45 megapixels on a slow CPU.
     crashes_in_a_row: the run ends once the processes of so many different photos have died without
-        a finished photo in between; then the machine is a more likely cause than the photos.
+        a finished photo in between; then the machine is a more likely cause than the photos. An
+        unexpected exception does not count.
     """
 
     tries: int = 3

@@ -75,19 +75,28 @@ class Attempts(Generic[JobT]):
         self._crashes_in_a_row = 0
 
     def crashed(
-        self, job: JobT, stage: str, error: WorkerCrashError, seconds: Seconds = _NOT_MEASURED
+        self,
+        job: JobT,
+        stage: str,
+        error: WorkerCrashError,
+        seconds: Seconds = _NOT_MEASURED,
+        *,
+        has_died: bool = True,
     ) -> Outcome | None:
         """Record a crash. Returns the job's outcome, or None where it will be tried again.
 
-        Raises AbortError after `crashes_in_a_row` different jobs.
+        has_died: whether the process died or was killed; False where it raised an unexpected
+            exception, which says nothing about the machine.
+
+        Raises AbortError after the processes of `crashes_in_a_row` different jobs have died.
         """
         self._tries[job.id] += 1
         tries = self._tries[job.id]
-        if tries == 1:
+        if tries == 1 and has_died:
             self._crashes_in_a_row += 1
             if self._crashes_in_a_row >= self._limits.crashes_in_a_row:
                 raise AbortError(
-                    f"the processes of {self._crashes_in_a_row} photos in a row crashed, the last "
+                    f"the processes of {self._crashes_in_a_row} photos in a row died, the last "
                     f"with: {error}; this machine is a more likely cause than the photos (if it "
                     "is the photos, leave them out with --exclude)"
                 )

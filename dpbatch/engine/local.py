@@ -224,7 +224,7 @@ class _Run(Generic[JobT]):
             raise AbortError(f"the {worker.role} process could not start: {reason}")
         where = f"; see {self._engine.log}" if self._engine.log and not error else ""
         crash = WorkerCrashError(f"{job}: the {worker.role} process died: {reason}{where}")
-        outcome = self._attempts.crashed(job, worker.role, crash, seconds)
+        outcome = self._attempts.crashed(job, worker.role, crash, seconds, has_died=not traceback)
         if outcome is not None:
             yield job, replace(outcome, detail=traceback)
 

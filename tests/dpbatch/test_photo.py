@@ -166,6 +166,19 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
         load(raw(tmp_path / "old.CRW"), RawSettings())
 
 
+def test_a_file_that_memory_cannot_hold_is_at_fault_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claim_too_much(*_: object) -> None:
+        raise MemoryError("Unable to allocate 7.03 TiB for an array")
+
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path, 96, 128)
+    monkeypatch.setattr("dpbatch.raw.reader.open_dual", claim_too_much)
+    with pytest.raises(UnreadableError, match=r"a\.CR2: too large.*7\.03 TiB.*--exclude"):
+        load(raw(path), RawSettings())
+
+
 def test_an_impossible_device_is_a_wrong_setting() -> None:
     settings = Settings(restore=replace(Settings().restore, device="cuda:7"))
     with pytest.raises(SettingsError, match="0 CUDA devices; use --device cpu"):

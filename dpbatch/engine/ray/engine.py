@@ -307,7 +307,9 @@ class _Run(Generic[JobT]):
         log = self._engine.log
         where = f"; see {log}" if log is not None and not detail else ""
         error = WorkerCrashError(f"{photo.job}: the {photo.stage} process died: {why}{where}")
-        outcome = self._attempts.crashed(photo.job, photo.stage, error, photo.seconds)
+        outcome = self._attempts.crashed(
+            photo.job, photo.stage, error, photo.seconds, has_died=not detail
+        )
         if outcome is not None:
             yield photo.job, replace(outcome, detail=detail)
 

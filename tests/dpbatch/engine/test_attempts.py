@@ -132,6 +132,20 @@ def test_many_different_photos_in_a_row_are_the_machines_fault() -> None:
         attempts.crashed(e, "load", CRASH)
 
 
+def test_exceptions_are_not_the_machines_fault_however_many_there_are() -> None:
+    jobs = [Toy(str(number)) for number in range(30)]
+    attempts = Attempts(jobs, Limits(tries=1, crashes_in_a_row=3))
+    for job in jobs[:27]:
+        outcome = attempts.crashed(job, "load", CRASH, has_died=False)
+        assert outcome is not None
+        assert outcome.status is Status.FAILED
+    for job in jobs[27:29]:
+        attempts.crashed(job, "load", CRASH)
+    attempts.crashed(jobs[0], "load", CRASH, has_died=False)
+    with pytest.raises(AbortError, match="3 photos in a row died"):
+        attempts.crashed(jobs[29], "load", CRASH)
+
+
 def test_jobs_are_taken_one_by_one() -> None:
     taken = []
 

@@ -207,6 +207,14 @@ def test_a_machine_on_which_every_process_dies_ends_the_run(tmp_path: Path) -> N
     assert not children()
 
 
+def test_photos_that_raise_do_not_end_the_run_before_the_good_ones(tmp_path: Path) -> None:
+    jobs = [Toy(f"bug{n}", "load:bug", folder=tmp_path) for n in range(4)]
+    engine = LocalEngine(ToyStages(), limits=Limits(tries=1, crashes_in_a_row=3))
+    outcomes = run(engine, [*jobs, Toy("good", folder=tmp_path)])
+    assert outcomes["good"].status is Status.DONE
+    assert [outcomes[job.id].status for job in jobs] == [Status.FAILED] * 4
+
+
 def test_large_pictures_arrive_whole(tmp_path: Path) -> None:
     size = 20_000_001  # some chunks and a rest
     run(LocalEngine(ToyStages()), [Toy("large", "", size, tmp_path)])
