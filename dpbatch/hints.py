@@ -1,6 +1,6 @@
-"""What to type on the command line when the model library reports an error.
+"""Name the command-line option that helps where the model library reports an error.
 
-The library speaks of its arguments only; the options that set them are known here.
+The messages of the library speak of its arguments only.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ldp.errors import (
 _HINTS: dict[type[LdpError], str] = {
     ClipUnavailableError: "without CLIP: --blur disparity",
     DeviceError: "use --device cpu",
-    DeviceMemoryError: "use --device cpu, or a smaller --tile",
+    DeviceMemoryError: "use --device cpu",
     SoftMapError: "use --blur clip",
     UnconvertedError: "convert it: dpbatch models convert FILE --out ldp-released.safetensors",
 }
 
 
 def hinted(error: BaseException) -> str:
-    """Return an error's text, for those of ldp with the option that helps."""
+    """Return the text of an error, with the option that helps if it is one of ldp's."""
     hints = [hint for kind, hint in _HINTS.items() if isinstance(error, kind)]
     return "; ".join([str(error), *hints])

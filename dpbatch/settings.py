@@ -7,10 +7,11 @@ import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from dpbatch.errors import SettingsError
+from ldp.blur.estimator import ESTIMATORS, OPENAI
 
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
 CLIP_MAPS = ("clip", "clip-patch")
-BLUR_ESTIMATORS = ("auto", "disparity", *CLIP_MAPS)
+BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
 FORMATS = ("tif", "png")
 BIT_DEPTHS = (16, 8)
 LAYERS = ("blur", "disparity")
@@ -50,7 +51,7 @@ class RestoreSettings:
     blur: str = "auto"
     """Estimator of the blur map: disparity, clip (as in LDP's paper), clip-patch (as in LDP's
     released code), or auto, the one that the network was trained with."""
-    clip_weights: str = field(default="openai", metadata=_NOT_IN_PIXELS)
+    clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
 
     def __post_init__(self) -> None:

@@ -77,11 +77,12 @@ _MODULES = {
     "shipped_names": "ldp.models.weights",
 }
 
+if not TYPE_CHECKING:  # or every name would be one of the module's to a type checker
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'ldp' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'ldp' has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

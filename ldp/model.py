@@ -33,9 +33,9 @@ Array = Picture | npt.NDArray[np.float16] | npt.NDArray[np.float64]
 """(H, W, 3) RGB, sRGB-encoded: uint8 or uint16 over their whole range, or floats, white at 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a network comes from; the fields are those of ModelInfo."""
+    """Where a network is from; ModelInfo describes the fields."""
 
     name: str = ""
     training_radius_px: float | None = None
@@ -44,11 +44,11 @@ class Source:
     weights_sha256: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo(Source):
-    """What is known of a model.
+    """Facts about a model.
 
-    name: of the weights file, without its suffix.
+    name: of the weights file, without its suffix; "" for a network in memory.
     training_radius_px: the largest circle of confusion, as a radius, that the network was trained
         on; larger blur comes back less sharp. None where neither the file nor its card gives it.
     licence: of the weights, as their card names it; "" where there is none.
@@ -58,8 +58,8 @@ class ModelInfo(Source):
     macs: multiply-accumulate operations for a photo of 1680x1120, see ldp.models.cost.
     """
 
-    parameters: int = 0
-    macs: int = 0
+    parameters: int
+    macs: int
 
 
 class Model:
@@ -74,10 +74,11 @@ class Model:
         estimator: BlurEstimator | None = None,
         source: Source | None = None,
     ) -> None:
-        """Take a copy of a network that is in memory; the network itself stays as it is.
+        """Copy a network that is in memory; the network itself is not changed.
 
-        device, tile: as in `ldp.load`. estimator: DisparityEstimator() if left out. source: what
-        `info` says beside the cost.
+        device, tile: as in `ldp.load`.
+        estimator: DisparityEstimator() if left out.
+        source: the part of `info` that the network does not tell.
 
         Raises DeviceError.
         """
@@ -104,7 +105,7 @@ class Model:
 
     @cached_property
     def info(self) -> ModelInfo:
-        """What is known of the model; the first use counts the MACs, which takes about a second."""
+        """Facts about the model; the first use counts the MACs, which takes about a second."""
         from ldp.models.cost import cost_of_config
 
         cost = cost_of_config(self._config)
@@ -148,16 +149,15 @@ class Model:
         *,
         progress: Progress | None = None,
     ) -> Deblurred | TensorDeblurred | list[Deblurred] | list[TensorDeblurred]:
-        """Estimate where the photo is out of focus and return it sharp.
+        """Estimate the blur map of two views and remove the blur.
 
         left, right: the two views, RGB, sRGB-encoded: arrays (H, W, 3), or tensors (3, H, W) or
             (B, 3, H, W) on any device; uint8 or uint16 over their whole range, or floats with white
             at 1. `left` alone may be a ViewPair, or a list of pairs, of any sizes.
         progress: progress(done, total) is called after every tile of a photo.
 
-        Returns Deblurred for arrays, TensorDeblurred for tensors, a list of these for a list.
-
-        The photos of a batch are restored one after the other: a tile fills the device already.
+        Returns Deblurred for arrays, TensorDeblurred for tensors, a list of these for a list. The
+        photos of a batch are restored one after the other, each in tiles.
 
         Raises ValueError or TypeError for views that do not fit together; SoftMapError,
         DeviceMemoryError and LdpError as ldp.restore.deblur.Deblurrer.restore does.
@@ -187,7 +187,8 @@ class Model:
 
         A photo of 45 MP takes 0.25 GiB instead of 0.75.
 
-        blur_map: estimated from the views if left out. progress: as in `restore`.
+        blur_map: estimated from the views if left out.
+        progress: as in `restore`.
 
         Raises SoftMapError, DeviceMemoryError and LdpError as `restore` does.
         """
@@ -195,10 +196,10 @@ class Model:
         return RoundedDeblurred(self._deblurrer.restore_uint16(views, given, progress), given)
 
     def warm_up(self) -> None:
-        """Restore one tile of even grey.
+        """Restore one tile of uniform grey.
 
-        A GPU's libraries are loaded and their kernels chosen at the first use, which would count as
-        the time of the first photo.
+        PyTorch loads a GPU's libraries and chooses their kernels at the first use, which would
+        otherwise be part of the first photo's time.
         """
         grey = np.full((self.tile_px, self.tile_px, 3), 0.5, np.float32)
         self.restore(ViewPair(grey, grey))
@@ -273,5 +274,5 @@ def _estimator_name(blur: str, header: Header, path: str) -> str:
 
 
 def _own_float(view: Array) -> Picture:
-    """A view of any float type as float32; others as they are."""
+    """Return a view of any float type as float32, others as they are."""
     return view.astype(np.float32, copy=False) if view.dtype.kind == "f" else cast(Picture, view)

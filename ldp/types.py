@@ -63,8 +63,8 @@ class BlurMap:
 
     amount: in [0, 1], 0 sharp.
     disparity_px: x_left - x_right of the same detail in pixels of the full-size view, near of the
-        focus plane positive; None where the estimator knows no sign. An estimator may even it over
-        the frame, so that one depth reads alike everywhere (DisparityEstimator does).
+        focus plane positive; None where the estimator gives no sign. An estimator may even it over
+        the frame, so that one depth has one value everywhere (DisparityEstimator does).
     confidence: in [0, 1], how far the value is measured on texture rather than filled in; None
         where the estimator does not know.
     soft: in (0, 1), the map M of LDP's paper as its equations give it, without the stretching that

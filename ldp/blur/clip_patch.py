@@ -95,12 +95,12 @@ class ClipPatchEstimator:
         """Return 100 * cosine of every patch with the prompt, (rows, columns) float32."""
         left, right = (_reduced(view, self.read_pixels) for view in (views.left, views.right))
         tops, lefts = patch_starts(left.shape[0]), patch_starts(left.shape[1])
-        places = [(top, start) for top in tops for start in lefts]
+        corners = [(top, start) for top in tops for start in lefts]
         batch = self.batch or BATCH[self.clip.device.type]
         parts = []
-        for first in range(0, len(places), batch):
+        for first in range(0, len(corners), batch):
             patches = np.stack(
-                [self._patch(left, right, *place) for place in places[first : first + batch]]
+                [self._patch(left, right, *corner) for corner in corners[first : first + batch]]
             )
             parts.append(self._cosines(torch.from_numpy(patches)))
         cosines = torch.cat(parts).numpy().reshape(len(tops), len(lefts))

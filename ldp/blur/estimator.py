@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ldp.types import BlurMap, ViewPair
+if TYPE_CHECKING:
+    from ldp.types import BlurMap, ViewPair
 
 ESTIMATORS = ("disparity", "clip", "clip-patch")
 OPENAI = "openai"

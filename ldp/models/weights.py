@@ -158,7 +158,7 @@ def load_network(path: Path) -> LDPNet | LDPReleased:
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     try:
-        # On the meta device a network costs no memory, whatever the header asks for.
+        # On the meta device a network takes no memory, whatever its size in the header.
         with torch.device("meta"):
             network = _build(header)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -111,7 +111,7 @@ class Deblurrer:
 
         Raises SoftMapError where the network reads a plane that the map does not have,
         DeviceMemoryError where even small tiles do not fit, and LdpError where the result is not
-        finite: a NaN or an infinity in a view is refused, since no pixel value stands for it.
+        finite: a NaN or an infinity in a view is refused, since no pixel value represents it.
         """
         sharp = np.empty((*views.size, 3), np.float32)
 

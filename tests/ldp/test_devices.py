@@ -6,7 +6,7 @@ from ldp.errors import DeviceError, LdpError
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:x", "meta", ""])
-def test_a_device_that_means_nothing_is_refused(device):
+def test_an_unknown_device_is_refused(device):
     with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
         choose_device(device)
 
@@ -19,7 +19,7 @@ def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch):
     assert choose_device("auto") == torch.device("cpu")
 
 
-def test_without_an_answer_about_amx_precision_is_float32(monkeypatch):
+def test_where_amx_support_is_unknown_precision_is_float32(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert choose_precision(torch.device("cpu")) == torch.bfloat16
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")

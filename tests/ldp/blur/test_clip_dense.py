@@ -129,7 +129,7 @@ def test_amounts_are_the_soft_map_stretched_over_its_range(clip: Clip) -> None:
     np.testing.assert_allclose(calm, found.amount / 10, atol=1e-5)
 
 
-def test_an_even_map_is_sharp_all_over(clip: Clip) -> None:
+def test_a_constant_map_is_sharp_everywhere(clip: Clip) -> None:
     """Without positions the patches of an even picture are all alike."""
     network = naive.tiny_clip(PATCH_PX)
     torch.nn.init.zeros_(network.visual.positional_embedding)

@@ -90,7 +90,7 @@ def test_a_pickle_with_code_in_it_is_not_run(tiny_name: str, tmp_path: Path) -> 
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_network_the_message_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_the_message_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(entry: dict[str, str]) -> str:
         raise FileNotFoundError("no connection")
 
@@ -106,7 +106,7 @@ def test_without_a_network_the_message_says_what_to_type(monkeypatch: pytest.Mon
     exec(program)  # it is what open_clip would be asked
 
 
-def test_weights_that_nobody_knows_are_refused_with_what_is_known() -> None:
+def test_unknown_weights_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ClipUnavailableError, match=r"nonsense.*openai.*'disparity'"):
         clip_weights_file(VIT_B_32, "nonsense")
 

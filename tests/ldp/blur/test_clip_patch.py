@@ -32,7 +32,7 @@ def with_range(clip: Clip, views: ViewPair) -> ClipPatchEstimator:
     )
 
 
-def test_it_agrees_with_the_naive_re_statement(clip: Clip) -> None:
+def test_it_agrees_with_the_naive_implementation(clip: Clip) -> None:
     views = pair(120, 160)
     estimator = with_range(clip, views)
     logits = naive.patch_logits(

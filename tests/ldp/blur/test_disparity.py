@@ -144,7 +144,7 @@ def test_negative_values_and_every_sample_type_are_read_alike() -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.004])
-def test_a_place_without_texture_is_filled_from_around_it_with_low_confidence(
+def test_an_area_without_texture_is_filled_from_around_it_with_low_confidence(
     noise: float,
 ) -> None:
     pair = shifted_pair(2.0, 240, 320)
@@ -202,7 +202,7 @@ def test_a_large_shift_of_a_large_picture_is_found(shift_px: float) -> None:
     assert np.mean(np.abs(found - shift_px) < 0.5) > 0.95
 
 
-def test_a_disparity_that_falls_off_like_the_lens_reads_evenly() -> None:
+def test_the_lens_falloff_is_evened_out() -> None:
     x, _ = grid(120, 240)
     position = (x + 0.5) / 120 - 1.0
     gain = 1.0 - 0.5 * np.abs(position) ** 1.5
@@ -221,7 +221,7 @@ def test_the_amount_is_a_fixed_function_of_the_disparity(shift_px: float) -> Non
     assert blur_map.amount.max() > 0.5
 
 
-def test_no_sharp_line_runs_between_a_near_and_a_far_thing() -> None:
+def test_no_sharp_line_runs_between_a_near_and_a_far_object() -> None:
     x, _ = grid(120, 160)
     blur_map = AS_MEASURED.estimate(shifted_pair(np.where(x < 80, 2.5, -2.5)))
     across = disparity(blur_map)[INNER]

@@ -68,7 +68,7 @@ def test_nothing_reaches_farther_than_the_kernel():
     assert torch.equal(moved.any(-1).any(0), expected)
 
 
-def test_starts_as_the_identity_and_listens_to_the_map():
+def test_starts_as_the_identity_and_depends_on_the_map_later():
     torch.manual_seed(0)
     block = BlurPriorAttention(8)
     x = torch.randn(1, 8, 8, 8)

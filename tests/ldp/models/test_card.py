@@ -15,7 +15,7 @@ from ldp.models.card import Card, read_card
         ("Training radius: unknown", Card()),
     ],
 )
-def test_a_card_says_licence_and_training_radius(tmp_path, text, expected):
+def test_a_card_gives_licence_and_training_radius(tmp_path, text, expected):
     (tmp_path / "micro.md").write_text(text)
     assert read_card(tmp_path / "micro.safetensors") == expected
 

@@ -26,7 +26,7 @@ def written(folder, params, **also):
     return path
 
 
-def test_what_the_network_does_not_use_is_accepted_and_named(tmp_path, params):
+def test_unused_weights_are_accepted_and_named(tmp_path, params):
     checkpoint = read_checkpoint(written(tmp_path, params))
     assert checkpoint.unused == ("ca.qkv_dwconv.weight",)
     assert not checkpoint.network.training
@@ -123,7 +123,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, params, legacy):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         read_checkpoint(tmp_path / "model.pth")
     path = tmp_path / "model.pth"
@@ -135,7 +135,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_damaged_checkpoint_is_an_error_of_ours_or_still_fits(tmp_path, legacy):
+def test_a_damaged_checkpoint_is_a_weights_error_or_still_fits(tmp_path, legacy):
     path = tmp_path / "model.pth"
     small = {"a": torch.randn(9), "b": torch.randn(3, 3)}
     torch.save({"params": small}, path, _use_new_zipfile_serialization=not legacy)
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_an_error_of_ours_or_still_fits(tmp_path, legacy
             read_checkpoint(path)
 
 
-def test_converting_keeps_every_value_and_says_where_it_comes_from(tmp_path, params):
+def test_converting_keeps_every_value_and_notes_the_source(tmp_path, params):
     path, out = written(tmp_path, params), tmp_path / "ldp-released.safetensors"
     checkpoint = convert(path, out, crop_px=320)
     header = read_header(out)
@@ -189,7 +189,7 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path, params):
         convert(path, tmp_path / "absent" / "out.safetensors")
 
 
-def test_a_checkpoint_in_the_place_of_weights_says_how_to_convert_it(tmp_path, params):
+def test_loading_a_checkpoint_names_the_conversion(tmp_path, params):
     path = written(tmp_path, params)
     with pytest.raises(UnconvertedError, match=r"model.pth: .*ldp\.models\.conversion\.convert"):
         ldp.load(str(path))

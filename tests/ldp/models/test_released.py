@@ -46,7 +46,7 @@ def test_it_has_as_many_parameters_as_the_release():
         ((61, 40), (9, 70)),
     ],
 )
-def test_it_gives_what_the_plain_statement_gives(released, size, map_size):
+def test_it_agrees_with_the_plain_implementation(released, size, map_size):
     network, weights = released
     rng = np.random.default_rng(1)
     views, amount = rng.random((1, 6, *size)), rng.random((1, 1, *map_size))
@@ -71,7 +71,7 @@ def test_a_black_picture_stays_black_and_finite():
 
 
 @pytest.mark.parametrize("size", [(24, 32), (21, 27), (9, 40)])
-def test_each_cell_is_mixed_by_what_the_window_around_it_holds(size):
+def test_each_cell_is_mixed_by_the_statistics_of_its_window(size):
     attention = shaken(ChannelAttention(4, project_bias=True))
     x, prior = torch.randn(1, 4, *size), torch.rand(1, 1, 4, 4)
     attention.window, cell, across = 16, 2, 8

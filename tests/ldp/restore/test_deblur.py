@@ -208,7 +208,7 @@ def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted():
     assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
 
 
-def test_a_memory_too_small_for_any_tile_is_an_error_that_says_what_to_do():
+def test_a_memory_too_small_for_any_tile_is_an_error_with_a_remedy():
     network = SmallMemory(limit_px=10)
     with pytest.raises(DeviceMemoryError, match=r"a tile of 128 px; .* restore on the CPU"):
         deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
