@@ -86,7 +86,7 @@ def test_the_public_names() -> None:
     ]
     assert all(getattr(ldp, name).__name__ == name for name in ldp.__all__)
     assert set(ldp.__all__) <= set(dir(ldp))
-    assert not hasattr(ldp, "restore")
+    assert not hasattr(ldp, "deblur_everything")
     assert (Path(ldp.__file__).parent / "py.typed").is_file()
 
 
