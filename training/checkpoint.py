@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,17 +157,21 @@ def save(
     stages: int,
     score_db: float | None = None,
     evaluation_set: str = "",
+    *,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write the checkpoint and the averaged weights into the run's folder.
 
     score_db, evaluation_set: the score of these weights, if they have one. If it is the best one,
     state.best becomes it, and the weights stay as weights-best.safetensors. Where a stage ends and
-    another follows, its weights stay as weights-stageN.safetensors too.
+    another follows, its weights stay as weights-stageN.safetensors too. notes: for the header of
+    the weights, beside those written here.
 
     Raises FloatingPointError, before anything is written, where a weight is not finite.
     """
     check_finite(state, out)
-    notes = {
+    header = {
+        **(notes or {}),
         "steps": str(state.step),
         "stage": str(state.stage + 1),
         "started_from": state.started_from,
@@ -175,14 +179,14 @@ def save(
     }
     names = [WEIGHTS]
     if score_db is not None:
-        notes["score"] = f"{score_db:.3f} dB, {evaluation_set}"
+        header["score"] = f"{score_db:.3f} dB, {evaluation_set}"
         if state.best is None or score_db > state.best.score_db:
             state.best = Best(score_db, evaluation_set, state.stage, state.step)
             names.append(BEST)
     if state.step == settings.steps and state.stage + 1 < stages:
         names.append(f"weights-stage{state.stage + 1}.safetensors")
     for name in names:
-        _write_whole(out / name, lambda path: save_network(state.average, path, notes))
+        _write_whole(out / name, lambda path: save_network(state.average, path, header))
     values = {
         "stage": state.stage,
         "step": state.step,

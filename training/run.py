@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -44,7 +44,8 @@ class Run:
 
     source: the batches. out: the run's folder. blur_aware_map: where the loss has its term.
     validation: None in all processes but the first, and where there is none. stop_at: the
-    time.monotonic() at which it saves and stops. initial: None for random weights.
+    time.monotonic() at which it saves and stops. initial: None for random weights. notes: for the
+    header of the weights.
     """
 
     stages: Sequence[TrainSettings]
@@ -55,6 +56,7 @@ class Run:
     validation: ValidationSet | None = None
     stop_at: float = math.inf
     initial: InitialWeights | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def total_step(self, stage: int, step: int) -> int:
         """Return the number of steps over all stages so far."""
@@ -80,6 +82,7 @@ def prepare(
     clip = _clip(stages, processes.device)
     cache = inputs.cache or out / "cache"
     photos: list[Photo] = []
+    notes: dict[str, str] = {}
     source: BatchSource
     if inputs.dpdd is not None:
         source = prepared_dpdd(first, inputs.dpdd, cache, clip, processes)
@@ -90,6 +93,7 @@ def prepare(
     else:
         photos = read_photos(inputs.photos)
         source = RenderedSource(photos, cache)
+        notes["training_radius_px"] = f"{max(stage.radius_px for stage in stages):g}"
     evaluation_set = None
     if processes.first:
         evaluation_set = read_validation_set(first, photos, inputs.validation, clip)
@@ -103,6 +107,7 @@ def prepare(
         validation=evaluation_set,
         stop_at=stop_at,
         initial=initial,
+        notes=notes,
     )
 
 

@@ -165,7 +165,8 @@ def _save(run: Run, state: TrainState, log: RunLog, score: bool) -> float:
     started = time.monotonic()
     score_db = _validate(run, state, log) if score else None
     name = run.validation.name if run.validation else ""
-    checkpoint.save(run.out, state, run.stages[state.stage], len(run.stages), score_db, name)
+    settings, stages = run.stages[state.stage], len(run.stages)
+    checkpoint.save(run.out, state, settings, stages, score_db, name, notes=run.notes)
     return time.monotonic() - started
 
 

@@ -102,6 +102,7 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
     ends = [weights(second), weights(first)]
     header = read_header(second)
     assert header.needs_soft_map
+    assert header.training_radius_px is None  # it is not known of real pairs
     # The maps that it learned from have both planes, in their own range.
     for path in (out / "cache").glob("*-blur-*.npy"):
         amount, soft = np.load(path)

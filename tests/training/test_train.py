@@ -51,6 +51,7 @@ def test_a_run_resumes_where_it_stopped_and_its_weights_restore_photos(photos, t
     for name, value in weights.state_dict().items():
         torch.testing.assert_close(value, second["average"][name], rtol=1e-3, atol=1e-6)
     model = ldp.load(str(out / "weights.safetensors"), device="cpu")
+    assert model.info.training_radius_px == micro_settings().radius_px
     view = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     flat = BlurMap(np.zeros((4, 6), np.float32))
     restored = model.restore_uint16(ViewPair(view, view), blur_map=flat)
