@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from string import Formatter
 
 from dpbatch.errors import SettingsError
 from ldp.blur.estimator import ESTIMATORS, OPENAI
@@ -12,7 +14,9 @@ from ldp.blur.estimator import ESTIMATORS, OPENAI
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
 CLIP_MAPS = ("clip", "clip-patch")
 BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
-FORMATS = ("tif", "png")
+FORMATS = ("tif", "png", "jpg")
+LAYER_FORMATS = ("tif", "png")
+_SPELLINGS = {"tiff": "tif", "jpeg": "jpg"}
 BIT_DEPTHS = (16, 8)
 LAYERS = ("blur", "disparity")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
@@ -21,6 +25,8 @@ TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 PIXEL_VERSION = 1
 
 _NOT_IN_PIXELS = {"pixels": False}
+# A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
+_IN_PIXELS_IF_CHANGED = {"pixels": "if changed"}
 
 
 @dataclass(frozen=True)
@@ -70,29 +76,33 @@ class OutputSettings:
     """Which files are written, and how."""
 
     format: str = field(default="tif", metadata=_NOT_IN_PIXELS)
-    """tif or png."""
+    """tif, png or jpg; also as tiff, jpeg and in capitals."""
     bit_depth: int = 16
-    """16 or 8."""
+    """16 or 8; a JPEG always has 8."""
     template: str = field(default="{dir}/{stem}", metadata=_NOT_IN_PIXELS)
     """Name of the output below --out, without suffix: {dir} folder below the given one, {stem} file
     name, {ext} suffix of the input, {root} name of the given folder, {model}."""
     layers: tuple[str, ...] = ()
-    """Maps to write beside the picture as 16-bit grey TIFF: blur, disparity."""
+    """Maps to write beside the picture in 16-bit grey: blur, disparity."""
+    layer_format: str = field(default="tif", metadata=_IN_PIXELS_IF_CHANGED)
+    """tif or png; also as tiff and in capitals."""
+    jpeg_quality: int = field(default=95, metadata=_IN_PIXELS_IF_CHANGED)
+    """Quality of a JPEG, 1 to 100."""
 
     def __post_init__(self) -> None:
+        for name in ("format", "layer_format"):
+            spelling = getattr(self, name).lower()
+            object.__setattr__(self, name, _SPELLINGS.get(spelling, spelling))
         _check_choice("format", self.format, FORMATS)
+        _check_choice("layer_format", self.layer_format, LAYER_FORMATS)
         _check_choice("bit_depth", self.bit_depth, BIT_DEPTHS)
+        if not 1 <= self.jpeg_quality <= 100:
+            raise SettingsError(f"jpeg_quality {self.jpeg_quality}: expected 1 to 100")
         for layer in self.layers:
             _check_choice("layers", layer, LAYERS)
         if len(set(self.layers)) < len(self.layers):
             raise SettingsError(f"layers {', '.join(self.layers)}: each may be named once")
-        try:
-            name = self.template.format(**dict.fromkeys(TEMPLATE_FIELDS, "x"))
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            known = ", ".join("{" + name + "}" for name in TEMPLATE_FIELDS)
-            raise SettingsError(f"template {self.template!r}: known fields are {known}") from error
-        if not name.strip("/. ") or name.endswith("/"):
-            raise SettingsError(f"template {self.template!r} gives no file name")
+        _check_template(self.template)
 
 
 @dataclass(frozen=True)
@@ -147,9 +157,26 @@ def _pixel_values(group: object) -> list[object]:
     values: list[object] = []
     for item in sorted(fields(group), key=lambda item: item.name):
         value = getattr(group, item.name)
-        if item.metadata.get("pixels", True):
+        kind = item.metadata.get("pixels", True)
+        if kind is True or (kind == "if changed" and value != item.default):
             values.append([item.name, _pixel_values(value) if is_dataclass(value) else value])
     return values
+
+
+def _check_template(template: str) -> None:
+    known = ", ".join("{" + name + "}" for name in TEMPLATE_FIELDS)
+    try:
+        for _, _, spec, _ in Formatter().parse(template):
+            if spec and re.search(r"\{|\d{3}", spec):
+                raise SettingsError(
+                    f"template {template!r}: {spec!r} is too wide for a file name; expected at "
+                    "most 99"
+                )
+        name = template.format(**dict.fromkeys(TEMPLATE_FIELDS, "x"))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise SettingsError(f"template {template!r}: known fields are {known}") from error
+    if not name.strip("/. ") or name.endswith("/"):
+        raise SettingsError(f"template {template!r} gives no file name")
 
 
 def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:

@@ -164,6 +164,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     from dpbatch.presets import load, merge
 
     layers, bit_depth = given.get("layers"), given.get("bit_depth")
+    layer_names = None if layers is None else [name.strip() for name in layers.split(",")]
     flags = {
         "raw": {"swap": given["swap"], "demosaic": given["demosaic"]},
         "restore": {
@@ -173,7 +174,9 @@ def settings_of(given: dict[str, Any]) -> Settings:
             "template": given["template"],
             "format": given.get("format_"),
             "bit_depth": int(bit_depth) if bit_depth else None,
-            "layers": None if layers is None else [part for part in layers.split(",") if part],
+            "jpeg_quality": given.get("jpeg_quality"),
+            "layers": None if layer_names is None else [name for name in layer_names if name],
+            "layer_format": given.get("layer_format"),
         },
     }
     set_flags = {

@@ -12,7 +12,7 @@ import click
 from dpbatch.cli import options
 from dpbatch.cli.options import Location, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose
-from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYERS, Settings, settle_blur
+from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYER_FORMATS, LAYERS, Settings, settle_blur
 from dpbatch.types import ClusterOptions
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _DEFAULTS = Settings()
 @options.write(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    metavar="|".join(FORMATS),
     shown_default=_DEFAULTS.output.format,
     help="File format of the results.",
 )
@@ -36,13 +36,26 @@ _DEFAULTS = Settings()
     "--bit-depth",
     type=click.Choice(["16", "8"]),
     shown_default=_DEFAULTS.output.bit_depth,
-    help="Bits a colour: 16 for editing, 8 for viewing.",
+    help="Bits a colour: 16 for editing, 8 for viewing; a JPEG always has 8.",
+)
+@options.write(
+    "--jpeg-quality",
+    type=click.IntRange(1, 100),
+    metavar="1..100",
+    shown_default=_DEFAULTS.output.jpeg_quality,
+    help="Quality of a JPEG.",
 )
 @options.write(
     "--layers",
     metavar="NAMES",
     shown_default="none",
     help=f"Maps to write beside the picture, separated by commas: {', '.join(LAYERS)}.",
+)
+@options.write(
+    "--layer-format",
+    metavar="|".join(LAYER_FORMATS),
+    shown_default=_DEFAULTS.output.layer_format,
+    help="File format of the maps, 16-bit grey.",
 )
 @options.preset_option
 @options.restore(

@@ -1,4 +1,4 @@
-"""Write restored pictures as TIFF and PNG: 16 or 8 bit, with ICC profile and metadata."""
+"""Write restored pictures as TIFF, PNG or JPEG, with ICC profile and metadata."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color import srgb_icc_profile
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, write_with_metadata
@@ -20,6 +21,7 @@ from dpbatch.settings import OutputSettings
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 
 _ROWS_AT_ONCE = 256
+_LARGEST_JPEG_PX = 65_500  # of libjpeg
 
 
 def write_picture(
@@ -38,13 +40,22 @@ def write_picture(
     Returns warnings about metadata that could not be carried over. Raises OutputError or
     DiskFullError and then leaves `target` as it was.
     """
-    pixels = rgb if settings.bit_depth == 16 else to_8_bit(rgb)
-    height, width = pixels.shape[:2]
+    height, width = rgb.shape[:2]
+    is_8_bit = settings.bit_depth == 8 or settings.format == "jpg"
+    pixels = to_8_bit(rgb) if is_8_bit else rgb
+    icc, pixels_per_inch = srgb_icc_profile(), metadata.pixels_per_inch
     encoded: bytes | memoryview
-    if settings.format == "png":
-        encoded = encode_png(pixels, srgb_icc_profile(), metadata.pixels_per_inch)
+    if settings.format == "jpg":
+        if max(width, height) > _LARGEST_JPEG_PX:
+            raise OutputError(
+                f"{target}: {width} x {height} pixels do not fit into a JPEG, which has at most "
+                f"{_LARGEST_JPEG_PX} on a side; use --format tif"
+            )
+        encoded = encode_jpeg(pixels, icc, settings.jpeg_quality, pixels_per_inch)
+    elif settings.format == "png":
+        encoded = encode_png(pixels, icc, pixels_per_inch)
     else:
-        encoded = encode_tiff(pixels, srgb_icc_profile(), metadata.pixels_per_inch)
+        encoded = encode_tiff(pixels, icc, pixels_per_inch)
     with atomic_file(target) as temporary:
         return write_with_metadata(
             temporary, encoded, metadata, note, width=width, height=height, orientation=orientation
@@ -93,15 +104,44 @@ def encode_tiff(
     return file.getbuffer()
 
 
-def encode_png(pixels: Pixels, icc: bytes, pixels_per_inch: float = 72.0) -> bytes:
-    """Return a PNG file with a named ICC profile. pixels: (H, W, 3) RGB."""
+def encode_jpeg(
+    pixels: Pixels, icc: bytes, quality: int = 95, pixels_per_inch: float = 72.0
+) -> bytes:
+    """Return a JPEG file (JFIF, 4:4:4) with an ICC profile.
+
+    pixels: (H, W, 3) uint8 RGB. quality: 1 to 100. icc: of at most 65,519 bytes, one segment.
+    """
+    encoded = bytes(
+        imagecodecs.jpeg8_encode(pixels, level=quality, subsampling="444", optimize=True)
+    )
+    density = min(65535, round(pixels_per_inch))
+    # SOI, then APP0: marker, length, "JFIF", version; unit (1: inch) and density, thumbnail size.
+    header = encoded[:13] + struct.pack(">BHH", 1, density, density) + encoded[18:20]
+    content = b"ICC_PROFILE\0\1\1" + icc  # segment 1 of 1
+    segment = b"\xff\xe2" + struct.pack(">H", 2 + len(content)) + content
+    return header + segment + encoded[20:]
+
+
+def encode_png(
+    pixels: Pixels,
+    icc: bytes | None,
+    pixels_per_inch: float = 72.0,
+    description: str | None = None,
+) -> bytes:
+    """Return a PNG file with a named ICC profile.
+
+    pixels: (H, W, 3) RGB or (H, W) grey. description: ASCII.
+    """
     # Level 1, runs only, filter "sub": three times as fast as the defaults and 0.5 % larger.
     encoded = bytes(imagecodecs.png_encode(pixels, level=1, strategy=3, filter=16))
     header_end = 8 + 12 + 13  # signature; length, name and checksum of IHDR; its content
-    profile = b"sRGB\0\0" + zlib.compress(icc)  # name, end of name, method 0
     pixels_per_metre = round(pixels_per_inch / 0.0254)
     density = struct.pack(">IIB", pixels_per_metre, pixels_per_metre, 1)
-    chunks = _png_chunk(b"iCCP", profile) + _png_chunk(b"pHYs", density)
+    chunks = _png_chunk(b"pHYs", density)
+    if icc is not None:  # before all others; name, end of name, method 0
+        chunks = _png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(icc)) + chunks
+    if description is not None:
+        chunks += _png_chunk(b"tEXt", b"Description\0" + description.encode("ascii"))
     return b"".join((encoded[:header_end], chunks, memoryview(encoded)[header_end:]))
 
 

@@ -1,4 +1,4 @@
-"""Write the blur map beside the picture, as 16-bit grey TIFF of the full size."""
+"""Write the blur map beside the picture, in 16-bit grey of the full size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color import apply_orientation
-from dpbatch.output.images import encode_tiff
+from dpbatch.output.images import encode_png, encode_tiff
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, write_with_metadata
 from ldp.types import BlurMap, Plane
 
@@ -28,8 +28,10 @@ def write_layers(
     size: tuple[int, int],
     which: Collection[str],
     note: ProcessingNote,
+    *,
+    format: str = "tif",
 ) -> tuple[Path, ...]:
-    """Write STEM.blur.tif, STEM.disparity.tif or both, upright.
+    """Write STEM.blur.tif, STEM.disparity.tif or both, upright; with format "png" as PNG.
 
     target_stem: path of the picture without suffix. size: (height, width) of the views in the
     orientation of the sensor; orientation: the EXIF tag that turns them upright. which: names of
@@ -39,8 +41,9 @@ def write_layers(
     disparity: disparity_px = (value - offset) / scale, which is x_left - x_right along the x of the
         sensor in pixels of the full-size view, near of the focus plane positive; turning the
         picture upright does not change it. offset is 32768. scale is 256, or 128, 64 and so on for
-        disparities of 128 px and more. Both are in the ImageDescription of the TIFF (JSON) and in
-        the XMP (dpbatch:DisparityOffset, dpbatch:DisparityScale).
+        disparities of 128 px and more. Both are in the description of the file (JSON; the tag
+        ImageDescription of a TIFF, the text Description of a PNG) and in the XMP
+        (dpbatch:DisparityOffset, dpbatch:DisparityScale).
 
     Returns the paths of the files. Raises OutputError or DiskFullError.
     """
@@ -70,9 +73,10 @@ def write_layers(
                 "DisparityOffset": str(DISPARITY_OFFSET),
                 "DisparityScale": f"{scale:g}",
             }
-        path = target_stem.with_name(f"{target_stem.name}.{layer}.tif")
+        path = target_stem.with_name(f"{target_stem.name}.{layer}.{format}")
         upright = apply_orientation(_enlarge(values, size), orientation)
-        encoded = encode_tiff(upright, None, description=json.dumps(description))
+        encode = encode_png if format == "png" else encode_tiff
+        encoded = encode(upright, None, description=json.dumps(description))
         height, width = upright.shape
         with atomic_file(path) as temporary:
             write_with_metadata(

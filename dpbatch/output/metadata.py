@@ -110,8 +110,8 @@ def write_with_metadata(
 ) -> tuple[str, ...]:
     """Write an encoded picture to `path`, with the metadata and the note in it.
 
-    encoded: a whole TIFF or PNG file of width x height pixels; an ICC profile in it is taken to be
-        sRGB.
+    encoded: a whole TIFF, PNG or JPEG file of width x height pixels; an ICC profile in it is taken
+        to be sRGB.
     orientation: the EXIF tag that turns the pixels upright; 1 if they are.
     properties: further texts for the dpbatch name space of the XMP.
 
@@ -121,15 +121,21 @@ def write_with_metadata(
     warnings: tuple[str, ...] = (metadata.problem,) if metadata.problem else ()
     try:
         try:
-            result = embed(encoded, metadata, note, (width, height), orientation, properties or {})
+            result, lost = embed(
+                encoded, metadata, note, (width, height), orientation, properties or {}
+            )
         except exiv2.Exiv2Error as error:
             if not metadata.carrier:
                 raise
             warnings += (f"{note.source}: metadata not written: {error.message}",)
             empty = PhotoMetadata()
-            result = embed(encoded, empty, note, (width, height), orientation, properties or {})
+            result, lost = embed(
+                encoded, empty, note, (width, height), orientation, properties or {}
+            )
     except exiv2.Exiv2Error as error:
         raise OutputError(f"{note.source}: metadata not written: {error.message}") from error
+    if lost:
+        warnings += (f"{note.source}: metadata too large for a JPEG, left out: {', '.join(lost)}",)
     # data() is a view of the memory of `result`, which must be alive here.
     path.write_bytes(result.data())
     return warnings
@@ -142,22 +148,16 @@ def embed(
     size: tuple[int, int],
     orientation: int,
     properties: Mapping[str, str],
-) -> exiv2.Image:
-    """Return the file in memory with the metadata in it; arguments as in `write_with_metadata`.
+) -> tuple[exiv2.Image, list[str]]:
+    """Return the file in memory with the metadata in it, and the keys of EXIF tags left out.
 
-    size: (width, height). Raises exiv2.Exiv2Error.
+    Arguments as in `write_with_metadata`; size: (width, height). exiv2 leaves out large tags where
+    the EXIF would exceed the 64 KiB that a JPEG allows. Raises exiv2.Exiv2Error.
     """
     result = open_image(encoded)
     exif, xmp = result.exifData(), result.xmpData()
     if metadata.carrier:
-        source = open_image(metadata.carrier)
-        for datum in source.exifData():
-            if is_carried(datum):
-                exif.add(datum)
-        for datum in source.iptcData():
-            result.iptcData().add(datum)
-        for datum in source.xmpData():
-            xmp.add(datum)
+        _copy_carried(open_image(metadata.carrier), result)
     tool = f"dpbatch {note.version}"
     exif["Exif.Image.Orientation"] = exiv2.UShortValue(orientation)
     exif["Exif.Image.Software"] = tool
@@ -189,8 +189,22 @@ def embed(
     for name, text in texts.items():
         if text:
             xmp[f"Xmp.dpbatch.{name}"] = _printable(text)
+    wanted = {datum.key() for datum in exif}
     result.writeMetadata()
-    return result
+    if result.imageType() != exiv2.ImageType.jpeg:
+        return result, []
+    written = open_image(bytes(result.data()))
+    return result, sorted(wanted - {datum.key() for datum in written.exifData()})
+
+
+def _copy_carried(source: exiv2.Image, result: exiv2.Image) -> None:
+    for datum in source.exifData():
+        if is_carried(datum):
+            result.exifData().add(datum)
+    for datum in source.iptcData():
+        result.iptcData().add(datum)
+    for datum in source.xmpData():
+        result.xmpData().add(datum)
 
 
 def _pixels_per_inch(exif: exiv2.ExifData) -> float:

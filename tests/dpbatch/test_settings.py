@@ -84,7 +84,12 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: RestoreSettings(tile=-1),
         lambda: RestoreSettings(model=""),
         lambda: RestoreSettings(blur="clop"),
-        lambda: OutputSettings(format="jpg"),
+        lambda: OutputSettings(format="webp"),
+        lambda: OutputSettings(layer_format="jpg"),
+        lambda: OutputSettings(jpeg_quality=0),
+        lambda: OutputSettings(jpeg_quality=101),
+        lambda: OutputSettings(template="{stem:>99999999999}"),
+        lambda: OutputSettings(template="{stem:{dir}}"),
         lambda: OutputSettings(layers=("blur", "blur")),
         lambda: OutputSettings(template="{name}"),
         lambda: OutputSettings(template="{stem"),
@@ -116,6 +121,26 @@ def test_the_fingerprint_covers_what_changes_pixels_and_nothing_else() -> None:
     assert {fingerprint(settings, "abc") for settings in same} == {key}
     keys = {fingerprint(settings, "abc") for settings in other} | {fingerprint(base, "abd"), key}
     assert len(keys) == len(other) + 2
+
+
+def test_a_setting_that_came_later_leaves_earlier_results_valid_at_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The key is that of the release that had neither jpeg_quality nor layer_format."""
+    monkeypatch.setattr("dpbatch.settings.PIXEL_VERSION", 1)
+    assert fingerprint(Settings(), "abc") == "8ba5b08f079746296cd585b827facac6"
+    base = Settings().output
+    for output in (replace(base, jpeg_quality=90), replace(base, layer_format="png")):
+        assert fingerprint(Settings(output=output), "abc") != fingerprint(Settings(), "abc")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("tiff", "tif"), ("TIFF", "tif"), ("JPEG", "jpg"), ("Png", "png")]
+)
+def test_other_spellings_of_a_format_mean_the_same(given: str, meant: str) -> None:
+    assert OutputSettings(format=given) == OutputSettings(format=meant)
+    if meant != "jpg":
+        assert OutputSettings(layer_format=given) == OutputSettings(layer_format=meant)
 
 
 def test_the_settings_are_noted_on_one_line() -> None:

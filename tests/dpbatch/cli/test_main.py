@@ -184,7 +184,7 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
     preset.write_text(
         "[raw]\nswap = true\ndemosaic = 'ppg'\n[output]\nbit_depth = 8\nlayers = ['blur']\n"
     )
-    flags = ["--preset", preset, "--no-swap", "--layers", "disparity,blur", "--format", "png"]
+    flags = ["--preset", preset, "--no-swap", "--layers", " disparity, blur,", "--format", "PNG"]
     flags += ["--model", weights, "--tile", 512, "--device", "cuda:1", "--template", "{stem}"]
     flags += ["--include", "*.CR2", "--include", "*.CR3", "--exclude", "x*", "--no-recursive"]
     flags += ["--overwrite", "--retry-failed", "--max-errors", 3, "--jobs", 2, "--dry-run"]
@@ -223,7 +223,10 @@ def test_fail_fast_stops_at_the_first_failure(
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--format", "jpg"], 2, "'jpg' is not one of"),
+        (["--format", "webp"], 2, "format 'webp': expected one of tif, png, jpg"),
+        (["--layer-format", "jpg"], 2, "layer_format 'jpg': expected one of tif, png"),
+        (["--jpeg-quality", "0"], 2, "0 is not in the range"),
+        (["--template", "{stem:>9999999999}"], 2, "too wide for a file name"),
         (["--bit-depth", "12"], 2, "'12' is not one of"),
         (["--layers", "depth"], 2, "layers 'depth': expected one of blur, disparity"),
         (["--device", "gpu"], 2, "device 'gpu': expected auto, cpu, cuda or cuda:N"),

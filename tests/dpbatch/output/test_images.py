@@ -1,4 +1,4 @@
-"""TIFF and PNG: every pixel comes back, the profile is readable, the file is whole or not there."""
+"""TIFF, PNG, JPEG: pixels come back, the profile is readable, the file is whole or not there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from PIL import Image
 
 from dpbatch.errors import DiskFullError, OutputError
 from dpbatch.output import metadata
@@ -29,6 +31,7 @@ FORMATS = [
     for format_ in ("tif", "png")
     for bit_depth in (16, 8)
 ]
+JPEG = OutputSettings(format="jpg")
 
 
 def picture(height: int = 70, width: int = 101) -> npt.NDArray[np.uint16]:
@@ -112,7 +115,50 @@ def test_resolution_of_the_source_is_kept_in_both_formats(tmp_path: Path) -> Non
             assert struct.unpack(">IIB", density) == (11811, 11811, 1)  # per metre
 
 
-@pytest.mark.parametrize("settings", FORMATS, ids=str)
+@pytest.mark.parametrize(("quality", "largest_error"), [(100, 3), (95, 6)])
+def test_jpeg_holds_the_nearest_8_bit_values_at_full_colour_resolution(
+    tmp_path: Path, quality: int, largest_error: int
+) -> None:
+    """Columns of red and blue by turns would run into each other with halved chroma."""
+    rgb = np.zeros((32, 48, 3), np.uint16)
+    rgb[:, ::2, 0] = rgb[:, 1::2, 2] = 40000
+    rgb[..., 1] = np.linspace(0, 65535, 32, dtype=np.uint16)[:, None]
+    target = write(tmp_path, replace(JPEG, jpeg_quality=quality), rgb)
+    read = np.asarray(cv2.imread(str(target), cv2.IMREAD_UNCHANGED), int)[..., ::-1]
+    assert np.abs(read - to_8_bit(rgb)).max() <= largest_error
+
+
+def test_a_higher_quality_makes_a_larger_and_better_jpeg(tmp_path: Path) -> None:
+    rgb = picture()
+    sizes, errors = [], []
+    for quality in (30, 80, 100):
+        target = write(tmp_path, replace(JPEG, jpeg_quality=quality), rgb)
+        sizes.append(target.stat().st_size)
+        read = np.asarray(cv2.imread(str(target), cv2.IMREAD_UNCHANGED), int)[..., ::-1]
+        errors.append(np.abs(read - to_8_bit(rgb)).mean())
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_jpeg_has_its_profile_and_resolution(tmp_path: Path) -> None:
+    target = tmp_path / "a.jpg"
+    write_picture(target, picture(40, 52), JPEG, PhotoMetadata(pixels_per_inch=300), NOTE)
+    with Image.open(target) as jpeg:
+        assert jpeg.format == "JPEG"
+        assert jpeg.size == (52, 40)
+        assert jpeg.info["icc_profile"] == srgb_icc_profile()
+        assert jpeg.info["dpi"] == (300, 300)
+        assert jpeg.info["jfif_density"] == (300, 300)
+    assert read_tags(target)["Exif.Image.XResolution"] == "300"
+
+
+def test_a_picture_too_large_for_a_jpeg_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="65501 x 1 pixels do not fit into a JPEG"):
+        write(tmp_path, JPEG, np.zeros((1, 65501, 3), np.uint16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("settings", [*FORMATS, JPEG], ids=str)
 def test_full_disk_leaves_nothing(
     tmp_path: Path, settings: OutputSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +187,7 @@ def test_failing_metadata_leaves_the_former_file(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [former]
 
 
-@pytest.mark.parametrize("settings", FORMATS, ids=str)
+@pytest.mark.parametrize("settings", [*FORMATS, JPEG], ids=str)
 def test_names_beyond_ascii(tmp_path: Path, settings: OutputSettings) -> None:
     folder = tmp_path / "Fotos \N{LATIN SMALL LETTER U WITH DIAERESIS} \N{HIRAGANA LETTER A}"
     assert read_tags(write(folder, settings, picture()))["Exif.Photo.PixelXDimension"] == "101"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from PIL import Image
 
 from dpbatch.errors import DiskFullError, OutputError
 from dpbatch.output.color import apply_orientation
@@ -78,6 +79,22 @@ def test_layers_are_upright_and_keep_their_sign(tmp_path: Path, orientation: int
         atol=1 / description["scale"],
     )
     assert read_tags(paths[0])["Exif.Image.Orientation"] == "top, left"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_png_layers_hold_what_tiff_layers_hold(tmp_path: Path, orientation: int) -> None:
+    arguments = (tmp_path / "a", blur_map(), orientation, SIZE, ["blur", "disparity"], NOTE)
+    paths = write_layers(*arguments), write_layers(*arguments, format="png")
+    for tif, png in zip(*paths, strict=True):
+        values, description = read(tif)
+        np.testing.assert_array_equal(cv2.imread(str(png), cv2.IMREAD_UNCHANGED), values)
+        with Image.open(png) as opened:
+            assert json.loads(opened.info["Description"]) == description
+            assert "icc_profile" not in opened.info
+        before, after = read_tags(tif), read_tags(png)
+        ours = {key: text for key, text in before.items() if "dpbatch" in key}
+        assert len(ours) > 2
+        assert {key: text for key, text in after.items() if "dpbatch" in key} == ours
 
 
 def test_coarse_map_is_enlarged_to_the_photo(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ FORMATS = [
     for format_ in ("tif", "png")
     for bit_depth in (16, 8)
 ]
+FORMATS.append(OutputSettings(format="jpg"))
 # Tags that describe the file and not the photo.
 FILE_TAGS = {
     "Exif.Image.ImageWidth",
