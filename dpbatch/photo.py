@@ -123,6 +123,14 @@ def save(
     if restored.blur_map is not None:
         size = restored.sharp.shape[0], restored.sharp.shape[1]
         stem = target.with_suffix("")
-        write_layers(stem, restored.blur_map, restored.orientation, size, settings.layers, note)
+        write_layers(
+            stem,
+            restored.blur_map,
+            restored.orientation,
+            size,
+            settings.layers,
+            note,
+            format=settings.layer_format,
+        )
     upright = apply_orientation(restored.sharp, restored.orientation)
     return write_picture(target, upright, settings, restored.metadata, note)

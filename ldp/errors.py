@@ -3,6 +3,7 @@
 LdpError
     WeightsError             a weights file is missing, foreign, damaged or of another network
         UnconvertedError     the file is a PyTorch checkpoint, which has to be converted first
+        UnknownModelError    the model is neither a shipped network nor a file
     ClipUnavailableError     open_clip or the weights of a CLIP are not there, or do not fit
     SoftMapError             the network reads a plane that the blur map does not have
     DeviceError              the device has no such name, or is not in this machine (a ValueError)
@@ -22,6 +23,10 @@ class WeightsError(LdpError):
 
 class UnconvertedError(WeightsError):
     """The file is a PyTorch checkpoint, which ldp.models.conversion.convert can read."""
+
+
+class UnknownModelError(WeightsError):
+    """The model is neither the name of a shipped network nor the path of a file."""
 
 
 class ClipUnavailableError(LdpError):

@@ -52,7 +52,10 @@ class PhotoStages:
     def suffixes(self) -> tuple[str, ...]:
         """See `BatchStages`."""
         output = self.settings.output
-        return (f".{output.format}", *(f".{layer}.tif" for layer in output.layers))
+        return (
+            f".{output.format}",
+            *(f".{layer}.{output.layer_format}" for layer in output.layers),
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dpbatch.cli import options
-from dpbatch.cli.options import SectionedCommand, section
+from dpbatch.cli.options import Number, SectionedCommand, section
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 
 _PATH = click.Path(path_type=Path)
@@ -58,20 +58,36 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
 @click.argument("depth", type=_PATH)
 @options.write("-o", "--out", required=True, type=_PATH, metavar="FILE.CR2")
 @options.write("--overwrite", is_flag=True, help="Replace FILE.CR2 where it exists.")
-@_scene("--near-m", type=float, metavar="M", help="Distance of black in DEPTH, in metres.")
-@_scene("--far-m", type=float, metavar="M", help="Distance of white in DEPTH, in metres.")
+@_scene(
+    "--near-m",
+    type=Number(0),
+    metavar="M",
+    help="Distance of black in DEPTH, in metres.",
+)
+@_scene(
+    "--far-m",
+    type=Number(0),
+    metavar="M",
+    help="Distance of white in DEPTH, in metres.",
+)
 @_scene(
     "--depth-scale",
-    type=float,
+    type=Number(0),
     metavar="M",
     help="Metres a grey step, in place of --near-m and --far-m; grey 0 means unknown.",
 )
-@_lens("--focal-length-mm", type=float, default=50.0, show_default=True)
-@_lens("--f-number", type=float, default=1.8, show_default=True)
-@_lens("--focus-m", type=float, default=1.5, show_default=True, help="Distance in focus.")
+@_lens("--focal-length-mm", type=Number(0), default=50.0, show_default=True)
+@_lens("--f-number", type=Number(0), default=1.8, show_default=True)
+@_lens(
+    "--focus-m",
+    type=Number(0),
+    default=1.5,
+    show_default=True,
+    help="Distance in focus.",
+)
 @_lens(
     "--pixel-pitch-um",
-    type=float,
+    type=Number(0),
     shown_default="PICTURE fills a sensor 36 mm wide",
     help="Distance between photosites.",
 )

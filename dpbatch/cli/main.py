@@ -17,7 +17,7 @@ from dpbatch import __version__
 from dpbatch.cli import files, models, run, trials
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.hints import hinted
-from ldp.errors import LdpError
+from ldp.errors import LdpError, UnknownModelError
 
 
 class ExitCodes(click.Group):
@@ -27,7 +27,7 @@ class ExitCodes(click.Group):
         """Run a command; print an expected error without a traceback and exit."""
         try:
             return super().invoke(ctx)
-        except SettingsError as error:
+        except (SettingsError, UnknownModelError) as error:
             code, text = 2, str(error)
         except (AbortError, LdpError) as error:
             code, text = 3, hinted(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -47,6 +48,17 @@ class Location(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path that stands for what was typed."""
         return parse_location(value) if isinstance(value, str) else value
+
+
+class Number(click.FloatRange):
+    """A finite number: NaN lies in every range and infinity in most."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the number that was typed."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 def section(title: str) -> Callable[..., Decorator]:
@@ -119,7 +131,7 @@ preset_option = restore(
 )
 jobs_option = speed(
     "--jobs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     metavar="N",
     help="Read N photos ahead, each in its own process.  [default: 1; with Ray as many as keep the "
     "GPUs busy]",
@@ -137,14 +149,14 @@ trouble_options = together(
     ),
     trouble(
         "--time-limit",
-        type=click.FloatRange(0),
+        type=Number(0),
         metavar="MINUTES",
         shown_default=f"{Limits.step_s / 60:g}",
         help="Give up on a photo that takes longer for one step; 0 waits for ever.",
     ),
     trouble(
         "--wait-for-space",
-        type=click.FloatRange(0),
+        type=Number(0),
         metavar="MINUTES",
         shown_default=f"{RunOptions.wait_for_space_s / 60:g}",
         help="Pause so long on a full disk; 0 stops at once.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dpbatch.cli import options
-from dpbatch.cli.options import Location, SectionedCommand
+from dpbatch.cli.options import Location, Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose
 from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYER_FORMATS, LAYERS, Settings, settle_blur
 from dpbatch.types import ClusterOptions
@@ -103,7 +103,7 @@ _DEFAULTS = Settings()
 )
 @options.speed(
     "--gpus-per-actor",
-    type=float,
+    type=Number(0),
     default=ClusterOptions.gpus_per_actor,
     metavar="N",
     shown_default=f"{ClusterOptions.gpus_per_actor:g}",
@@ -111,7 +111,7 @@ _DEFAULTS = Settings()
 )
 @options.speed(
     "--cpu-actors",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 65_536),
     default=ClusterOptions.cpu_actors,
     metavar="N",
     shown_default="0, use GPUs",

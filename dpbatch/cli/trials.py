@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import click
 
 from dpbatch.errors import SettingsError
 from dpbatch.settings import RestoreSettings
+
+# Of the active area; no camera comes near the largest.
+_SMALLEST_PX, _LARGEST_PX = 64, 30_000
 
 _model_option = click.option(
     "--model",
@@ -59,9 +63,17 @@ def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
     """Measure the time and memory of `run` on generated files."""
     from dpbatch.tools.benchmark import run_benchmark
 
-    width, _, height = size_px.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise SettingsError(f"--size {size_px}: expected WIDTHxHEIGHT in px, such as 8192x5464")
-    arguments = ("--model", model, "--device", device)
-    result = run_benchmark(int(width), int(height), photos, arguments)
-    click.echo(result.to_text(int(width) * int(height) / 1e6, model))
+    width, height = _width_height(size_px)
+    result = run_benchmark(width, height, photos, model, device)
+    click.echo(result.to_text(width * height / 1e6, model))
+
+
+def _width_height(size_px: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", size_px, re.ASCII)
+    width, height = (int(number) for number in match.groups()) if match else (0, 0)
+    if not all(_SMALLEST_PX <= side <= _LARGEST_PX for side in (width, height)):
+        raise SettingsError(
+            f"--size {size_px}: expected WIDTHxHEIGHT in px, such as 8192x5464, each of "
+            f"{_SMALLEST_PX} to {_LARGEST_PX}"
+        )
+    return width, height

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,9 +17,11 @@ _READ_BYTES = 1 << 20
 def stamp(path: Path, content: bool = True) -> FileStamp:
     """Return a file's stamp; with `content` the whole file is read and hashed (about 1 GB/s).
 
-    Raises OSError.
+    Raises OSError, also for what is not a regular file.
     """
     before = path.stat()
+    if not stat.S_ISREG(before.st_mode):  # reading a pipe or a device may never end
+        raise OSError(errno.EINVAL, "not a file but a folder or a device", str(path))
     digest = ""
     if content:
         running = hashlib.blake2b(digest_size=16)

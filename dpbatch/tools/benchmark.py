@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from dpbatch.errors import AbortError
+from dpbatch.errors import AbortError, SettingsError
+from ldp.models.weights import resolve
 from training.simulator.cr2.writer import write_dpraw_cr2
 
 _SAMPLE_S = 0.1
@@ -49,18 +50,23 @@ class Result:
         )
 
 
-def run_benchmark(width: int, height: int, photos: int, arguments: tuple[str, ...]) -> Result:
+def run_benchmark(width: int, height: int, photos: int, model: str, device: str) -> Result:
     """Run `dpbatch run` on generated Dual Pixel RAW files of width x height active pixels.
 
-    arguments: further ones for `run`. The files lie in a temporary folder. Raises AbortError if the
-    run fails.
+    model, device: as the options of `run`. The files lie in a temporary folder. Raises AbortError
+    if the run fails, SettingsError for a size that a CR2 cannot have, WeightsError.
     """
+    resolve(model)  # raises before the time is spent
+    arguments = ("--model", model, "--device", device)
     with tempfile.TemporaryDirectory(prefix="dpbatch-benchmark-") as folder:
         shoot, out = Path(folder) / "shoot", Path(folder) / "sharp"
         shoot.mkdir()
         for number in range(photos):
             left, right = _mosaics(width, height, number)
-            write_dpraw_cr2(shoot / f"IMG_{number:04}.CR2", left, right, seed=number)
+            try:
+                write_dpraw_cr2(shoot / f"IMG_{number:04}.CR2", left, right, seed=number)
+            except ValueError as error:
+                raise SettingsError(f"size {width}x{height}: {error}") from error
         command = [sys.executable, "-m", "dpbatch", "run", str(shoot), "--out", str(out)]
         return _measured([*command, "--json-log", *arguments], photos)
 

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import exifread
 import numpy as np
 
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.container import probe
 from dpbatch.raw.reader import RawPair, open_dual
 from dpbatch.raw.splitter import CFA_POSITIONS
+from dpbatch.tools.camera import Camera, read_camera
 
 # Signal of the composite above which the share of a photodiode is measured.
 _SIGNAL_DN = 200.0
-
-# A field of Camera, and the tags of exifread and exiv2 that hold it, the better one first.
-_EXIFREAD_NAMES = {
-    "make": ("Image Make",),
-    "model": ("Image Model",),
-    "lens": ("EXIF LensModel", "MakerNote LensModel", "MakerNote LensType"),
-    "serial": ("EXIF BodySerialNumber", "MakerNote SerialNumber"),
-    "exposure": ("EXIF ExposureTime",),
-    "aperture": ("EXIF FNumber",),
-    "iso": ("EXIF ISOSpeedRatings",),
-    "focal_length": ("EXIF FocalLength",),
-    "taken": ("EXIF DateTimeOriginal",),
-}
-_EXIV2_NAMES = {
-    "make": ("Exif.Image.Make",),
-    "model": ("Exif.Image.Model",),
-    "lens": ("Exif.Photo.LensModel", "Exif.Canon.LensModel", "Exif.CanonCs.LensType"),
-    "serial": ("Exif.Photo.BodySerialNumber", "Exif.Canon.SerialNumber"),
-    "exposure": ("Exif.Photo.ExposureTime",),
-    "aperture": ("Exif.Photo.FNumber",),
-    "iso": ("Exif.Photo.ISOSpeedRatings",),
-    "focal_length": ("Exif.Photo.FocalLength",),
-    "taken": ("Exif.Photo.DateTimeOriginal",),
-}
-_QUALITY = "Exif.CanonCs.Quality"
-
-
-@dataclass(frozen=True)
-class Camera:
-    """The camera's metadata as text; a field is empty if the file has no readable value."""
-
-    make: str = ""
-    model: str = ""
-    lens: str = ""
-    serial: str = ""
-    exposure: str = ""
-    aperture: str = ""
-    iso: str = ""
-    focal_length: str = ""
-    taken: str = ""
-
-    @property
-    def name(self) -> str:
-        """Make and model; the models of Canon begin with the make."""
-        own_name = self.model.startswith(self.make)
-        return self.model if own_name else f"{self.make} {self.model}".strip()
 
 
 @dataclass(frozen=True)
@@ -131,7 +83,7 @@ def inspect(path: Path) -> Inspection:
     notes: list[str] = []
     camera, quality = Camera(container.make, container.model), ""
     try:
-        camera, quality = _read_camera(path, container.format)
+        camera, quality = read_camera(path, container.format)
     except (UnreadableError, DamagedError) as error:
         notes.append(str(error))
     frames = None
@@ -195,51 +147,3 @@ def _frame_lines(frames: Frames) -> list[tuple[str, str]]:
             "no usable signal" if share is None else f"{share:.3f} (median)",
         ),
     ]
-
-
-def _read_camera(path: Path, container_format: str) -> tuple[Camera, str]:
-    """Return the camera and Canon's name of the quality ("RAW", "CRAW"; empty for a CR2)."""
-    if container_format == "cr2":
-        return _camera(_read_cr2_tags(path), _EXIFREAD_NAMES), ""
-    from dpbatch.output.metadata import read_tags  # imports exiv2, which a CR2 does not need
-
-    tags = read_tags(path)
-    return _camera(tags, _EXIV2_NAMES), tags.get(_QUALITY, "")
-
-
-def _read_cr2_tags(path: Path) -> dict[str, str]:
-    logging.getLogger("exifread").setLevel(logging.ERROR)  # it warns of every unknown tag
-    try:
-        with path.open("rb") as file:
-            tags = exifread.process_file(file, extract_thumbnail=False)
-    except OSError as error:
-        raise UnreadableError(f"{path.name}: {error.strerror or error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
-        raise DamagedError(f"{path.name}: metadata not readable ({error})") from error
-    text = {name: str(tag).strip() for name, tag in tags.items()}
-    for name, form in (
-        ("EXIF ExposureTime", "{} s"),
-        ("EXIF FNumber", "f/{}"),
-        ("EXIF FocalLength", "{} mm"),
-    ):
-        if name in text:
-            text[name] = form.format(_short_number(text[name]))
-    return text
-
-
-def _short_number(ratio: str) -> str:
-    """Return "14/5" as "2.8"; an exposure time such as 1/125 stays."""
-    above, _, below = ratio.partition("/")
-    if above == "1" or not (above.isdigit() and below.isdigit() and int(below)):
-        return ratio
-    return f"{int(above) / int(below):.3g}"
-
-
-def _camera(tags: dict[str, str], names: dict[str, tuple[str, ...]]) -> Camera:
-    def first(word: str) -> str:
-        return next((tags[name] for name in names[word] if tags.get(name, "n/a") != "n/a"), "")
-
-    found = {word: first(word) for word in names}
-    if found["aperture"].startswith("F"):
-        found["aperture"] = f"f/{found['aperture'][1:]}"
-    return Camera(**found)

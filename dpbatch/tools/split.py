@@ -57,7 +57,8 @@ class SplitStages:
         from dpbatch.output.images import write_picture
 
         note = processing_note(job.photo, self.settings)
-        views, output = loaded.value.views, self.settings.output
+        views = loaded.value.views
+        output = replace(self.settings.output, format="tif")  # as the suffixes
         warnings: tuple[str, ...] = ()
         right_target, left_target = job.outputs
         for target, view in ((left_target, views.left), (right_target, views.right)):

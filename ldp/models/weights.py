@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldp.errors import UnconvertedError, WeightsError
+from ldp.errors import UnconvertedError, UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def shipped_names() -> list[str]:
 def resolve(model: str) -> Path:
     """Return the weights file of a shipped network's name, or of a path. Nothing is read.
 
-    Raises WeightsError if there is none.
+    Raises UnknownModelError if there is none.
     """
     names = shipped_names()
     if model in names:
@@ -79,7 +79,7 @@ def resolve(model: str) -> Path:
     if path.is_file():
         return path
     known = ", ".join(names) if names else "none"
-    raise WeightsError(
+    raise UnknownModelError(
         f"{model}: no such network and no such file; shipped networks: {known}. "
         "give one of these names or the path of a .safetensors file that was trained or converted "
         "with this library"

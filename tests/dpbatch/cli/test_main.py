@@ -233,7 +233,11 @@ def test_fail_fast_stops_at_the_first_failure(
         (["--template", "{name}"], 2, "known fields are"),
         (["--preset", "none-such"], 2, "shipped are archive"),
         (["--max-errors", "0"], 2, "0 is not in the range"),
-        (["--model", "none-such"], 3, "no such network and no such file"),
+        (["--jobs", "99999999999"], 2, "99999999999 is not in the range"),
+        (["--time-limit", "nan"], 2, "'nan' is not a finite number"),
+        (["--wait-for-space", "inf"], 2, "'inf' is not a finite number"),
+        (["--gpus-per-actor", "NaN"], 2, "'NaN' is not a finite number"),
+        (["--model", "none-such"], 2, "no such network and no such file"),
         (["--template", "{root}"], 2, "taken twice"),
     ],
 )
@@ -244,6 +248,68 @@ def test_what_cannot_be_is_refused_before_the_first_photo(
     assert (ran.exit_code, message in ran.output) == (code, True), ran.output
     assert "Traceback" not in ran.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "shoot", "--out", "out", "--model", "none-such"],
+        ["demo", "--out", "out", "--model", "none-such"],
+        ["benchmark", "--model", "none-such"],
+        ["models", "describe", "none-such"],
+    ],
+)
+def test_a_network_that_does_not_exist_is_wrong_usage(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = dpbatch(*arguments)
+    assert (ran.exit_code, "no such network and no such file" in ran.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "size", ["0x0", "8192", "63x64", "8192x99999999999999", "-8x8", "66x64", "3824x64", "64x640"]
+)
+def test_a_size_that_no_raw_has_is_wrong_usage(size: str) -> None:
+    ran = dpbatch("benchmark", "--size", size)
+    assert (ran.exit_code, f"size {size}: " in ran.output) == (2, True), ran.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_with_the_name_of_a_raw_file_is_refused_and_the_others_done(
+    shoot: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(shoot / "pipe.CR2")
+    (shoot / "zero.CR2").symlink_to("/dev/zero")
+    ran = dpbatch("split", shoot, "--out", tmp_path / "out", "--exclude", "cut*")
+    assert ran.exit_code == 1
+    assert "done           2" in ran.output
+    assert "failed         2" in ran.output
+    assert ran.output.count("not a file but a folder or a device") >= 2
+    inspected = dpbatch("inspect", shoot / "pipe.CR2", shoot / "zero.CR2")
+    assert inspected.exit_code == 1
+    assert inspected.output.count("not a file but a folder or a device") == 2
+
+
+def test_results_and_layers_in_other_formats(shoot: Path, tmp_path: Path, weights: Path) -> None:
+    flags = ["--format", "JPEG", "--layers", "blur, disparity", "--layer-format", "PNG"]
+    photo, out = shoot / "IMG_1.CR2", tmp_path / "out"
+    ran = dpbatch("run", photo, "--out", out, "--model", weights, "--device", "cpu", *flags)
+    assert ran.exit_code == 0, ran.output
+    written = {path.name: path.read_bytes()[:4] for path in out.glob("*.*") if path.is_file()}
+    assert written == {
+        "IMG_1.jpg": b"\xff\xd8\xff\xe0",
+        "IMG_1.blur.png": b"\x89PNG",
+        "IMG_1.disparity.png": b"\x89PNG",
+    }
+
+
+def test_split_writes_tiff_whatever_a_preset_says(shoot: Path, tmp_path: Path) -> None:
+    """A JPEG or PNG in a file called .tif would not be read as a pair."""
+    photo, out = shoot / "IMG_1.CR2", tmp_path / "out"
+    assert dpbatch("split", photo, "--out", out, "--preset", "web").exit_code == 0
+    assert (out / "IMG_1_L.tif").read_bytes()[:4] == b"II*\0"
 
 
 def test_nothing_to_do_is_said(tmp_path: Path, weights: Path) -> None:

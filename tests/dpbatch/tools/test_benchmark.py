@@ -8,7 +8,7 @@ from dpbatch.tools.benchmark import run_benchmark
 
 @pytest.mark.slow
 def test_every_stage_and_the_memory_are_measured() -> None:
-    result = run_benchmark(320, 192, photos=2, arguments=("--model", "tiny", "--device", "cpu"))
+    result = run_benchmark(320, 192, photos=2, model="tiny", device="cpu")
     assert result.photos == 2
     for seconds in (result.load_s, result.restore_s, result.save_s):
         assert 0 < seconds < result.run_s
@@ -19,4 +19,4 @@ def test_every_stage_and_the_memory_are_measured() -> None:
 @pytest.mark.slow
 def test_a_run_that_fails_is_no_measurement() -> None:
     with pytest.raises(AbortError, match="ended with 3"):
-        run_benchmark(320, 192, photos=1, arguments=("--model", "nothing-of-that-name"))
+        run_benchmark(320, 192, photos=1, model="tiny", device="cuda:63")

@@ -1,4 +1,5 @@
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -44,6 +45,18 @@ def test_dual_pixel_file_is_described(tmp_path):
     text = found.to_text()
     for part in ("dual pixel", "544 x 320", "384 x 256 at 148, 54", "f/1.8", TAGS.lens_model):
         assert part in text
+
+
+@pytest.mark.parametrize("claimed", [1_006_641_184, 0xFFFF_FFFF])
+def test_a_makernote_that_claims_a_billion_values_costs_no_tag(tmp_path, claimed):
+    path = tmp_path / "dual.cr2"
+    write_test_dpraw(path, 64, 160, tags=TAGS)
+    honest = inspect(path).camera
+    content = path.read_bytes()
+    entry = content.index(struct.pack("<HH", 0x927C, 7))  # MakerNote, UNDEFINED
+    path.write_bytes(content[: entry + 4] + struct.pack("<I", claimed) + content[entry + 8 :])
+    assert inspect(path).camera == honest
+    assert honest.serial == TAGS.serial
 
 
 def test_ordinary_raw_is_described_without_frames(tmp_path):
