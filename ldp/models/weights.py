@@ -80,7 +80,7 @@ def resolve(model: str) -> Path:
         return path
     known = ", ".join(names) if names else "none"
     raise UnknownModelError(
-        f"{model}: no such network and no such file; shipped networks: {known}. "
+        f"{model}: no such network and no such file; shipped networks: {known}; "
         "give one of these names or the path of a .safetensors file that was trained or converted "
         "with this library"
     )
@@ -102,6 +102,7 @@ def read_header(path: Path) -> Header:
     try:
         with safe_open(path, "np") as file:
             notes = dict(file.metadata() or {})
+            tensors = len(file.keys())
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     if notes.get("format") not in (FORMAT, RELEASED_FORMAT) or "config" not in notes:
@@ -110,8 +111,8 @@ def read_header(path: Path) -> Header:
             f"{RELEASED_FORMAT!r}; this is not a network of this library"
         )
     try:
-        _fields(notes["config"])
-    except ValueError as error:
+        _check_depth(_fields(notes["config"]), tensors)
+    except (ValueError, TypeError) as error:
         raise _unusable(path, error) from error
     return Header(notes.pop("format"), notes.pop("config"), notes)
 
@@ -179,6 +180,20 @@ def _build(header: Header) -> LDPNet | LDPReleased:
     if fields.pop("attention_below", ()):
         raise ValueError("attention at deeper levels (attention_below) is no longer supported")
     return LDPNet(NetworkConfig(**fields))
+
+
+def _check_depth(fields: dict[str, Any], tensors: int) -> None:
+    """Raise ValueError for a network that would have fewer tensors than blocks.
+
+    Even without memory for weights, a billion blocks take hours to set up.
+    """
+    blocks = 0
+    for name in ("encoder", "middle", "decoder", "attention_below"):
+        value = fields.get(name, 0)
+        counts = value if isinstance(value, tuple) else (value,)
+        blocks += len(counts) + sum(int(count) for count in counts)
+    if blocks > tensors:
+        raise ValueError(f"it has {blocks} levels and blocks, the file only {tensors} tensors")
 
 
 def _unusable(path: Path, error: Exception) -> WeightsError:

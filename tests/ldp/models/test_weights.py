@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from ldp.errors import WeightsError
 from ldp.models import weights
 from ldp.models.network import LDPNet, NetworkConfig
-from ldp.models.weights import load_network, resolve, save_network, sha256
+from ldp.models.weights import load_network, read_header, resolve, save_network, sha256
 
 MICRO = NetworkConfig(width=4, encoder=(1,), middle=1, decoder=(1,), attention_kernel=3)
 
@@ -90,6 +90,34 @@ def test_an_unusable_configuration_is_refused(saved, config):
     _, path = saved
     header = {"format": "ldp-1", "config": config}
     with pytest.raises(WeightsError, match=r"micro.safetensors: the network's configuration"):
+        load_network(rewritten(path, lambda tensors: None, header))
+
+
+@pytest.mark.parametrize("format_", ["ldp-1", "ldp-released-1"])
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        {"middle": 10**9},
+        {"encoder": [10**9, 1, 1, 1]},
+        {"decoder": [10**400]},
+        {"encoder": [0] * 100_000},
+    ],
+    ids=lambda claimed: next(iter(claimed)),
+)
+def test_a_header_that_claims_a_billion_blocks_is_refused_at_once(saved, format_, claimed):
+    _, path = saved
+    header = {"format": format_, "config": json.dumps(claimed)}
+    damaged = rewritten(path, lambda tensors: None, header)
+    for read in (read_header, load_network):
+        with pytest.raises(WeightsError, match=r"levels and blocks, the file only \d+ tensors"):
+            read(damaged)
+
+
+@pytest.mark.parametrize("claimed", [{"width": 10**12}, {"shuffle": 10**6}, {"middle": "many"}])
+def test_a_network_of_absurd_size_is_refused(saved, claimed):
+    _, path = saved
+    header = {"format": "ldp-1", "config": json.dumps(asdict(MICRO) | claimed)}
+    with pytest.raises(WeightsError):
         load_network(rewritten(path, lambda tensors: None, header))
 
 
