@@ -44,7 +44,7 @@ modules and packages; "version" is dpbatch/__init__.py and "main" dpbatch/__main
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "ray": "dpbatch/engine/ray/",
     "rawpy": "dpbatch/raw/reader.py",
-    "exiv2": ("dpbatch/output/metadata.py", "dpbatch/output/carrier.py"),
+    "exiv2": tuple(f"dpbatch/output/{name}.py" for name in ("metadata", "carrier", "sidecar")),
     "fsspec": "dpbatch/storage/store.py",
 }
 """Libraries that one place keeps from the rest of the project."""

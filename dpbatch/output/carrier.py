@@ -1,7 +1,7 @@
 """The tags that hold for any rendering of a photo, stored in a TIFF without pixels.
 
 Such a carrier can be pickled, and it holds EXIF, GPS, MakerNote, IPTC and XMP alike. Only this
-module and `metadata` import exiv2.
+module, `metadata` and `sidecar` import exiv2.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 
 import exiv2
+
+from dpbatch.output.sidecar import override
 
 # RDF requires a separator at the end of a name space.
 XMP_NAMESPACE = "urn:dpbatch:xmp:1.0#"
@@ -69,9 +71,12 @@ def is_carried(datum: exiv2.Exifdatum) -> bool:
     return _FOREIGN_GROUPS.fullmatch(group) is None
 
 
-def carrier_of(source: exiv2.Image) -> tuple[bytes, list[str]]:
+def carrier_of(
+    source: exiv2.Image, sidecars: Iterable[exiv2.XmpData] = ()
+) -> tuple[bytes, list[str]]:
     """Return the carrier of a file's metadata, b"" if it has none, and the keys left out.
 
+    sidecars: values that replace those of the file, the ones that count more last.
     A tag is left out, instead of the whole photo failing, if exiv2 cannot encode it.
     """
     exif = _exif_of(datum for datum in source.exifData() if is_carried(datum))
@@ -80,6 +85,8 @@ def carrier_of(source: exiv2.Image) -> tuple[bytes, list[str]]:
         if not _XMP_OF_THE_FILE.fullmatch(datum.key()):
             xmp.add(datum)
     iptc = source.iptcData()
+    for sidecar in sidecars:
+        override(exif, iptc, xmp, sidecar)
     if exif.empty() and iptc.empty() and xmp.empty():
         return b"", []
     try:

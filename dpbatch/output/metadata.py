@@ -15,6 +15,7 @@ import exiv2
 
 from dpbatch.errors import OutputError, UnreadableError
 from dpbatch.output.carrier import carrier_of, is_carried, open_image
+from dpbatch.output.sidecar import read_sidecar, sidecars_of
 
 _LONGEST_TEXT = 300
 
@@ -50,21 +51,33 @@ class ProcessingNote:
 
 
 def read_metadata(path: Path) -> PhotoMetadata:
-    """Return the metadata of a CR2, CR3, TIFF, PNG or JPEG.
+    """Return the metadata of a CR2, CR3, TIFF, PNG or JPEG, with that of its XMP sidecars.
 
     Raises nothing: what exiv2 cannot read, or cannot write again, is named in `problem`.
     """
     try:
         source = open_image(path.read_bytes())
-        carrier, dropped = carrier_of(source)
-        if not carrier:
-            return PhotoMetadata()
-        problem = f"{path.name}: metadata not carried over: {', '.join(dropped)}" if dropped else ""
-        return PhotoMetadata(carrier, _pixels_per_inch(source.exifData()), problem)
+        sidecars, problems = _read_sidecars(path)
+        carrier, dropped = carrier_of(source, sidecars)
+        if dropped:
+            problems.append(f"{path.name}: metadata not carried over: {', '.join(dropped)}")
+        resolution = _pixels_per_inch(source.exifData())
+        return PhotoMetadata(carrier, resolution, "; ".join(problems))
     except OSError as error:
         return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.strerror}")
     except exiv2.Exiv2Error as error:
         return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.message}")
+
+
+def _read_sidecars(path: Path) -> tuple[list[exiv2.XmpData], list[str]]:
+    """Return the readable sidecars of a photo, and what is wrong with the others."""
+    sidecars, problems = [], []
+    for sidecar in sidecars_of(path):
+        try:
+            sidecars.append(read_sidecar(sidecar))
+        except (OSError, ValueError, exiv2.Exiv2Error) as error:
+            problems.append(f"{sidecar.name}: sidecar not read: {error}")
+    return sidecars, problems
 
 
 def read_tags(path: Path) -> dict[str, str]:
