@@ -5,6 +5,7 @@ A leaf: imports nothing of dpbatch but errors and locations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -172,7 +173,7 @@ class ClusterOptions:
 
     def __post_init__(self) -> None:
         share = self.gpus_per_actor
-        if share <= 0 or (share > 1 and share != int(share)):
+        if not 0 < share < math.inf or (share > 1 and share != int(share)):
             raise SettingsError(
                 f"--gpus-per-actor {share:g}: expected a share of one GPU, such as 0.5, or a whole "
                 "number of GPUs"

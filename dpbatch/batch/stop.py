@@ -10,25 +10,26 @@ from types import FrameType
 class StopSignal:
     """Collects requests to stop a run.
 
-    While it is entered, the first Ctrl-C requests a stop that finishes the files being written; the
-    second raises KeyboardInterrupt as usual.
+    While it is entered, the first Ctrl-C or SIGTERM requests a stop that finishes the files being
+    written; the second raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
         self.is_interrupted = False
-        """Whether Ctrl-C requested the stop."""
+        """Whether Ctrl-C or SIGTERM requested the stop."""
         self.reason = ""
         """Why else the run must stop: the first reason that was given."""
-        self._handler: signal._HANDLER = None
+        self._handlers: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if self.is_interrupted:

@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ldp.errors import LdpError
 
 _CHUNK_BYTES = 8 << 20
 _JOIN_S = 5.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -106,9 +108,11 @@ class Worker(Generic[JobT]):
         self._process = _CONTEXT.Process(
             target=_serve, args=(role, stages, theirs, log), daemon=True, name=f"dpbatch-{role}"
         )
-        with _sigint_blocked():
+        with _signals_blocked():
             self._process.start()
         theirs.close()
+        # At exit multiprocessing would send a SIGTERM, which the child ignores, and wait for it.
+        weakref.finalize(self, self._process.kill)
 
     def give(self, job: JobT) -> None:
         """Send a new job to an idle process. Raises OSError where the process is dead."""
@@ -180,15 +184,19 @@ class Worker(Generic[JobT]):
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT while a process starts: Ctrl-C reaches all processes of the terminal."""
+def _signals_blocked() -> Iterator[None]:
+    """Block the signals that request a stop while a process starts.
+
+    Ctrl-C reaches all processes of the terminal, and a service manager's SIGTERM all processes of
+    the service; only the parent must act on them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # started inside the first spawn, it would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
@@ -202,7 +210,8 @@ def _serve(
     log: Path | None,
 ) -> None:
     """Run the child: build the step, then do one job after the other until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if log is not None:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from dpbatch.batch.status import read_status
+from dpbatch.batch.stop import StopSignal
 from dpbatch.errors import AbortError
 from tests.helpers.toy_runs import (
     REPOSITORY,
@@ -44,17 +45,18 @@ def half_written(out: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_finishes_the_file_being_written_and_the_next_run_goes_on(
-    shoot: Path, out: Path
+@pytest.mark.parametrize("request_stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_file_being_written_and_the_next_run_goes_on(
+    shoot: Path, out: Path, request_stop: signal.Signals
 ) -> None:
     for number in range(6, 20):
         write_pair(shoot, f"{number}")
     process = start_toy_run(shoot, out, save_s=0.3)
     wait_for(lambda: journal_text(out).count('"done"') >= 2)
     children = psutil.Process(process.pid).children()
-    # A terminal sends it to every process of the group.
+    # A terminal sends it to every process of the group, a service manager to those of the service.
     for receiver in (*children, psutil.Process(process.pid)):
-        receiver.send_signal(signal.SIGINT)
+        receiver.send_signal(request_stop)
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "interrupted" in text
@@ -68,6 +70,21 @@ def test_ctrl_c_finishes_the_file_being_written_and_the_next_run_goes_on(
     rest = go(shoot, out)
     assert rest.code == 0
     assert Counter(rest.codes.values()) == {"already-done": len(files), "done": 20 - len(files)}
+
+
+@pytest.mark.parametrize("request_stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_requests_a_stop_and_the_second_interrupts(
+    request_stop: signal.Signals,
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignal() as stop:
+        assert not stop.is_requested()
+        os.kill(os.getpid(), request_stop)
+        assert stop.is_requested()
+        assert stop.is_interrupted
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), request_stop)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         choose("local", THERE, "auto", no_warning)
     with pytest.raises(SettingsError, match="ray job submit"):
         choose("auto", ClusterOptions(address="ray://head:10001"), "auto", no_warning)
-    for share in (0.0, -1.0, 1.5):
+    for share in (0.0, -1.0, 1.5, float("nan"), float("inf")):
         with pytest.raises(SettingsError, match="--gpus-per-actor"):
             ClusterOptions(gpus_per_actor=share)
 

@@ -294,6 +294,21 @@ def test_a_process_that_died_while_idle_costs_nothing(tmp_path: Path) -> None:
     assert statuses == [Status.FAILED, Status.FAILED, Status.DONE, Status.DONE]
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_request_a_stop_leave_the_processes_alone(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    statuses = []
+    engine = LocalEngine(ToyStages(seconds={"restore": 0.05}), limits=Limits(tries=1))
+    for _, outcome in engine.run([Toy(str(n), folder=tmp_path) for n in range(6)]):
+        statuses.append(outcome.status)
+        for child in children():
+            child.send_signal(number)
+    assert statuses == [Status.DONE] * 6
+    assert not children()
+
+
 def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path\n"
