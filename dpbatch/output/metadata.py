@@ -174,6 +174,10 @@ def embed(
     tool = f"dpbatch {note.version}"
     exif["Exif.Image.Orientation"] = exiv2.UShortValue(orientation)
     exif["Exif.Image.Software"] = tool
+    is_jpeg = result.imageType() == exiv2.ImageType.jpeg
+    if is_jpeg:  # mandatory there: Y, Cb, Cr, none; samples at the centre of the pixels
+        exif["Exif.Photo.ComponentsConfiguration"] = exiv2.DataValue(b"\1\2\3\0")
+        exif["Exif.Image.YCbCrPositioning"] = exiv2.UShortValue(1)
     if result.imageType() != exiv2.ImageType.tiff:  # a TIFF has its resolution in its own tags
         resolution = Fraction(metadata.pixels_per_inch).limit_denominator(1000)
         for key in ("XResolution", "YResolution"):
@@ -204,7 +208,7 @@ def embed(
             xmp[f"Xmp.dpbatch.{name}"] = _printable(text)
     wanted = {datum.key() for datum in exif}
     result.writeMetadata()
-    if result.imageType() != exiv2.ImageType.jpeg:
+    if not is_jpeg:
         return result, []
     written = open_image(bytes(result.data()))
     return result, sorted(wanted - {datum.key() for datum in written.exifData()})

@@ -333,7 +333,7 @@ def test_exiftool_agrees(tmp_path: Path, source: Path, settings: OutputSettings)
     (before,) = json.loads(exiftool("-json", "-a", "-G1", "-n", source))
     orientations = {key: value for key, value in tags.items() if key.endswith(":Orientation")}
     assert orientations == {"IFD0:Orientation": 1, "XMP-tiff:Orientation": 1}
-    group = "IFD0" if settings.format == "tif" else "PNG"
+    group = {"tif": "IFD0", "png": "PNG", "jpg": "File"}[settings.format]
     assert (tags[f"{group}:ImageWidth"], tags[f"{group}:ImageHeight"]) == (WIDTH, HEIGHT)
     assert (tags["ExifIFD:ExifImageWidth"], tags["ExifIFD:ExifImageHeight"]) == (WIDTH, HEIGHT)
     assert tags["ICC-header:ColorSpaceData"] == "RGB "
