@@ -51,7 +51,7 @@ _XMP_OF_THE_FILE = re.compile(
 )
 
 
-def open_image(encoded: bytes | memoryview) -> exiv2.Image:
+def open_image(encoded: bytes) -> exiv2.Image:
     """Return a file in memory with its metadata read. Raises exiv2.Exiv2Error."""
     _prepare()
     image = exiv2.ImageFactory.open(encoded)

@@ -44,7 +44,7 @@ def write_picture(
     is_8_bit = settings.bit_depth == 8 or settings.format == "jpg"
     pixels = to_8_bit(rgb) if is_8_bit else rgb
     icc, pixels_per_inch = srgb_icc_profile(), metadata.pixels_per_inch
-    encoded: bytes | memoryview
+    encoded: bytes
     if settings.format == "jpg":
         if max(width, height) > _LARGEST_JPEG_PX:
             raise OutputError(
@@ -78,7 +78,7 @@ def encode_tiff(
     icc: bytes | None,
     pixels_per_inch: float = 72.0,
     description: str | None = None,
-) -> memoryview:
+) -> bytes:
     """Return a TIFF file of one page, compressed by deflate with horizontal prediction.
 
     pixels: (H, W, 3) RGB or (H, W) grey. Level 1 is the fastest and, for the noise of 16-bit
@@ -101,7 +101,9 @@ def encode_tiff(
         metadata=None,
         software=False,
     )
-    return file.getbuffer()
+    # Not getbuffer(): where the traceback of an error still holds that view, the garbage collector of
+    # Python 3.12.0 and 3.12.1 crashes (CPython issue 111049). getvalue() does not copy either.
+    return file.getvalue()
 
 
 def encode_jpeg(

@@ -112,7 +112,7 @@ def read_tags(path: Path) -> dict[str, str]:
 
 def write_with_metadata(
     path: Path,
-    encoded: bytes | memoryview,
+    encoded: bytes,
     metadata: PhotoMetadata,
     note: ProcessingNote,
     *,
@@ -155,7 +155,7 @@ def write_with_metadata(
 
 
 def embed(
-    encoded: bytes | memoryview,
+    encoded: bytes,
     metadata: PhotoMetadata,
     note: ProcessingNote,
     size: tuple[int, int],
