@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,16 @@ def _load_views(photo: Photo, settings: RawSettings) -> ViewPair:
         return develop(dual, settings)
 
 
+def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
+    """Return a square of the photo's middle, smaller where the photo is."""
+    views = photo.views
+    height, width = views.size
+    rows = slice(max(0, (height - side_px) // 2), (height + side_px) // 2)
+    columns = slice(max(0, (width - side_px) // 2), (width + side_px) // 2)
+    left, right = views.left[rows, columns], views.right[rows, columns]
+    return replace(photo, views=replace(views, left=left, right=right))
+
+
 class Restorer:
     """The second step: network and blur map's estimator, loaded once for many photos."""
 
@@ -93,6 +103,11 @@ class Restorer:
         self._keep_blur_map = keep_blur_map
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
+
+    @property
+    def device(self) -> str:
+        """The device's name, such as "cpu" or "cuda:0"."""
+        return str(self._model.device)
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Estimate the blur map and remove the blur. Raises RestoreError."""

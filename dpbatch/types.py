@@ -116,6 +116,21 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one photo costs, measured on this machine.
+
+    restore_s: for the whole photo, from the time of a part of it.
+    output_bytes: of its files, uncompressed.
+    device: where it is restored, such as "cpu".
+    """
+
+    load_s: float
+    restore_s: float
+    output_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of one input and its reason.
 

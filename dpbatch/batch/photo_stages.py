@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dpbatch import __version__, photo
+from dpbatch.engine.attempts import ignore
 from dpbatch.errors import UnreadableError
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
 from dpbatch.settings import Settings, described, fingerprint
 from dpbatch.storage.stamps import stamp
-from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
+from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
     from dpbatch.output.metadata import ProcessingNote
 
 T = TypeVar("T")
+
+_MEASURED_PX = 512
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,30 @@ class PhotoStages:
         keep_blur_map = bool(self.settings.output.layers)
         restore = photo.Restorer(self.settings.restore, keep_blur_map)
         return lambda loaded, progress: Stamped(restore(loaded.value, progress), loaded.inputs)
+
+    def measure(self, job: Job) -> Cost:
+        """Load a photo and restore a part of it, to know the cost of the whole.
+
+        Raises PhotoError where it cannot be loaded; SettingsError and LdpError where the device or
+        the weights are unusable.
+        """
+        start_s = time.perf_counter()
+        loaded = photo.load(job.photo, self.settings.raw)
+        load_s = time.perf_counter() - start_s
+        part = photo.centre(loaded, _MEASURED_PX)
+        restorer = photo.Restorer(self.settings.restore, keep_blur_map=False)
+        restorer(part, ignore)  # the first photo also loads libraries
+        start_s = time.perf_counter()
+        restorer(part, ignore)
+        restore_s = time.perf_counter() - start_s
+        (height, width), (part_height, part_width) = loaded.views.size, part.views.size
+        pixels, output = height * width, self.settings.output
+        return Cost(
+            load_s,
+            restore_s * pixels / (part_height * part_width),
+            pixels * (3 * output.bit_depth // 8 + 2 * len(output.layers)),
+            restorer.device,
+        )
 
     def save(self, job: Job, restored: Stamped[RestoredPhoto]) -> Saved:
         """See `photo.save`."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dpbatch.batch.journal import Past
-from dpbatch.batch.progress import Reporter
-from dpbatch.batch.resume import Resume
 from dpbatch.batch.scan import jobs_of, scan
 from dpbatch.errors import AbortError, NotDualPixelError, PhotoError
 from dpbatch.location import Location, short_name
@@ -79,23 +75,3 @@ def _check(photo: Photo[Location], source: InputSource[Location]) -> None:
         raise NotDualPixelError(
             f"{file.name}: 1 raw frame, expected 2; switch on Dual Pixel RAW in the camera"
         )
-
-
-def show(plan: Plan, known: Mapping[str, Past], resume: Resume, reporter: Reporter) -> int:
-    """Report what a run would do, for a dry run, and return its exit code.
-
-    known: what the journal knows, by target.
-    """
-    reporter.start(len(plan.ended) + len(plan.jobs))
-    for name, outcome in plan.ended:
-        reporter.finished(name, outcome)
-    problems = dict(plan.suspect)
-    for job in plan.jobs:
-        skip = resume.why_skip(job, known.get(job.id))
-        if skip is None and job in problems:
-            skip = outcome_of(problems[job], "scan")
-        if skip is None:
-            reporter.would_run(job)
-        else:
-            reporter.finished(job.name, skip)
-    return reporter.close(interrupted=False, aborted="")

@@ -12,7 +12,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from dpbatch.location import Location
-from dpbatch.types import Job, Outcome, Status
+from dpbatch.types import Cost, Job, Outcome, Status
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -116,6 +116,25 @@ class Reporter:
         self._would_run += 1
         self.message(f"would run: {job} -> {job.target}")
         self._json(event="would-run", input=job.name, output=str(job.target))
+
+    def cost(self, cost: Cost, photos: int, loaders: int) -> None:
+        """Report, in a dry run, what the photos would cost. loaders: photos loaded at a time."""
+        photo_s = max(cost.load_s / loaders, cost.restore_s)
+        total_s, total_bytes = photos * photo_s, photos * cost.output_bytes
+        self.message(
+            f"would take about {tqdm.format_interval(total_s)} on {cost.device} "
+            f"(a photo: load {cost.load_s:.1f} s, restore about {cost.restore_s:.1f} s, at the "
+            f"same time) and write at most {total_bytes / 1e9:.2f} GB"
+        )
+        self._json(
+            event="cost",
+            photos=photos,
+            load_s=round(cost.load_s, 3),
+            restore_s=round(cost.restore_s, 3),
+            total_s=round(total_s, 1),
+            output_bytes=total_bytes,
+            device=cost.device,
+        )
 
     def count(self, status: Status) -> int:
         """Return the number of inputs with this outcome so far."""

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
+from dpbatch.batch.dry_run import DryRun, Measure
 from dpbatch.batch.journal import Journal, read_past
 from dpbatch.batch.journal_writer import JournalWriter
 from dpbatch.batch.pauses import Pauses
-from dpbatch.batch.plan import Plan, make_plan, show
+from dpbatch.batch.plan import Plan, make_plan
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.resume import Resume
 from dpbatch.batch.stop import StopSignal
@@ -28,8 +29,17 @@ from dpbatch.storage.shared import shared_check
 from dpbatch.types import BatchStages, Engine, Job, Limits, Outcome, RunOptions, Status
 
 
-def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: Reporter) -> int:
+def run(
+    options: RunOptions,
+    settings: Settings,
+    stages: BatchStages,
+    reporter: Reporter,
+    *,
+    measure: Measure | None = None,
+) -> int:
     """Run a batch; returns the exit code.
+
+    measure: measures the cost of a photo for a dry run.
 
     Raises SettingsError before any work where output names collide or an input does not exist,
     AbortError where there is nothing to do or the output folder cannot be written.
@@ -40,7 +50,8 @@ def run(options: RunOptions, settings: Settings, stages: BatchStages, reporter: 
     plan = make_plan(options, settings, stages.suffixes, source)
     resume = Resume(source, output, stages.fingerprint, options.overwrite, options.retry_failed)
     if options.dry_run:
-        return show(plan, read_past(output.log()), resume, reporter)
+        dry_run = DryRun(options, output, reporter, measure, settings.restore.model)
+        return dry_run.run(plan, read_past(output.log()), resume)
     names = [job.id for job in plan.jobs]
     clean = partial(_remove_leftovers, source, output, names)
     with output.hold() as log, StopSignal() as stop, _cleaned(clean):

@@ -16,6 +16,7 @@ from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYER_FORMATS, LAYERS, Se
 from dpbatch.types import ClusterOptions
 
 if TYPE_CHECKING:
+    from dpbatch.batch.dry_run import Measure
     from dpbatch.types import BatchStages
 
 _DEFAULTS = Settings()
@@ -140,7 +141,7 @@ def run(**given: Any) -> None:
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
 
     from dpbatch.batch.photo_stages import PhotoStages
-    from dpbatch.tools.models import clip_id, require_clip
+    from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
 
     asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)
@@ -148,10 +149,17 @@ def run(**given: Any) -> None:
         from dpbatch.engine.node_check import with_absolute_weights
 
         settings = with_absolute_weights(settings)
+    stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))
+    measure: Measure | None = stages.measure
     if not given["dry_run"]:
         require_clip(settings.restore)
-    stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))
-    _run_batch(given, settings, stages, cluster=cluster)
+    elif clip_must_be_fetched(settings.restore):
+        _warn(
+            "the weights of CLIP are not in the cache; the run downloads them first. This dry run "
+            "does not, and measures no time"
+        )
+        measure = None
+    _run_batch(given, settings, stages, cluster=cluster, measure=measure)
 
 
 @click.command(cls=SectionedCommand)
@@ -214,6 +222,7 @@ def _run_batch(
     *,
     pairs: bool = True,
     cluster: ClusterOptions | None = None,
+    measure: Measure | None = None,
 ) -> None:
     """Run the stages over the inputs and exit with the run's code."""
     from dpbatch.batch.progress import Reporter
@@ -238,4 +247,5 @@ def _run_batch(
     )
     log = sys.stdout if given["json_log"] else None
     messages = sys.stderr if log else sys.stdout
-    sys.exit(run_batch(run_options, settings, stages, Reporter(messages, log, given["quiet"])))
+    reporter = Reporter(messages, log, given["quiet"])
+    sys.exit(run_batch(run_options, settings, stages, reporter, measure=measure))

@@ -148,6 +148,20 @@ def require_clip(settings: RestoreSettings) -> None:
         clip_file(settings.blur, settings.clip_weights)
 
 
+def clip_must_be_fetched(settings: RestoreSettings) -> bool:
+    """Whether a run would download the weights of a CLIP map first; True also for unusual tags.
+
+    Raises ClipUnavailableError where open_clip is not installed.
+    """
+    if settings.blur not in CLIP_MAPS or Path(settings.clip_weights).is_file():
+        return False
+    from ldp.blur.clip_model import cached_clip_weights
+    from ldp.blur.estimator import OPENAI
+
+    is_openai = settings.clip_weights == OPENAI
+    return not is_openai or cached_clip_weights(_clips()[settings.blur]) is None
+
+
 def clip_id(settings: RestoreSettings) -> str:
     """Return what tells a blur map's CLIP from others: with another CLIP the photos are redone.
 

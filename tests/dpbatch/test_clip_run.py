@@ -132,7 +132,9 @@ def test_other_clip_weights_redo_a_photo_and_the_same_ones_elsewhere_do_not(
 ) -> None:
     keys: list[str] = []
 
-    def fake_run(options: RunOptions, settings: Settings, stages: PhotoStages, _: object) -> int:
+    def fake_run(
+        options: RunOptions, settings: Settings, stages: PhotoStages, *_: object, **__: object
+    ) -> int:
         keys.append(stages.fingerprint)
         return 0
 

@@ -162,7 +162,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunOptions, Settings
     """What the command line hands to a run, which then does nothing."""
     calls: list[tuple[RunOptions, Settings]] = []
 
-    def fake_run(options: RunOptions, settings: Settings, *_: Any) -> int:
+    def fake_run(options: RunOptions, settings: Settings, *_: Any, **__: Any) -> int:
         calls.append((options, settings))
         return 0
 
