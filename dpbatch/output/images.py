@@ -101,8 +101,8 @@ def encode_tiff(
         metadata=None,
         software=False,
     )
-    # Not getbuffer(): where the traceback of an error still holds that view, the garbage collector of
-    # Python 3.12.0 and 3.12.1 crashes (CPython issue 111049). getvalue() does not copy either.
+    # Not getbuffer(): where the traceback of an error still holds that view, the garbage collector
+    # of Python 3.12.0 and 3.12.1 crashes (CPython issue 111049). getvalue() does not copy either.
     return file.getvalue()
 
 
