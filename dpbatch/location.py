@@ -88,10 +88,12 @@ P = TypeVar("P", bound=Location)
 def parse_location(text: str) -> Location:
     """Parse a path or URL as a user types it; file:// is a path of this machine.
 
-    Raises SettingsError for a URL without a bucket or host.
+    Raises SettingsError for a URL without a bucket or host, and for a relative path where the
+    working folder was deleted.
     """
     match = _URL.match(text)
     if match is None:
+        absolute(Path(text))
         return Path(text)
     protocol, rest = match["protocol"].lower(), match["rest"]
     if protocol == "file":
@@ -122,10 +124,22 @@ def short_name(location: Location) -> str:
     """Return the location for messages: relative to the working folder where it is below it."""
     if isinstance(location, RemotePath):
         return str(location)
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        return str(location)
     return str(location.relative_to(here) if location.is_relative_to(here) else location)
 
 
 def absolute(path: Path) -> Path:
-    """Return the absolute path. Symbolic links stay as they are, unlike with resolve()."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    """Return the absolute path. Symbolic links stay as they are, unlike with resolve().
+
+    Raises SettingsError for a relative path where the working folder was deleted.
+    """
+    try:
+        return Path(os.path.abspath(path))  # noqa: PTH100
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: the working folder does not exist any more; cd to one that does, or give "
+            "absolute paths"
+        ) from error

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "version": set[str](),
     "errors": set[str](),
     "location": {"errors"},
+    "terminal": set[str](),
     "types": {"errors", "location"},
     "settings": {"errors", "ldp"},
     "hints": {"ldp"},

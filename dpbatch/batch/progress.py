@@ -12,6 +12,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from dpbatch.location import Location
+from dpbatch.terminal import printable, say
 from dpbatch.types import Cost, Job, Outcome, Status
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -151,13 +152,12 @@ class Reporter:
             self._bar = None
         code = self._exit_code(interrupted, aborted)
         for line in self._table():
-            print(line, file=self.messages)
+            say(printable(line), self.messages)
         if aborted or interrupted:
             how = (
                 f"stopped: {aborted}" if aborted else "interrupted; the next run goes on from here"
             )
-            print(how, file=self.messages)
-        self.messages.flush()
+            say(printable(how), self.messages)
         self._json(
             event="end",
             inputs=self._inputs,
@@ -243,13 +243,13 @@ class Reporter:
         if self.quiet and not always:
             return
         if self._bar is not None:
-            self._bar.write(text, file=self.messages)
+            self._bar.write(printable(text), file=self.messages)
         else:
-            print(text, file=self.messages, flush=True)
+            say(printable(text), self.messages)
 
     def _json(self, **values: object) -> None:
         if self.log is not None:
-            print(json.dumps(values), file=self.log, flush=True)
+            say(json.dumps(values), self.log)  # ASCII, and nothing else
 
 
 def _reason(name: str, outcome: Outcome) -> str:

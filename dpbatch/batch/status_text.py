@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dpbatch.batch.status import Failure, FolderStatus, LatestRun, seconds_between, time_of
+from dpbatch.terminal import printable
 
 _LISTED = 20
 
@@ -17,7 +18,7 @@ def to_text(status: FolderStatus, now: datetime | None = None) -> str:
     """Return the status as text. now: for the time since the last activity."""
     now = now or datetime.now(UTC)
     run, folder = status.latest_run, status.whole_folder
-    lines = [f"{status.folder}: {_headline(status, now)}"]
+    lines = [printable(f"{status.folder}: {_headline(status, now)}")]
     if run is not None:
         lines += ["", *_numbers(run), *_speed(run)]
         lines += _listed(_working_title(run), list(_working(run, now)))
@@ -81,9 +82,10 @@ def _working_title(run: LatestRun) -> str:
 def _working(run: LatestRun, now: datetime) -> Iterator[str]:
     for photo in run.working_on:
         if photo.runs_again:
-            yield f"{photo.source}: runs again; {_reason(photo.source, photo.runs_again)}"
+            reason = _reason(photo.source, photo.runs_again)
+            yield printable(f"{photo.source}: runs again; {reason}")
         else:
-            yield f"{photo.source}: started {_ago(photo.since, now)}"
+            yield printable(f"{photo.source}: started {_ago(photo.since, now)}")
 
 
 def _listed(title: str, lines: list[str]) -> Iterator[str]:
@@ -96,7 +98,8 @@ def _listed(title: str, lines: list[str]) -> Iterator[str]:
 
 
 def _shown(failure: Failure) -> str:
-    return f"{failure.source}: {_reason(failure.source, failure.message)} [{failure.stage}]"
+    reason = _reason(failure.source, failure.message)
+    return printable(f"{failure.source}: {reason} [{failure.stage}]")
 
 
 def _reason(source: str, message: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from dpbatch.cli import options
+from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Number, SectionedCommand, section
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 
@@ -39,17 +40,17 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
         try:
             inspection = inspect_file(photo.paths[0])
         except PhotoError as error:
-            click.echo(f"failed: {error}", err=True)
+            echo(f"failed: {error}", err=True)
             failed += 1
             continue
         inspected.append(inspection.to_dict())
         if not as_json:
-            click.echo(inspection.to_text() + "\n")
+            echo(inspection.to_text() + "\n")
     for other in found.others:
-        click.echo(other.message, err=True)
+        echo(other.message, err=True)
         failed += other.failed
     if as_json:
-        click.echo(json.dumps(inspected, indent=2))
+        echo(json.dumps(inspected, indent=2))
     sys.exit(1 if failed else 0)
 
 
@@ -109,7 +110,7 @@ def simulate(picture: Path, depth: Path, out: Path, **given: Any) -> None:
         raise SettingsError(f"--out {out}: exists; replace it with --overwrite")
     pair = simulate_raw(out, picture, depth, Camera(**given))
     height, width = pair.coc_px.shape
-    click.echo(
+    echo(
         f"{out}: {width}x{height}, circle of confusion {pair.coc_px.min():+.1f} to "
         f"{pair.coc_px.max():+.1f} px in radius, disparity {pair.disparity_px.min():+.1f} to "
         f"{pair.disparity_px.max():+.1f} px, near positive"

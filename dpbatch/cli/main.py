@@ -9,19 +9,27 @@ The command line parses, calls and exits. A command imports what is heavy when i
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from dpbatch import __version__
 from dpbatch.cli import files, models, run, trials
+from dpbatch.cli.echo import echo
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.hints import hinted
+from dpbatch.terminal import accept_any_text
 from ldp.errors import LdpError, UnknownModelError
 
 
 class ExitCodes(click.Group):
     """A group of commands that turns errors into messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; a terminal that lacks a character of a name shows it as an escape."""
+        accept_any_text(sys.stdout, sys.stderr)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; print an expected error without a traceback and exit."""
@@ -33,7 +41,7 @@ class ExitCodes(click.Group):
             code, text = 3, hinted(error)
         except KeyboardInterrupt:
             code, text = 130, "interrupted"
-        click.echo(f"dpbatch: {text}", err=True)
+        echo(f"dpbatch: {text}", err=True)
         ctx.exit(code)
 
 

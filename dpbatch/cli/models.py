@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dpbatch.cli.echo import echo
 from dpbatch.errors import SettingsError
 from ldp.errors import ClipUnavailableError
 
@@ -19,12 +20,12 @@ def models(ctx: click.Context) -> None:
     from dpbatch.tools.models import clip_files, shipped_networks
 
     for network in shipped_networks():
-        click.echo(network.to_line())
+        echo(network.to_line())
     try:
         for clip in clip_files():
-            click.echo(clip.to_line())
+            echo(clip.to_line())
     except ClipUnavailableError as error:
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
 
 
 @models.command("describe")
@@ -38,10 +39,10 @@ def models_describe(model: str | None, size: str | None) -> None:
     if (model is None) == (size is None):
         raise SettingsError("models describe: give a network's name or file, or --size")
     if model:
-        click.echo(describe(model))
+        echo(describe(model))
         return
     try:
-        click.echo(f"{size}: {cost_of_size(str(size))}")
+        echo(f"{size}: {cost_of_size(str(size))}")
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
 
@@ -65,8 +66,8 @@ def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
 
     unused = convert(checkpoint, out, crop_px).unused
     if unused:
-        click.echo(f"{checkpoint}: stored, but not used by the network: {', '.join(unused)}")
-    click.echo(f"{out}: written; use it with --model {out}")
+        echo(f"{checkpoint}: stored, but not used by the network: {', '.join(unused)}")
+    echo(f"{out}: written; use it with --model {out}")
 
 
 @models.command("fetch")
@@ -76,5 +77,5 @@ def models_fetch(blur: str) -> None:
     from dpbatch.tools.models import fetch_clip
 
     clip, digest = fetch_clip(blur)
-    click.echo(clip.to_line())
-    click.echo(f"sha256 {digest}")
+    echo(clip.to_line())
+    echo(f"sha256 {digest}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dpbatch.cli import options
+from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Location, Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose
 from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYER_FORMATS, LAYERS, Settings, settle_blur
@@ -194,7 +195,7 @@ def status(folder: Path, as_json: bool) -> None:
     from dpbatch.batch.status_text import to_text
 
     report = read_status(folder)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else to_text(report))
+    echo(json.dumps(report.to_dict(), indent=2) if as_json else to_text(report))
 
 
 @click.command()
@@ -204,15 +205,15 @@ def presets(name: str | None) -> None:
     from dpbatch.presets import shipped, text
 
     if name is not None:
-        click.echo(text(name), nl=False)
+        echo(text(name).rstrip("\n"))
         return
     for shipped_name in shipped():
         summary = text(shipped_name).splitlines()[0].lstrip("# ")
-        click.echo(f"{shipped_name:<10} {summary}")
+        echo(f"{shipped_name:<10} {summary}")
 
 
 def _warn(text: str) -> None:
-    click.echo(f"dpbatch: {text}", err=True)
+    echo(f"dpbatch: {text}", err=True)
 
 
 def _run_batch(

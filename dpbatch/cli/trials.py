@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from dpbatch.cli.echo import echo
 from dpbatch.errors import SettingsError
 from dpbatch.settings import RestoreSettings
 
@@ -65,7 +66,7 @@ def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
 
     width, height = _width_height(size_px)
     result = run_benchmark(width, height, photos, model, device)
-    click.echo(result.to_text(width * height / 1e6, model))
+    echo(result.to_text(width * height / 1e6, model))
 
 
 def _width_height(size_px: str) -> tuple[int, int]:

@@ -188,6 +188,16 @@ class _Frame:
         return self.mosaic.shape, self.visible, self.cfa.tolist()
 
 
+def _open(raw: rawpy.RawPy, path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # rawpy takes no other name
+        with path.open("rb") as stream:
+            raw.open_buffer(stream)
+    else:
+        raw.open_file(str(path))
+
+
 @contextmanager
 def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
     """Open the raw file and unpack one of its frames.
@@ -199,7 +209,7 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
     try:
         raw.set_unpack_params(shot_select=shot)
         try:
-            raw.open_file(str(path))
+            _open(raw, path)
             raw.unpack()
         except rawpy.LibRawRequestForNonexistentImageError as error:
             raise DamagedError(

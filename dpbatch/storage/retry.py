@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Pause before each new try. The store's own library may retry as well."""
 
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError)
+_FINAL_NUMBERS = {*DISK_FULL, errno.EILSEQ}
 
 
 def with_retries(action: Callable[[], _T]) -> _T:
@@ -34,4 +36,4 @@ def with_retries(action: Callable[[], _T]) -> _T:
 
 def _may_pass(error: BaseException) -> bool:
     is_final = isinstance(error, _FINAL)
-    return isinstance(error, OSError) and not is_final and error.errno not in DISK_FULL
+    return isinstance(error, OSError) and not is_final and error.errno not in _FINAL_NUMBERS

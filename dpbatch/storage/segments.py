@@ -32,7 +32,7 @@ def state_folder(out: RemotePath) -> Path:
     """
     given = os.environ.get("XDG_STATE_HOME")
     state = Path(given, "dpbatch") if given else platformdirs.user_state_path("dpbatch", False)
-    digest = hashlib.blake2b(str(out).encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(os.fsencode(str(out)), digest_size=6).hexdigest()
     return state / f"{out.name}-{digest}"
 
 

@@ -42,6 +42,8 @@ def as_os_errors(protocol: str) -> Iterator[None]:
         yield
     except OSError:
         raise
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EILSEQ, "the name is not UTF-8, as a store expects it") from error
     except _foreign_errors(protocol) as error:
         if type(error).__name__ in _NO_CREDENTIALS:
             raise PermissionError(errno.EACCES, str(error)) from error

@@ -11,6 +11,7 @@ from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.container import probe
 from dpbatch.raw.reader import RawPair, open_dual
 from dpbatch.raw.splitter import CFA_POSITIONS
+from dpbatch.terminal import printable
 from dpbatch.tools.camera import Camera, read_camera
 
 # Signal of the composite above which the share of a photodiode is measured.
@@ -71,7 +72,8 @@ class Inspection:
             lines += _frame_lines(self.frames)
         lines += [("note", note) for note in self.notes]
         width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines if value)
+        rows = (f"{name:<{width}}  {value}" for name, value in lines if value)
+        return "\n".join(map(printable, rows))
 
 
 def inspect(path: Path) -> Inspection:

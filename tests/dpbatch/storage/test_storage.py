@@ -174,6 +174,15 @@ def test_a_stores_own_word_for_the_content_counts_more_than_the_time() -> None:
     assert not FileStamp("b", 3, 2).is_as(old)
 
 
+def test_a_name_that_is_not_utf8_is_an_os_error_at_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "PAUSES_S", (3600.0,))
+    (tmp_path / "a").write_bytes(b"a")
+    with pytest.raises(OSError, match="not UTF-8"):
+        store.upload(tmp_path / "a", remote(bucket) / "odd \udcff.tif")
+
+
 def test_only_one_creates_a_file(root: RemotePath) -> None:
     store.create(root / "lock", b"first")
     with pytest.raises(FileExistsError):
