@@ -61,6 +61,11 @@ class RemotePath:
         return self.key.suffix
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Its parts, the bucket or host first."""
+        return self.key.parts
+
+    @property
     def parent(self) -> RemotePath:
         """The folder that holds it; a bucket is its own parent."""
         return self if len(self.key.parts) == 1 else replace(self, key=self.key.parent)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dpbatch.output.metadata import PhotoMetadata, ProcessingNote
+    from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
     from ldp import BlurMap, ViewPair
 
 
@@ -126,19 +126,20 @@ class Restorer:
 
 def save(
     restored: RestoredPhoto, target: Path, settings: OutputSettings, note: ProcessingNote
-) -> tuple[str, ...]:
+) -> dict[Path, Written]:
     """Turn the photo upright and write it to `target`, its layers beside it and before it.
 
-    Returns warnings. Raises OutputError.
+    Returns the files by path. Raises OutputError.
     """
     from dpbatch.output.color import apply_orientation
     from dpbatch.output.images import write_picture
     from dpbatch.output.layers import write_layers
 
+    written: dict[Path, Written] = {}
     if restored.blur_map is not None:
         size = restored.sharp.shape[0], restored.sharp.shape[1]
         stem = target.with_suffix("")
-        write_layers(
+        written = write_layers(
             stem,
             restored.blur_map,
             restored.orientation,
@@ -148,4 +149,5 @@ def save(
             format=settings.layer_format,
         )
     upright = apply_orientation(restored.sharp, restored.orientation)
-    return write_picture(target, upright, settings, restored.metadata, note)
+    written[target] = write_picture(target, upright, settings, restored.metadata, note)
+    return written

@@ -6,7 +6,7 @@ A leaf: imports nothing of dpbatch but errors and locations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,7 +31,8 @@ class Photo(Generic[P_co]):
     paths: one file, or left and right.
     stem: the file's name without its suffix and, of a pair, without its side.
     folder: where it lies below the folder that was given, with /; "" for that folder itself.
-    root: the name of the folder that was given.
+    root: the name of the folder that was given; of several with one name, with a parent that
+        differs, as in A/100CANON.
     """
 
     kind: Literal["raw", "pair"]
@@ -107,12 +108,14 @@ class Saved:
     """The files that a photo's last step wrote and that its first step had read.
 
     stored: stamps of outputs on object storage; () for outputs on this machine.
+    checksums: hash of each output's content, made while it was written; () where unknown.
     """
 
     inputs: tuple[FileStamp, ...]
     outputs: tuple[Location, ...]
     warnings: tuple[str, ...] = ()
     stored: tuple[FileStamp, ...] = ()
+    checksums: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,15 @@ class BatchStages(
     @property
     def fingerprint(self) -> str:
         """Equal for two runs where neither needs to redo the results of the other."""
+
+    def opens(self, path: Path) -> bool:
+        """Return whether a result opens and is there to its end. Raises OSError."""
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        """Return whether a file says that such stages made it from these inputs.
+
+        Raises OSError.
+        """
 
 
 class Engine(Protocol[JobT]):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("dpbatch", "ldp", "training")
 MOST_LINES = 350
 
-FLOOR = {"types", "errors", "location", "settings", "hints"}
+FLOOR = {"types", "errors", "location", "settings", "hints", "terminal"}
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
 MAY_IMPORT = {
     "version": set[str](),

@@ -46,6 +46,7 @@ class Record:
     load_s: float = 0.0
     restore_s: float = 0.0
     save_s: float = 0.0
+    warnings: tuple[str, ...] = ()
     time: str = ""
 
 

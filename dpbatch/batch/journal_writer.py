@@ -54,9 +54,16 @@ class JournalWriter:
             load_s=round(seconds.load, 3),
             restore_s=round(seconds.restore, 3),
             save_s=round(seconds.save, 3),
+            warnings=saved.warnings if saved else (),
         )
         self.journal.append(record)
         return sum(file.size for file in outputs)
+
+    def recognised(self, job: Job[Location], saved: Saved) -> None:
+        """Note results of an earlier run that the journal did not know."""
+        record = self._record("done", job)
+        outputs = tuple(self._outputs(saved))
+        self._note(replace(record, inputs=saved.inputs, outputs=outputs, stage="scan"))
 
     def run_started(self, inputs: int) -> None:
         """Note the start of a run with so many inputs."""
@@ -91,10 +98,11 @@ class JournalWriter:
         return Record(status, job.id, str(job.photo.paths[0]), self.fingerprint)
 
     def _outputs(self, saved: Saved) -> Iterator[FileStamp]:
-        for path, stored in zip_longest(saved.outputs, saved.stored):
+        for path, stored, checksum in zip_longest(saved.outputs, saved.stored, saved.checksums):
             name = self.output.name_of(path)
             with contextlib.suppress(OSError):  # taken away already: the next run makes it again
-                yield replace(stored or self.output.stamp(name), path=name)
+                now = stored or self.output.stamp(name)
+                yield replace(now, path=name, blake2b=checksum or "")
 
     def _ordinary_inputs(self, job: Job[Location], outcome: Outcome) -> Iterator[FileStamp]:
         """Yield the stamps of a photo without a second frame that had to be fetched to find out.

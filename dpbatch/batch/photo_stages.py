@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
-    from dpbatch.output.metadata import ProcessingNote
+    from dpbatch.output.metadata import ProcessingNote, Written
 
 T = TypeVar("T")
 
@@ -103,23 +103,69 @@ class PhotoStages:
     def save(self, job: Job, restored: Stamped[RestoredPhoto]) -> Saved:
         """See `photo.save`."""
         model = Path(self.settings.restore.model).stem
-        note = processing_note(
-            job.photo, self.settings, model=model, weights_sha256=self.weights_sha256
+        note = replace(
+            processing_note(job.photo, self.settings, restored.inputs, self.fingerprint),
+            model=model,
+            weights_sha256=self.weights_sha256,
         )
-        warnings = photo.save(restored.value, job.target, self.settings.output, note)
-        return Saved(restored.inputs, job.outputs, warnings)
+        written = photo.save(restored.value, job.target, self.settings.output, note)
+        return saved(job, restored.inputs, written)
+
+    def opens(self, path: Path) -> bool:
+        """See `BatchStages`."""
+        return opens(path)
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        """See `BatchStages`."""
+        return is_made_from(path, inputs, self.fingerprint)
+
+
+def saved(job: Job, inputs: tuple[FileStamp, ...], written: Mapping[Path, Written]) -> Saved:
+    """Return what the last step did, from the files that it wrote."""
+    return Saved(
+        inputs,
+        job.outputs,
+        tuple(warning for file in written.values() for warning in file.warnings),
+        checksums=tuple(written[path].blake2b for path in job.outputs),
+    )
+
+
+def opens(path: Path) -> bool:
+    """Return whether a result opens. Raises OSError."""
+    from dpbatch.output import whole
+
+    return whole.opens(path)
+
+
+def is_made_from(path: Path, inputs: Sequence[FileStamp], fingerprint: str) -> bool:
+    """Return whether a result says that it was made from these files by such a run.
+
+    Files whose hashes are unknown are compared by name. Raises OSError.
+    """
+    from dpbatch.output.metadata import read_note
+
+    note = read_note(path)
+    if note is None or note.fingerprint != fingerprint:
+        return False
+    if all(file.blake2b for file in inputs):
+        return note.source_blake2b == _joined(file.blake2b for file in inputs)
+    return note.source == _joined(file.path.rpartition("/")[2] for file in inputs)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return " + ".join(texts)
 
 
 def processing_note(
-    photo: Photo, settings: Settings, *, model: str = "", weights_sha256: str = ""
+    photo: Photo, settings: Settings, inputs: Sequence[FileStamp], fingerprint: str
 ) -> ProcessingNote:
     """Return what a photo's results say about how they were made."""
     from dpbatch.output.metadata import ProcessingNote
 
     return ProcessingNote(
         version=__version__,
-        source=" + ".join(path.name for path in photo.paths),
-        model=model,
-        weights_sha256=weights_sha256,
+        source=_joined(path.name for path in photo.paths),
         settings=described(settings),
+        source_blake2b=_joined(file.blake2b for file in inputs),
+        fingerprint=fingerprint,
     )

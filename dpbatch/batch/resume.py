@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpbatch.batch.journal import Past, Record
+from dpbatch.batch.results import Results, State
 from dpbatch.errors import NotDualPixelError
 from dpbatch.location import Location
-from dpbatch.storage.base import InputSource, OutputFolder
-from dpbatch.storage.stamps import same_content, unchanged
-from dpbatch.types import Job, Outcome, Status
+from dpbatch.storage.base import InputSource
+from dpbatch.storage.stamps import same_content
+from dpbatch.types import Job, Outcome, Saved, Status
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Resume:
     """
 
     source: InputSource[Location]
-    output: OutputFolder
+    results: Results
     fingerprint: str
     overwrite: bool = False
     retry_failed: bool = False
@@ -31,47 +32,79 @@ class Resume:
 
         past: what the journal knows of the photo's target.
 
-        Done means: the same input content, the same fingerprint, all outputs still there. A file
-        that lies at a target is replaced only if dpbatch made it, from this photo, and nobody has
-        changed it since; `overwrite` replaces it in any case.
+        Done means: the same input content, the same fingerprint, all outputs there and none of them
+        damaged. A file that lies at a target is replaced only if dpbatch made it, from this photo,
+        and nobody has changed it since; `overwrite` replaces it in any case. Outputs that somebody
+        has changed are named in the outcome's warnings, those that only their own metadata show to
+        be done in its outputs.
         """
         if past is not None and self._is_ordinary(job, past):
             return Outcome(Status.SKIPPED, "scan", past.last.code, past.last.message)
-        is_done = past is not None and self._is_done(job, past)
+        done = self._done(job, past) if past is not None else None
         if self.retry_failed and (past is None or past.last.status != "failed"):
-            if is_done:
-                return _skip(job, "already-done", "already done")
-            return _skip(job, "not-failed", "has not failed before, and --retry-failed was given")
-        existing = next(filter(self._exists, map(self.output.name_of, job.outputs)), None)
+            why = "has not failed before, and --retry-failed was given"
+            return done or _skip(job, "not-failed", why)
+        names = list(map(self.results.output.name_of, job.outputs))
+        existing = next(filter(self.results.exists, names), None)
         if self.overwrite or existing is None:
             return None
-        if is_done:
-            return _skip(job, "already-done", "already done")
-        return self._why_keep(job, past, str(self.output.root / existing))
+        return done or self._why_keep(job, past, self._shown(existing))
 
     def _why_keep(self, job: Job[Location], past: Past | None, existing: str) -> Outcome | None:
         """Return why the file at a target may not be replaced, None where it may."""
         was_interrupted = past is not None and _was_interrupted(past.last)
         if past is None or (past.done is None and not was_interrupted):
+            recognised = self._recognised(job)
             why = f"{existing} exists and was not made by dpbatch; --overwrite replaces it"
-            return _skip(job, "target-exists", why)
+            return recognised or _skip(job, "target-exists", why)
         if not self._is_of_same_photo(job, past):
             why = f"{existing} was made from {past.last.source}; give another --out or --template"
             return _skip(job, "target-exists", why)
         # After an interruption an output may be newer than its record, and is ours all the same.
-        if was_interrupted or past.done is None or unchanged(past.done.outputs, self.output.stamp):
+        if was_interrupted or past.done is None:
+            return None
+        states = {self.results.state(output) for output in past.done.outputs}
+        if not states & {State.EDITED, State.TOUCHED}:
             return None
         why = f"{existing} was changed after dpbatch wrote it; --overwrite replaces it"
         return _skip(job, "target-changed", why)
 
-    def _is_done(self, job: Job[Location], past: Past) -> bool:
+    def _done(self, job: Job[Location], past: Past) -> Outcome | None:
+        """Return the outcome of a photo that is done, None for another."""
         last = past.last
-        return (
-            last.status == "done"
-            and last.fingerprint == self.fingerprint
-            and all(self._exists(output.path) for output in last.outputs)
-            and same_content(last.inputs, job.photo.paths, self.source.stamp)
+        if last.status != "done" or last.fingerprint != self.fingerprint:
+            return None
+        states = {output.path: self.results.state(output) for output in last.outputs}
+        if {State.MISSING, State.DAMAGED} & set(states.values()):
+            return None
+        if not same_content(last.inputs, job.photo.paths, self.source.stamp):
+            return None
+        edited = (name for name, state in states.items() if state is State.EDITED)
+        warnings = tuple(
+            f"{self._shown(name)} was changed after dpbatch wrote it, and is kept"
+            for name in edited
         )
+        return _skip(job, "already-done", "already done", Saved((), (), warnings))
+
+    def _recognised(self, job: Job[Location]) -> Outcome | None:
+        """Return the outcome of a photo whose results say that they are done.
+
+        So does a journal that was lost come back.
+        """
+        try:
+            inputs = tuple(self.source.stamp(path) for path in job.photo.paths)
+            names = list(map(self.results.output.name_of, job.outputs))
+            if not self.results.are_made_from(names, inputs):
+                return None
+            output = self.results.output
+            checksums = tuple(output.stamp(name, content=True).blake2b for name in names)
+        except OSError:
+            return None
+        saved = Saved(inputs, job.outputs, checksums=checksums)
+        return _skip(job, "already-done", "already done", saved)
+
+    def _shown(self, name: str) -> str:
+        return str(self.results.output.root / name)
 
     def _is_ordinary(self, job: Job[Location], past: Past) -> bool:
         """Return whether an earlier run has found no second frame in this file.
@@ -88,18 +121,11 @@ class Resume:
         known = past.done.inputs if past.done is not None else ()
         return same_content(known, job.photo.paths, self.source.stamp)
 
-    def _exists(self, name: str) -> bool:
-        try:
-            self.output.stamp(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
 
 def _was_interrupted(last: Record) -> bool:
     """Return whether the last run was about to write the outputs: they were replaceable then."""
     return last.status == "started" or (last.status == "failed" and last.stage == "save")
 
 
-def _skip(job: Job[Location], code: str, reason: str) -> Outcome:
-    return Outcome(Status.SKIPPED, "scan", code, f"{job}: {reason}")
+def _skip(job: Job[Location], code: str, reason: str, saved: Saved | None = None) -> Outcome:
+    return Outcome(Status.SKIPPED, "scan", code, f"{job}: {reason}", saved=saved)

@@ -16,6 +16,7 @@ from dpbatch.batch.journal_writer import JournalWriter
 from dpbatch.batch.pauses import Pauses
 from dpbatch.batch.plan import Plan, make_plan
 from dpbatch.batch.progress import Reporter
+from dpbatch.batch.results import Results
 from dpbatch.batch.resume import Resume
 from dpbatch.batch.stop import StopSignal
 from dpbatch.engine.local import LocalEngine
@@ -48,7 +49,8 @@ def run(
         options = replace(options, out=absolute(options.out))
     source, output = input_source(options.inputs), output_folder(options.out)
     plan = make_plan(options, settings, stages.suffixes, source)
-    resume = Resume(source, output, stages.fingerprint, options.overwrite, options.retry_failed)
+    results = Results(output, stages)
+    resume = Resume(source, results, stages.fingerprint, options.overwrite, options.retry_failed)
     if options.dry_run:
         dry_run = DryRun(options, output, reporter, measure, settings.restore.model)
         return dry_run.run(plan, read_past(output.log()), resume)
@@ -182,6 +184,8 @@ class _Batch:
             if skip is None:
                 to_do.append(job)
             else:
+                if skip.saved is not None and skip.saved.outputs:
+                    self._writer.recognised(job, skip.saved)
                 self._record(job.name, skip, job)
                 skipped[skip.code] += 1
         self._writer.run_planned(len(to_do), skipped)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Generic
 
@@ -19,6 +20,8 @@ from dpbatch.storage.base import InputSource
 from dpbatch.types import Job, P_co, Photo
 
 _COLLISIONS_SHOWN = 10
+_TEMPLATES = ("{root}/{dir}/{stem}", "{dir}/{stem}_{ext}", "{root}/{dir}/{stem}_{ext}")
+"""What to suggest where names collide; the first that keeps them apart."""
 _SUFFIXES = {*RAW_SUFFIXES, *PAIR_SUFFIXES}
 
 
@@ -70,13 +73,18 @@ def scan(
         if _wanted(path, root, include, exclude)
     }
     others = [NotAPhoto(path, True, "unreadable", why) for path, why in listing.unreadable]
-    photos = [_raw(path, roots[path]) for path in roots if path.suffix.lower() in RAW_SUFFIXES]
+    names = root_names(set(listing.roots.values()))
+    photos = [
+        Photo("raw", (path,), path.stem, _below(path.parent, root), names[root])
+        for path, root in roots.items()
+        if path.suffix.lower() in RAW_SUFFIXES
+    ]
     pictures = [path for path in roots if path.suffix.lower() in PAIR_SUFFIXES] if pairs else []
     found = find_pairs(pictures)
     for pair in found.pairs:
         root = roots[pair.left]
         below = _below(pair.folder, root)
-        photos.append(Photo("pair", (pair.left, pair.right), pair.name, below, root.name))
+        photos.append(Photo("pair", (pair.left, pair.right), pair.name, below, names[root]))
     for half in found.lone:
         message = f"{half.name}: half of a pair, the other half is not there"
         others.append(NotAPhoto(half, False, "lone-half", message))
@@ -99,32 +107,76 @@ def jobs_of(
     that ignores case or Unicode composition says so), one would replace an input, or leave `out`.
     """
     model = Path(settings.restore.model).stem
-    jobs = []
-    for photo in photos:
-        name = _name(photo, settings.output.template, model)
-        outputs = tuple(out / f"{name}{suffix}" for suffix in suffixes)
-        source = " + ".join(short_name(path) for path in photo.paths)
-        jobs.append(Job(f"{name}{suffixes[0]}", source, photo, outputs))
-    _refuse_collisions(jobs)
-    return tuple(jobs)
+    photos = tuple(photos)
+
+    def jobs_named(template: str) -> Iterator[Job[Location]]:
+        for photo in photos:
+            name = _name(photo, template, model)
+            outputs = tuple(out / f"{name}{suffix}" for suffix in suffixes)
+            source = " + ".join(short_name(path) for path in photo.paths)
+            yield Job(f"{name}{suffixes[0]}", source, photo, outputs)
+
+    jobs = tuple(jobs_named(settings.output.template))
+    collisions = list(_collisions(jobs))
+    if not collisions:
+        return jobs
+    for template in _TEMPLATES:
+        if not any(_collisions(jobs_named(template))):
+            what_to_do = f"add --template '{template}', which keeps them apart"
+            break
+    else:
+        what_to_do = "exclude the one or the other"
+    listed = [f"  {collision}" for collision in collisions[:_COLLISIONS_SHOWN]]
+    more = len(collisions) - len(listed)
+    raise SettingsError(
+        "output names that are taken twice (case makes no difference on some systems); "
+        f"{what_to_do}:\n" + "\n".join(listed + [f"  and {more} more"] * bool(more))
+    )
 
 
-def _refuse_collisions(jobs: Sequence[Job[Location]]) -> None:
+def root_names(roots: Collection[Location]) -> dict[Location, str]:
+    """Return the name of each folder given, for {root}; equal names with the parent that differs.
+
+    Of A/DCIM/100CANON and B/DCIM/100CANON: A/100CANON and B/100CANON.
+    """
+    named = {root: root.name for root in roots}
+    alike: dict[str, list[Location]] = {}
+    for root in roots:
+        alike.setdefault(_folded(root.name), []).append(root)
+    for group in alike.values():
+        for root in group if len(group) > 1 else ():
+            named[root] = "/".join(
+                part for part in (_parent_that_differs(root, group), root.name) if part
+            )
+    return named
+
+
+def _parent_that_differs(root: Location, group: Sequence[Location]) -> str:
+    """Return the name of the nearest parent that no two folders of the group share.
+
+    All that is above the folder where there is no such parent.
+    """
+    above = {other: [_as_name(part) for part in reversed(other.parent.parts)] for other in group}
+    for parents in zip_longest(*above.values(), fillvalue=""):
+        if len(set(map(_folded, parents))) == len(group):
+            return dict(zip(above, parents, strict=True))[root]
+    return "/".join(filter(None, reversed(above[root])))
+
+
+def _as_name(part: str) -> str:
+    """Return a part of a path as a name of a folder: E for the drive E:\\, "" for /."""
+    return part.strip("\\/:")
+
+
+def _collisions(jobs: Iterable[Job[Location]]) -> Iterator[str]:
+    """Yield every output that another photo's output, or an input, has taken already."""
+    jobs = tuple(jobs)
     takers = {_key(path): f"the input {path}" for job in jobs for path in job.photo.paths}
-    collisions = []
     for job in jobs:
         for output in job.outputs:
             other = takers.setdefault(_key(output), job.name)
             if other != job.name:
-                collisions.append(f"  {output}: {job} and {other}")
-    if collisions:
-        shown = collisions[:_COLLISIONS_SHOWN]
-        more = len(collisions) - len(shown)
-        raise SettingsError(
-            "output names that are taken twice (case makes no difference on some systems); "
-            "exclude the one or the other, or use --template, as in '{root}/{dir}/{stem}_{ext}':\n"
-            + "\n".join(shown + [f"  and {more} more"] * bool(more))
-        )
+                yield f"{output}: {job} and {other}"
 
 
 def _wanted(path: Location, root: Location, include: Sequence[str], exclude: Sequence[str]) -> bool:
@@ -134,10 +186,6 @@ def _wanted(path: Location, root: Location, include: Sequence[str], exclude: Seq
         return any(fnmatchcase(name, glob.lower()) for name in names for glob in globs)
 
     return (not include or matches(include)) and not matches(exclude)
-
-
-def _raw(path: P, root: P) -> Photo[P]:
-    return Photo("raw", (path,), path.stem, _below(path.parent, root), root.name)
 
 
 def _below(folder: Location, root: Location) -> str:
@@ -164,4 +212,8 @@ def _name(photo: Photo[Location], template: str, model: str) -> str:
 def _key(path: Location) -> str:
     """Return a text that is equal for paths that are the same file on some file system."""
     whole = absolute(path) if isinstance(path, Path) else path
-    return unicodedata.normalize("NFC", str(whole)).casefold()
+    return _folded(str(whole))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()

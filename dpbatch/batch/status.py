@@ -27,6 +27,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """A photo that is done, and what was not right with it."""
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Working:
     """A photo that was started and has not finished. since: as `Failure.time`.
 
@@ -65,6 +73,7 @@ class LatestRun:
     seconds_left: float | None
     working_on: tuple[Working, ...]
     failures: tuple[Failure, ...]
+    warnings: tuple[Warned, ...]
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ class _RunReader:
     counts: Counter[str] = field(default_factory=Counter)
     working: dict[str, Working] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
     first_time: str = ""
     last_time: str = ""
     worked: int = 0
@@ -199,6 +209,7 @@ class _RunReader:
             self.counts[record.status] += 1
         if record.status == "failed":
             self.failures.append(_failure(record))
+        self.warnings += [Warned(record.source, warning) for warning in record.warnings]
 
     def result(self, running: bool | None, now: datetime) -> LatestRun:
         state = self._state(running)
@@ -230,6 +241,7 @@ class _RunReader:
             left_s,
             tuple(self.working.values()),
             tuple(self.failures),
+            tuple(self.warnings),
         )
 
     def _state(self, running: bool | None) -> State:

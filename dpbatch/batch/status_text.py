@@ -22,7 +22,9 @@ def to_text(status: FolderStatus, now: datetime | None = None) -> str:
     if run is not None:
         lines += ["", *_numbers(run), *_speed(run)]
         lines += _listed(_working_title(run), list(_working(run, now)))
-        lines += _listed("failed", [f"{_shown(failure)}" for failure in run.failures])
+        lines += _listed("failed", [_shown(failure) for failure in run.failures])
+        warnings = [printable(f"{photo.source}: {photo.message}") for photo in run.warnings]
+        lines += _listed("warnings", warnings)
     skipped = f", {folder.skipped} skipped" if folder.skipped else ""
     lines += [
         "",

@@ -58,6 +58,7 @@ for command in (
     run.run,
     run.split,
     run.status,
+    run.verify,
     run.presets,
     files.inspect,
     files.simulate,

@@ -199,6 +199,22 @@ def status(folder: Path, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("folder", metavar="DIR", type=Location())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(folder: Path, as_json: bool) -> None:
+    """Check that the results in DIR are as they were written.
+
+    DIR is the --out of a run. Reads every result and compares it with the checksum in the run's
+    journal. Exit code 1 where a result is missing or has changed.
+    """
+    from dpbatch.batch.verify import verify as verify_folder
+
+    found = verify_folder(folder)
+    echo(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
+    sys.exit(0 if found.is_good else 1)
+
+
+@click.command()
 @click.argument("name", required=False)
 def presets(name: str | None) -> None:
     """List the presets that come with dpbatch, or print NAME."""

@@ -15,7 +15,7 @@ import tifffile
 from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color import srgb_icc_profile
-from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, write_with_metadata
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from dpbatch.settings import OutputSettings
 
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
@@ -31,13 +31,13 @@ def write_picture(
     metadata: PhotoMetadata,
     note: ProcessingNote,
     orientation: int = 1,
-) -> tuple[str, ...]:
+) -> Written:
     """Write a finished picture to `target` in the format and bit depth of the settings.
 
     rgb: (H, W, 3) uint16, sRGB-encoded, 65535 is white.
     orientation: the EXIF tag to write; 1 for an upright picture.
 
-    Returns warnings about metadata that could not be carried over. Raises OutputError or
+    Its warnings are about metadata that could not be carried over. Raises OutputError or
     DiskFullError and then leaves `target` as it was.
     """
     height, width = rgb.shape[:2]

@@ -14,7 +14,7 @@ from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color import apply_orientation
 from dpbatch.output.images import encode_png, encode_tiff
-from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, write_with_metadata
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from ldp.types import BlurMap, Plane
 
 DISPARITY_OFFSET = 32768
@@ -30,7 +30,7 @@ def write_layers(
     note: ProcessingNote,
     *,
     format: str = "tif",
-) -> tuple[Path, ...]:
+) -> dict[Path, Written]:
     """Write STEM.blur.tif, STEM.disparity.tif or both, upright; with format "png" as PNG.
 
     target_stem: path of the picture without suffix. size: (height, width) of the views in the
@@ -45,9 +45,9 @@ def write_layers(
         ImageDescription of a TIFF, the text Description of a PNG) and in the XMP
         (dpbatch:DisparityOffset, dpbatch:DisparityScale).
 
-    Returns the paths of the files. Raises OutputError or DiskFullError.
+    Returns the files by path. Raises OutputError or DiskFullError.
     """
-    written = []
+    written = {}
     description: dict[str, str | float]
     for layer in which:
         if layer == "blur":
@@ -79,7 +79,7 @@ def write_layers(
         encoded = encode(upright, None, description=json.dumps(description))
         height, width = upright.shape
         with atomic_file(path) as temporary:
-            write_with_metadata(
+            written[path] = write_with_metadata(
                 temporary,
                 encoded,
                 PhotoMetadata(),
@@ -88,8 +88,7 @@ def write_layers(
                 height=height,
                 properties=properties,
             )
-        written.append(path)
-    return tuple(written)
+    return written
 
 
 def quantise_amount(amount: Plane) -> npt.NDArray[np.uint16]:

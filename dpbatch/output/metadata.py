@@ -6,6 +6,7 @@ Python, and file names need no encoding for exiv2.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,7 +41,9 @@ class ProcessingNote:
     """How a result was made, for its XMP. An empty text is left out of the file.
 
     source: file name of the source, or the two names of a pair.
+    source_blake2b: hash of the source's content, or the two hashes of a pair.
     settings: the settings in one line.
+    fingerprint: equal for results that need not be made again; see `BatchStages`.
     """
 
     version: str
@@ -48,12 +51,35 @@ class ProcessingNote:
     model: str = ""
     weights_sha256: str = ""
     settings: str = ""
+    source_blake2b: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result that was written. blake2b: the hash of its content, 16 bytes as hex digits."""
+
+    blake2b: str
+    warnings: tuple[str, ...] = ()
+
+
+_NOTE_NAMES = {
+    "version": "Version",
+    "source": "Source",
+    "model": "Model",
+    "weights_sha256": "WeightsSHA256",
+    "settings": "Settings",
+    "source_blake2b": "SourceBLAKE2b",
+    "fingerprint": "Fingerprint",
+}
+"""What the fields of a note are called in the dpbatch name space of the XMP."""
 
 
 def read_metadata(path: Path) -> PhotoMetadata:
     """Return the metadata of a CR2, CR3, TIFF, PNG or JPEG, with that of its XMP sidecars.
 
-    Raises nothing: what exiv2 cannot read, or cannot write again, is named in `problem`.
+    What exiv2 cannot read, or cannot write again, is named in `problem`. Raises UnreadableError
+    where the file itself cannot be read: it was removed, or its disk was.
     """
     try:
         source = open_image(path.read_bytes())
@@ -64,7 +90,9 @@ def read_metadata(path: Path) -> PhotoMetadata:
         resolution = _pixels_per_inch(source.exifData())
         return PhotoMetadata(carrier, resolution, "; ".join(problems))
     except OSError as error:
-        return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.strerror}")
+        raise UnreadableError(
+            f"{path.name}: metadata not read: {error.strerror}; run again once the file is there"
+        ) from error
     except exiv2.Exiv2Error as error:
         return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.message}")
 
@@ -78,6 +106,17 @@ def _read_sidecars(path: Path) -> tuple[list[exiv2.XmpData], list[str]]:
         except (OSError, ValueError, exiv2.Exiv2Error) as error:
             problems.append(f"{sidecar.name}: sidecar not read: {error}")
     return sidecars, problems
+
+
+def read_note(path: Path) -> ProcessingNote | None:
+    """Return how a result was made, None for a file that dpbatch did not make. Raises OSError."""
+    try:
+        xmp = open_image(path.read_bytes()).xmpData()
+    except exiv2.Exiv2Error:
+        return None
+    keys = {name: f"Xmp.dpbatch.{xmp_name}" for name, xmp_name in _NOTE_NAMES.items()}
+    texts = {name: xmp[key].toString() for name, key in keys.items() if key in xmp}
+    return ProcessingNote(**texts) if "version" in texts else None
 
 
 def read_tags(path: Path) -> dict[str, str]:
@@ -120,7 +159,7 @@ def write_with_metadata(
     height: int,
     orientation: int = 1,
     properties: Mapping[str, str] | None = None,
-) -> tuple[str, ...]:
+) -> Written:
     """Write an encoded picture to `path`, with the metadata and the note in it.
 
     encoded: a whole TIFF, PNG or JPEG file of width x height pixels; an ICC profile in it is taken
@@ -128,7 +167,7 @@ def write_with_metadata(
     orientation: the EXIF tag that turns the pixels upright; 1 if they are.
     properties: further texts for the dpbatch name space of the XMP.
 
-    Returns warnings: if exiv2 cannot write the metadata, the result carries the note alone. Raises
+    If exiv2 cannot write the metadata, the result carries the note alone, with a warning. Raises
     OutputError if it cannot write the note either, and OSError.
     """
     warnings: tuple[str, ...] = (metadata.problem,) if metadata.problem else ()
@@ -150,8 +189,9 @@ def write_with_metadata(
     if lost:
         warnings += (f"{note.source}: metadata too large for a JPEG, left out: {', '.join(lost)}",)
     # data() is a view of the memory of `result`, which must be alive here.
-    path.write_bytes(result.data())
-    return warnings
+    content = result.data()
+    path.write_bytes(content)
+    return Written(hashlib.blake2b(content, digest_size=16).hexdigest(), warnings)
 
 
 def embed(
@@ -195,14 +235,8 @@ def embed(
     xmp["Xmp.tiff.Orientation"] = str(orientation)
     xmp["Xmp.xmp.CreatorTool"] = tool
     xmp["Xmp.dc.format"] = result.mimeType()
-    texts = {
-        "Version": note.version,
-        "Source": note.source,
-        "Model": note.model,
-        "WeightsSHA256": note.weights_sha256,
-        "Settings": note.settings,
-        **properties,
-    }
+    texts = {xmp_name: getattr(note, name) for name, xmp_name in _NOTE_NAMES.items()}
+    texts |= properties
     for name, text in texts.items():
         if text:
             xmp[f"Xmp.dpbatch.{name}"] = _printable(text)

@@ -117,8 +117,14 @@ class OutputFolder(Protocol):
     def name_of(self, path: Location) -> str:
         """Return the name of a file in the folder. Raises ValueError where it is not in it."""
 
-    def stamp(self, name: str) -> FileStamp:
-        """Return a result's stamp, without a hash. Raises OSError where there is no such file."""
+    def stamp(self, name: str, content: bool = False) -> FileStamp:
+        """Return a result's stamp, with a hash where `content` is wanted and cheap to read.
+
+        Raises OSError where there is no such file.
+        """
+
+    def local_copy(self, name: str) -> AbstractContextManager[Path]:
+        """Give a result as a file of this machine while the context is open. Raises OSError."""
 
     def storing(self, stages: BatchStages) -> BatchStages:
         """Return the stages for results in this folder, made from stages for local files."""

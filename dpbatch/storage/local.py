@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -122,8 +122,11 @@ class LocalFolder:
             raise ValueError(f"{path} is not in {self.root}")
         return name
 
-    def stamp(self, name: str) -> FileStamp:
-        return stamp(self.root / name, content=False)
+    def stamp(self, name: str, content: bool = False) -> FileStamp:
+        return stamp(self.root / name, content)
+
+    def local_copy(self, name: str) -> AbstractContextManager[Path]:
+        return nullcontext(self.root / name)
 
     def storing(self, stages: BatchStages) -> BatchStages:
         return stages

@@ -14,7 +14,7 @@ from dpbatch.location import Location, RemotePath, path_below
 from dpbatch.storage import store
 from dpbatch.storage.base import AppendLog, Listing, LogReader
 from dpbatch.storage.remote_lock import held, is_held
-from dpbatch.storage.scratch import remove_stale_scratch
+from dpbatch.storage.scratch import remove_stale_scratch, scratch_folder
 from dpbatch.storage.segments import SegmentLog, StoredLog, state_folder
 from dpbatch.storage.stages import FetchingStages, StoringStages, uploads_folder
 from dpbatch.storage.store_errors import reason
@@ -107,7 +107,7 @@ class RemoteFolder:
             raise ValueError(f"{path} is not in {self.root}")
         return name
 
-    def stamp(self, name: str) -> FileStamp:
+    def stamp(self, name: str, content: bool = False) -> FileStamp:
         if self._stamps is None:
             try:
                 self._stamps = store.files_below(self.root)
@@ -116,6 +116,13 @@ class RemoteFolder:
         if self.root / name not in self._stamps:
             raise FileNotFoundError(str(self.root / name))
         return self._stamps[self.root / name]
+
+    @contextmanager
+    def local_copy(self, name: str) -> Iterator[Path]:
+        with scratch_folder() as folder:
+            copy = folder / Path(name).name
+            store.download(self.root / name, copy)
+            yield copy
 
     def storing(self, stages: BatchStages) -> BatchStages:
         return StoringStages(stages, self._uploads)

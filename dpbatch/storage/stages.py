@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ class FetchingStages:
     def fingerprint(self) -> str:
         """That of the stages inside: where files lie changes no pixel."""
         return self.stages.fingerprint
+
+    def opens(self, path: Path) -> bool:
+        """As the stages inside."""
+        return self.stages.opens(path)
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        """As the stages inside."""
+        return self.stages.made(path, inputs)
 
     def load(self, job: Job[Location]) -> Fetched:
         """Fetch the photo and load it. Raises UnreadableError where it cannot be fetched."""
@@ -119,6 +127,14 @@ class StoringStages:
     def fingerprint(self) -> str:
         """That of the stages inside: where files lie changes no pixel."""
         return self.stages.fingerprint
+
+    def opens(self, path: Path) -> bool:
+        """As the stages inside."""
+        return self.stages.opens(path)
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        """As the stages inside."""
+        return self.stages.made(path, inputs)
 
     def load(self, job: Job[Location]) -> Any:
         """Load as the stages inside do."""

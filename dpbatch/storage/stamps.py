@@ -57,18 +57,3 @@ def same_content(
         except OSError:
             return False  # unreadable now: loading it will say why
     return True
-
-
-def unchanged(known: Sequence[FileStamp], stamp_of: Callable[[str], FileStamp]) -> bool:
-    """Return whether results that still exist are as they were written.
-
-    known: their stamps, as a journal has them. stamp_of: returns the stamp of the file of a name.
-    """
-    for old in known:
-        try:
-            now = stamp_of(old.path)
-        except FileNotFoundError:
-            continue
-        if not now.is_as(old):
-            return False
-    return True

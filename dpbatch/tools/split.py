@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbatch import photo
-from dpbatch.batch.photo_stages import Stamped, processing_note, stamped
+from dpbatch.batch.photo_stages import (
+    Stamped,
+    is_made_from,
+    opens,
+    processing_note,
+    saved,
+    stamped,
+)
 from dpbatch.photo import LoadedPhoto
 from dpbatch.settings import Settings, fingerprint
-from dpbatch.types import Job, Photo, Progress, Saved
+from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,17 +64,25 @@ class SplitStages:
         """
         from dpbatch.output.images import write_picture
 
-        note = processing_note(job.photo, self.settings)
+        note = processing_note(job.photo, self.settings, loaded.inputs, self.fingerprint)
         views = loaded.value.views
         output = replace(self.settings.output, format="tif")  # as the suffixes
-        warnings: tuple[str, ...] = ()
+        written = {}
         right_target, left_target = job.outputs
         for target, view in ((left_target, views.left), (right_target, views.right)):
             pixels, metadata = to_16_bit(view), loaded.value.metadata
-            warnings = write_picture(
+            written[target] = write_picture(
                 target, pixels, output, metadata, note, orientation=views.orientation
             )
-        return Saved(loaded.inputs, job.outputs, warnings)
+        return saved(job, loaded.inputs, written)
+
+    def opens(self, path: Path) -> bool:
+        """See `BatchStages`."""
+        return opens(path)
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        """See `BatchStages`."""
+        return is_made_from(path, inputs, self.fingerprint)
 
 
 def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:

@@ -17,7 +17,9 @@ from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
 from dpbatch.photo import load
+from dpbatch.raw import develop
 from dpbatch.raw.pairs import read_pair_views
+from dpbatch.raw.reader import DualRaw, open_dual
 from dpbatch.settings import RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
@@ -177,6 +179,23 @@ def test_a_file_that_memory_cannot_hold_is_at_fault_itself(
     monkeypatch.setattr("dpbatch.raw.reader.open_dual", claim_too_much)
     with pytest.raises(UnreadableError, match=r"a\.CR2: too large.*7\.03 TiB.*--exclude"):
         load(raw(path), RawSettings())
+
+
+def test_a_file_that_vanishes_before_its_metadata_is_read_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path, 64, 64)
+
+    def develop_and_lose(dual: DualRaw, settings: RawSettings) -> ViewPair:
+        path.unlink()
+        return developed
+
+    with open_dual(path) as dual:
+        developed = develop.develop(dual, RawSettings())
+    monkeypatch.setattr(develop, "develop", develop_and_lose)
+    with pytest.raises(UnreadableError, match=r"a\.CR2: metadata not read: .*; run again"):
+        load(Photo("raw", (path,), "a"), RawSettings())
 
 
 def test_an_impossible_device_is_a_wrong_setting() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,12 @@ class CopyStages:
     warnings: tuple[str, ...] = ()
     full: Path | None = None
 
+    def opens(self, path: Path) -> bool:
+        return path.stat().st_size > 1
+
+    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
+        return False
+
     def load(self, job: Job) -> tuple[bytes, tuple[FileStamp, ...]]:
         time.sleep(self.seconds.get("load", 0))
         content = job.photo.paths[0].read_bytes()
@@ -156,4 +162,5 @@ class CopyStages:
                 temporary.write_bytes(content[:1])
                 time.sleep(self.seconds.get("save", 0))
                 temporary.write_bytes(content[::-1])
-        return Saved(inputs, job.outputs, self.warnings)
+        checksums = tuple(stamp(output).blake2b for output in job.outputs)
+        return Saved(inputs, job.outputs, self.warnings, checksums=checksums)

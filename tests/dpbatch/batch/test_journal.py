@@ -16,9 +16,9 @@ import pytest
 
 from dpbatch.batch.journal import Journal, Record, read_history, read_past
 from dpbatch.errors import AbortError
-from dpbatch.storage.local import FileLog, LocalFolder
+from dpbatch.storage.local import FileLog
 from dpbatch.storage.local_lock import is_locked, locked
-from dpbatch.storage.stamps import same_content, stamp, unchanged
+from dpbatch.storage.stamps import same_content, stamp
 from dpbatch.types import FileStamp
 
 DONE = Record(
@@ -186,20 +186,6 @@ def test_same_size_and_time_or_same_content_is_the_same_file(tmp_path: Path) -> 
     path.unlink()
     assert not same_content(known, [path], stamp)
     assert not same_content(known, [path, path], stamp)
-
-
-def test_a_written_file_is_changed_by_whatever_touches_it_but_not_by_its_absence(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "a.tif"
-    path.write_bytes(b"result")
-    now = stamp(path, content=False)
-    known = [FileStamp("a.tif", now.size, now.mtime_ns)]
-    assert unchanged(known, LocalFolder(tmp_path).stamp)
-    os.utime(path, ns=(1, 1))
-    assert not unchanged(known, LocalFolder(tmp_path).stamp)
-    path.unlink()
-    assert unchanged(known, LocalFolder(tmp_path).stamp)
 
 
 def test_an_output_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dpbatch.batch.scan import Inputs, jobs_of
+from dpbatch.batch.scan import Inputs, jobs_of, root_names
 from dpbatch.batch.scan import scan as scan_source
 from dpbatch.errors import SettingsError
-from dpbatch.location import Location, path_below
+from dpbatch.location import Location, parse_location, path_below
 from dpbatch.settings import Settings
 from dpbatch.storage.local import LocalInputs
 from dpbatch.types import Job
@@ -214,3 +215,73 @@ def test_many_collisions_are_not_all_listed(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{n}.{suffix}" for n in range(15) for suffix in ("CR2", "CR3")))
     with pytest.raises(SettingsError, match="and 5 more"):
         jobs(scan([tmp_path]), tmp_path / "out")
+
+
+def two_cards(folder: Path) -> list[Path]:
+    for card in ("EOS_A", "EOS_B"):
+        touch(folder / card / "DCIM" / "100CANON", "IMG_0001.CR2", "IMG_0002.CR2")
+    return [folder / card / "DCIM" / "100CANON" for card in ("EOS_A", "EOS_B")]
+
+
+def test_two_cards_with_the_same_folder_names_are_kept_apart_by_what_is_suggested(
+    tmp_path: Path,
+) -> None:
+    inputs, out = scan(two_cards(tmp_path)), tmp_path / "out"
+    with pytest.raises(SettingsError, match="taken twice") as caught:
+        targets(inputs, out)
+    suggested = re.search(r"add --template '(.*)', which keeps them apart", str(caught.value))
+    assert suggested is not None
+    assert targets(inputs, out, suggested[1]) == [
+        "EOS_A/100CANON/IMG_0001.tif",
+        "EOS_A/100CANON/IMG_0002.tif",
+        "EOS_B/100CANON/IMG_0001.tif",
+        "EOS_B/100CANON/IMG_0002.tif",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "template"),
+    [
+        (("a.CR2", "a.CR3"), "{dir}/{stem}_{ext}"),
+        (("a/100/1.CR2", "b/100/1.CR2", "a/100/1.CR3"), "{root}/{dir}/{stem}_{ext}"),
+    ],
+)
+def test_what_is_suggested_for_colliding_names_keeps_them_apart(
+    tmp_path: Path, names: tuple[str, ...], template: str
+) -> None:
+    touch(tmp_path, *names)
+    inputs = scan(sorted({tmp_path / name for name in names}))
+    with pytest.raises(SettingsError, match=re.escape(f"add --template '{template}'")):
+        targets(inputs, tmp_path / "out")
+    assert len(set(targets(inputs, tmp_path / "out", template))) == len(names)
+
+
+def test_names_that_no_template_keeps_apart_are_to_be_excluded(tmp_path: Path) -> None:
+    touch(tmp_path, "a.CR2", "A.CR2")
+    inputs = scan([tmp_path])
+    if len(inputs.photos) < 2:
+        pytest.skip("this file system does not tell these names apart")
+    with pytest.raises(SettingsError, match="exclude the one or the other"):
+        targets(inputs, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("roots", "names"),
+    [
+        (["/x/a", "/x/b"], ["a", "b"]),
+        (["/m/A/100", "/m/B/100"], ["A/100", "B/100"]),
+        (["/m/A/DCIM/100", "/m/B/DCIM/100", "/m/B/DCIM/101"], ["A/100", "B/100", "101"]),
+        (["/m/A/DCIM/Day", "/m/a/x/day"], ["DCIM/Day", "x/day"]),
+        (["/m/A/100", "/n/a/100"], ["m/100", "n/100"]),
+        (["/1/p/100", "/1/q/100", "/2/p/100"], ["1/p/100", "1/q/100", "2/p/100"]),
+        (["/100", "/a/100"], ["100", "a/100"]),
+        (["s3://A/DCIM/100", "s3://B/DCIM/100"], ["A/100", "B/100"]),
+        (["s3://shoot/100", "/disk/100"], ["shoot/100", "disk/100"]),
+    ],
+)
+def test_folders_of_one_name_are_named_with_the_parent_that_differs(
+    roots: list[str], names: list[str]
+) -> None:
+    locations = [parse_location(root) for root in roots]
+    named = root_names(locations)
+    assert [named[location] for location in locations] == names

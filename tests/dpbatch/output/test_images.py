@@ -22,8 +22,9 @@ from dpbatch.errors import DiskFullError, OutputError
 from dpbatch.output import metadata
 from dpbatch.output.color import srgb_icc_profile
 from dpbatch.output.images import to_8_bit, write_picture
-from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, read_tags
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, read_tags
 from dpbatch.settings import OutputSettings
+from dpbatch.storage.stamps import stamp
 
 NOTE = ProcessingNote(version="0.1.0", source="IMG_1.CR2", model="tiny")
 FORMATS = [
@@ -40,7 +41,9 @@ def picture(height: int = 70, width: int = 101) -> npt.NDArray[np.uint16]:
 
 def write(path: Path, settings: OutputSettings, rgb: npt.NDArray[np.uint16]) -> Path:
     target = path / f"IMG_1.{settings.format}"
-    assert write_picture(target, rgb, settings, PhotoMetadata(), NOTE) == ()
+    assert write_picture(target, rgb, settings, PhotoMetadata(), NOTE) == Written(
+        stamp(target).blake2b
+    )
     return target
 
 

@@ -78,7 +78,7 @@ def test_layers_are_upright_and_keep_their_sign(tmp_path: Path, orientation: int
         apply_orientation(stored.disparity_px, orientation),
         atol=1 / description["scale"],
     )
-    assert read_tags(paths[0])["Exif.Image.Orientation"] == "top, left"
+    assert read_tags(next(iter(paths)))["Exif.Image.Orientation"] == "top, left"
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import pickle
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -19,13 +16,14 @@ from dpbatch.batch import run as batch
 from dpbatch.batch.journal import Record, read_history
 from dpbatch.batch.status import read_status
 from dpbatch.cli.main import main
-from dpbatch.errors import AbortError, PhotoError
+from dpbatch.errors import AbortError
 from dpbatch.location import RemotePath
 from dpbatch.storage import store
 from dpbatch.storage.choose import output_folder
-from dpbatch.types import ClusterOptions, Job, Outcome, Status, outcome_of
+from dpbatch.types import ClusterOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
+from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.s3_server import S3Server, put_folder, remote, stored
 from tests.helpers.scenes import write_test_dpraw
 from tests.helpers.toy_runs import (
@@ -57,26 +55,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bucket(server: S3Server) -> str:
     server.forget()
     return server.bucket()
-
-
-class InlineEngine:
-    """Runs the stages here, pickled as for a process of their own, which takes seconds to start."""
-
-    def __init__(self, stages: Any, **_: object) -> None:
-        self.stages = pickle.loads(pickle.dumps(stages))
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        for job in jobs:
-            stage = "load"
-            try:
-                loaded = pickle.loads(pickle.dumps(self.stages.load(job)))
-                restored = pickle.loads(pickle.dumps(self.stages.restorer()(loaded, print)))
-                stage = "save"
-                saved = self.stages.save(job, restored)
-            except PhotoError as error:
-                yield job, outcome_of(error, stage)
-            else:
-                yield job, Outcome(Status.DONE, "save", saved=saved)
 
 
 @pytest.fixture

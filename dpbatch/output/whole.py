@@ -1,0 +1,67 @@
+"""Find results that are cut off, without decoding them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import tifffile
+
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+# What tifffile raises on inconsistent files.
+_BROKEN_CONTENT = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError,
+    struct.error,
+)  # fmt: skip
+
+
+def opens(path: Path) -> bool:
+    """Return whether a TIFF, PNG or JPEG opens and is there to its end.
+
+    The pixels are not decoded: any program may have saved them. Raises OSError.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if start.startswith(_TIFF_SIGNATURES):
+            return _tiff_opens(path)
+        if start == _PNG_SIGNATURE:
+            return _png_ends(stream, path.stat().st_size)
+        return start.startswith(_JPEG_SIGNATURE) and _jpeg_ends(path.read_bytes())
+
+
+def _tiff_opens(path: Path) -> bool:
+    """Return whether the first page has pixels and all of them are within the file."""
+    size = path.stat().st_size
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            offsets, counts = page.dataoffsets, page.databytecounts
+            ends = [offset + count for offset, count in zip(offsets, counts, strict=True)]
+    except _BROKEN_CONTENT:
+        return False
+    return bool(ends) and bool(max(ends) <= size)
+
+
+def _png_ends(stream: BinaryIO, size: int) -> bool:
+    """Walk the chunks from the first one on to the last, IEND."""
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= size:
+        stream.seek(position)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        position += 12 + length
+        if kind == b"IEND":
+            return bool(position <= size)
+    return False
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Find the end of the image after its first scan; a thumbnail's lies before that."""
+    position = 2
+    while content[position : position + 1] == b"\xff" and content[position + 1 : position + 2]:
+        if content[position + 1] == 0xDA:
+            return content.find(b"\xff\xd9", position) >= 0
+        position += 2 + max(int.from_bytes(content[position + 2 : position + 4], "big"), 2)
+    return False
