@@ -83,7 +83,7 @@ class Reporter:
 
     def _show_pace(self) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(", ".join(self._pace()))
+            self._bar.set_postfix_str(printable(", ".join(self._pace())))
 
     def finished(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
         """Report the outcome of an input; call it once for every input."""

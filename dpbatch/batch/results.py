@@ -60,8 +60,11 @@ class Results:
     def _opens(self, now: FileStamp, written: FileStamp) -> bool:
         if now.etag and now.size >= written.size:
             return True  # a store keeps whole files only: not worth fetching it
-        with self.output.local_copy(written.path) as path:
-            return self.stages.opens(path)
+        try:
+            with self.output.local_copy(written.path) as path:
+                return self.stages.opens(path)
+        except OSError:
+            return True  # no permission, or no network: it may be whole
 
     def are_made_from(self, names: Sequence[str], inputs: Sequence[FileStamp]) -> bool:
         """Return whether files say that a run like this one made them from these inputs.

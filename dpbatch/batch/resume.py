@@ -35,8 +35,8 @@ class Resume:
         Done means: the same input content, the same fingerprint, all outputs there and none of them
         damaged. A file that lies at a target is replaced only if dpbatch made it, from this photo,
         and nobody has changed it since; `overwrite` replaces it in any case. Outputs that somebody
-        has changed are named in the outcome's warnings, those that only their own metadata show to
-        be done in its outputs.
+        has changed are named in the outcome's warnings. The outcome lists the outputs where their
+        metadata alone show that they are done, for the journal.
         """
         if past is not None and self._is_ordinary(job, past):
             return Outcome(Status.SKIPPED, "scan", past.last.code, past.last.message)
@@ -55,7 +55,10 @@ class Resume:
         was_interrupted = past is not None and _was_interrupted(past.last)
         if past is None or (past.done is None and not was_interrupted):
             recognised = self._recognised(job)
-            why = f"{existing} exists and was not made by dpbatch; --overwrite replaces it"
+            why = (
+                f"{existing} exists, and neither the journal nor its metadata say that it was made "
+                "from this photo with these settings; --overwrite replaces it"
+            )
             return recognised or _skip(job, "target-exists", why)
         if not self._is_of_same_photo(job, past):
             why = f"{existing} was made from {past.last.source}; give another --out or --template"
@@ -87,9 +90,9 @@ class Resume:
         return _skip(job, "already-done", "already done", Saved((), (), warnings))
 
     def _recognised(self, job: Job[Location]) -> Outcome | None:
-        """Return the outcome of a photo whose results say that they are done.
+        """Return the outcome of a photo that is done by the metadata of its results.
 
-        So does a journal that was lost come back.
+        A run notes it in the journal, which may have been lost.
         """
         try:
             inputs = tuple(self.source.stamp(path) for path in job.photo.paths)

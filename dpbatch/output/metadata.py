@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -190,8 +191,14 @@ def write_with_metadata(
         warnings += (f"{note.source}: metadata too large for a JPEG, left out: {', '.join(lost)}",)
     # data() is a view of the memory of `result`, which must be alive here.
     content = result.data()
-    path.write_bytes(content)
-    return Written(hashlib.blake2b(content, digest_size=16).hexdigest(), warnings)
+    with ThreadPoolExecutor(max_workers=1) as hashing:  # neither holds Python's lock
+        checksum = hashing.submit(_checksum, content)
+        path.write_bytes(content)
+        return Written(checksum.result(), warnings)
+
+
+def _checksum(content: memoryview) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def embed(

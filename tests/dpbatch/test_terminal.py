@@ -121,14 +121,13 @@ def test_a_run_whose_output_nobody_reads_any_more_is_finished(tmp_path: Path) ->
     for number in range(5):
         write_pair(shoot, f"{number}")
     command = [sys.executable, "-m", "tests.helpers.toy_run", str(shoot), str(out), "0"]
-    run = subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert run.stdout is not None
-    assert run.stderr is not None
-    run.stdout.readline()
-    run.stdout.close()
-    assert (run.wait(60), run.stderr.read()) == (0, "")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.readline()
+        run.stdout.close()
+        assert (run.wait(120), run.stderr.read()) == (0, "")
     assert len(visible(out)) == 5
     latest = read_status(out).latest_run
     assert latest is not None

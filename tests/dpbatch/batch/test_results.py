@@ -189,6 +189,18 @@ def test_the_state_of_a_result_follows_from_its_stamp_and_content(tmp_path: Path
     assert results.state(known) is State.MISSING
 
 
+def test_a_result_that_may_not_be_read_is_kept(tmp_path: Path) -> None:
+    class NotPermitted(CopyStages):
+        def opens(self, path: Path) -> bool:
+            raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"result")
+    known = replace(stamp(path), path="a.tif")
+    path.write_bytes(b"other")
+    assert Results(LocalFolder(tmp_path), NotPermitted()).state(known) is State.EDITED
+
+
 def test_verify_compares_checksums(done: Path) -> None:
     out = done / "out"
     good = verify(out)
