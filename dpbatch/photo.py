@@ -87,6 +87,8 @@ class Restorer:
     def __init__(self, settings: RestoreSettings, keep_blur_map: bool) -> None:
         """Load the weights.
 
+        settings: the network is named (settle_network).
+
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
         """
@@ -97,6 +99,7 @@ class Restorer:
                 tile=settings.tile,
                 blur=settings.blur,
                 clip_weights=settings.clip_weights,
+                protect=None if settings.protect else False,
             )
         except ValueError as error:
             raise SettingsError(hinted(error)) from error

@@ -18,11 +18,14 @@ FORMATS = ("tif", "png", "jpg")
 LAYER_FORMATS = ("tif", "png")
 _SPELLINGS = {"tiff": "tif", "jpeg": "jpg"}
 BIT_DEPTHS = (16, 8)
+NETWORKS = {"fast": "tiny", "best": "small"}
+"""The shipped network of each quality."""
+QUALITIES = ("auto", *NETWORKS)
 LAYERS = ("blur", "disparity")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
-PIXEL_VERSION = 1
+PIXEL_VERSION = 2
 
 _NOT_IN_PIXELS = {"pixels": False}
 # A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
@@ -48,8 +51,12 @@ class RawSettings:
 class RestoreSettings:
     """How two views become one sharp picture."""
 
-    model: str = field(default="tiny", metadata=_NOT_IN_PIXELS)
-    """Name of a shipped network or path of a .safetensors file."""
+    model: str = field(default="auto", metadata=_NOT_IN_PIXELS)
+    """Name of a shipped network, path of a .safetensors file, or auto, which goes by quality."""
+    quality: str = field(default="auto", metadata=_NOT_IN_PIXELS)
+    """fast: the small network, best: the large one, auto: best on a GPU, fast on a CPU."""
+    protect: bool = field(default=True, metadata=_IN_PIXELS_IF_CHANGED)
+    """Keep what is in focus as it is, and hold the network back in strong noise."""
     device: str = field(default="auto", metadata=_NOT_IN_PIXELS)
     """auto, cpu, cuda, cuda:N."""
     tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
@@ -62,6 +69,7 @@ class RestoreSettings:
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
+        _check_choice("quality", self.quality, QUALITIES)
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
         kind, _, number = self.device.partition(":")
@@ -112,6 +120,25 @@ class Settings:
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+
+
+def settle_network(restore: RestoreSettings, has_gpu: bool) -> RestoreSettings:
+    """Return the settings with the name of a network in place of auto.
+
+    has_gpu: whether the photos are restored on a GPU.
+
+    Raises SettingsError where both a network and a quality are chosen.
+    """
+    if restore.model != "auto":
+        if restore.quality != "auto":
+            raise SettingsError(
+                f"quality {restore.quality} and model {restore.model}: give one of the two"
+            )
+        return restore
+    quality = restore.quality
+    if quality == "auto":
+        quality = "best" if has_gpu else "fast"
+    return replace(restore, model=NETWORKS[quality])
 
 
 def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = False) -> Settings:

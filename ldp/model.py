@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
@@ -17,13 +17,14 @@ from ldp.blur.loading import load_estimator
 from ldp.devices import choose_device
 from ldp.errors import SoftMapError, WeightsError
 from ldp.models.card import read_card
+from ldp.models.network import LDPNet
 from ldp.models.weights import Header, load_network, read_header, resolve, sha256
 from ldp.restore.deblur import Deblurrer, Progress
+from ldp.restore.protect import Protection
 from ldp.tensors import to_tensors, view_pairs
 from ldp.types import BlurMap, Deblurred, Picture, RoundedDeblurred, TensorDeblurred, ViewPair
 
 if TYPE_CHECKING:
-    from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
 
 AUTO = "auto"
@@ -73,10 +74,11 @@ class Model:
         tile: int = 0,
         estimator: BlurEstimator | None = None,
         source: Source | None = None,
+        protect: bool | None = None,
     ) -> None:
         """Copy a network that is in memory; the network itself is not changed.
 
-        device, tile: as in `ldp.load`.
+        device, tile, protect: as in `ldp.load`.
         estimator: DisparityEstimator() if left out.
         source: the part of `info` that the network does not tell.
 
@@ -87,6 +89,7 @@ class Model:
         self._deblurrer = Deblurrer.of(network, chosen, tile)
         self._config = network.config
         self._source = source or Source()
+        self._protects = isinstance(network, LDPNet) if protect is None else protect
 
     @property
     def network(self) -> nn.Module:
@@ -192,8 +195,12 @@ class Model:
 
         Raises SoftMapError, DeviceMemoryError and LdpError as `restore` does.
         """
-        given = blur_map if blur_map is not None else self.estimator.estimate(views)
-        return RoundedDeblurred(self._deblurrer.restore_uint16(views, given, progress), given)
+        protection = self._protection(views)
+        shown = protection.shown if protection else views
+        given = blur_map if blur_map is not None else self.estimator.estimate(shown)
+        finish = partial(protection.finish, given) if protection else None
+        sharp = self._deblurrer.restore_uint16(shown, given, progress, finish)
+        return RoundedDeblurred(sharp, given)
 
     def warm_up(self) -> None:
         """Restore one tile of uniform grey.
@@ -213,8 +220,14 @@ class Model:
         raise TypeError(f"a list holds {type(item).__name__}, expected (left, right) or ViewPair")
 
     def _restore(self, views: ViewPair, progress: Progress | None) -> Deblurred:
-        blur_map = self.estimator.estimate(views)
-        return Deblurred(self._deblurrer.restore(views, blur_map, progress), blur_map)
+        protection = self._protection(views)
+        shown = protection.shown if protection else views
+        blur_map = self.estimator.estimate(shown)
+        finish = partial(protection.finish, blur_map) if protection else None
+        return Deblurred(self._deblurrer.restore(shown, blur_map, progress, finish), blur_map)
+
+    def _protection(self, views: ViewPair) -> Protection | None:
+        return Protection.of(views) if self._protects else None
 
 
 def load(
@@ -224,6 +237,7 @@ def load(
     tile: int = 0,
     blur: str | BlurEstimator = AUTO,
     clip_weights: str = OPENAI,
+    protect: bool | None = None,
 ) -> Model:
     """Load a network and the estimator of its blur map.
 
@@ -234,6 +248,8 @@ def load(
     blur: an estimator, or the name of one: disparity, clip, clip-patch, or auto for the one that
         the network was trained with.
     clip_weights: for the CLIP maps, one of open_clip's tags or a file.
+    protect: keep what is in focus as it is and hold the network back in strong noise, see
+        ldp.restore.protect; None does so but for the released network, which stays the authors'.
 
     Raises WeightsError where the weights cannot be used, ValueError for an unknown estimator,
     DeviceError, ClipUnavailableError, and SoftMapError where the network reads the unnormalised map
@@ -254,7 +270,7 @@ def load(
         weights_sha256=sha256(path),
     )
     network = load_network(path)
-    return Model(network, device=chosen, tile=tile, estimator=blur, source=source)
+    return Model(network, device=chosen, tile=tile, estimator=blur, source=source, protect=protect)
 
 
 def _estimator_name(blur: str, header: Header, path: str) -> str:

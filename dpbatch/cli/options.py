@@ -168,6 +168,9 @@ message_options = together(
 )
 
 
+_RESTORE_FLAGS = ("model", "quality", "device", "tile", "blur", "clip_weights", "protect")
+
+
 def settings_of(given: dict[str, Any]) -> Settings:
     """Return the defaults, overridden by the preset, overridden by the flags that were given.
 
@@ -179,9 +182,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     layer_names = None if layers is None else [name.strip() for name in layers.split(",")]
     flags = {
         "raw": {"swap": given["swap"], "demosaic": given["demosaic"]},
-        "restore": {
-            name: given.get(name) for name in ("model", "device", "tile", "blur", "clip_weights")
-        },
+        "restore": {name: given.get(name) for name in _RESTORE_FLAGS},
         "output": {
             "template": given["template"],
             "format": given.get("format_"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,17 @@ import click
 from dpbatch.cli import options
 from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Location, Number, SectionedCommand
-from dpbatch.engine.choose import ENGINES, choose
-from dpbatch.settings import BLUR_ESTIMATORS, FORMATS, LAYER_FORMATS, LAYERS, Settings, settle_blur
+from dpbatch.engine.choose import ENGINES, choose, uses_gpu
+from dpbatch.settings import (
+    BLUR_ESTIMATORS,
+    FORMATS,
+    LAYER_FORMATS,
+    LAYERS,
+    QUALITIES,
+    Settings,
+    settle_blur,
+    settle_network,
+)
 from dpbatch.types import ClusterOptions
 
 if TYPE_CHECKING:
@@ -61,10 +71,22 @@ _DEFAULTS = Settings()
 )
 @options.preset_option
 @options.restore(
+    "--quality",
+    type=click.Choice(QUALITIES),
+    shown_default="auto, best on a GPU, fast on a CPU",
+    help="fast takes the network `tiny`; best takes `small`, which restores more and takes longer.",
+)
+@options.restore(
     "--model",
     metavar="NAME|FILE",
-    shown_default=_DEFAULTS.restore.model,
+    shown_default="auto, by --quality",
     help="Network: one that comes with dpbatch (`dpbatch models`) or a .safetensors file.",
+)
+@options.restore(
+    "--protect/--no-protect",
+    default=None,
+    shown_default="protect",
+    help="Keep what is in focus as it is, and hold the network back in strong noise.",
 )
 @options.restore(
     "--blur",
@@ -132,6 +154,10 @@ def run(**given: Any) -> None:
     settings = options.settings_of(given)
     from ldp.models.weights import read_header, resolve, sha256
 
+    asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
+    cluster = choose(given["engine"], asked, settings.restore.device, _warn)
+    on_gpu = uses_gpu(settings.restore.device, cluster)
+    settings = replace(settings, restore=settle_network(settings.restore, on_gpu))
     weights = resolve(settings.restore.model)  # first of all: it may be missing
     header = read_header(weights)
     if settings.restore.blur not in ("auto", header.blur_map):
@@ -144,8 +170,6 @@ def run(**given: Any) -> None:
     from dpbatch.batch.photo_stages import PhotoStages
     from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
 
-    asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
-    cluster = choose(given["engine"], asked, settings.restore.device, _warn)
     if cluster is not None:
         from dpbatch.engine.node_check import with_absolute_weights
 

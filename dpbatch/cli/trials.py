@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from dpbatch.cli.echo import echo
+from dpbatch.engine.choose import uses_gpu
 from dpbatch.errors import SettingsError
-from dpbatch.settings import RestoreSettings
+from dpbatch.settings import RestoreSettings, settle_network
 
 # Of the active area; no camera comes near the largest.
 _SMALLEST_PX, _LARGEST_PX = 64, 30_000
@@ -19,9 +20,15 @@ _model_option = click.option(
     "--model",
     default=RestoreSettings.model,
     metavar="NAME|FILE",
-    show_default=True,
+    show_default="auto: small on a GPU, tiny on a CPU",
     help="Network to use.",
 )
+
+
+def _settled(model: str, device: str = RestoreSettings.device) -> str:
+    """Return the name of a network in place of auto."""
+    restore = RestoreSettings(model=model, device=device)
+    return settle_network(restore, uses_gpu(device, None)).model
 
 
 @click.command()
@@ -40,7 +47,7 @@ def demo(out: Path, model: str) -> None:
     """
     from dpbatch.tools.demo import run_demo
 
-    sys.exit(run_demo(out, model))
+    sys.exit(run_demo(out, _settled(model)))
 
 
 @click.command()
@@ -65,6 +72,7 @@ def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
     from dpbatch.tools.benchmark import run_benchmark
 
     width, height = _width_height(size_px)
+    model = _settled(model, device)
     result = run_benchmark(width, height, photos, model, device)
     echo(result.to_text(width * height / 1e6, model))
 

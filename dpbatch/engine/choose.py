@@ -53,6 +53,19 @@ def choose(
     return options if gpus >= 2 and is_installed else None
 
 
+def uses_gpu(device: str, cluster: ClusterOptions | None) -> bool:
+    """Whether photos are restored on a GPU; of a running cluster that is assumed.
+
+    device: RestoreSettings.device. cluster: the result of `choose`.
+    """
+    if cluster is not None and cluster.cpu_actors:
+        return False
+    if device != "auto":
+        return device.startswith("cuda")
+    joins = cluster is not None and bool(cluster.address or os.environ.get("RAY_ADDRESS"))
+    return joins or gpu_count() > 0
+
+
 def gpu_count() -> int:
     """Count this machine's GPUs that PyTorch may use, without importing it; 0 except on Linux."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """progress(done, total) is called after every tile."""
 
+Finish = Callable[[int, FloatArray], FloatArray]
+"""finish(first_row, rows) returns rows of the restored picture, (n, W, 3), as they are kept."""
+
 AUTO_TILE_PX = {"cpu": 768, "cuda": 1024}
 MIN_TILE_PX = 128
 OVERLAP_PX = 32
@@ -102,12 +105,17 @@ class Deblurrer:
         )
 
     def restore(
-        self, views: ViewPair, blur_map: BlurMap, progress: Progress | None = None
+        self,
+        views: ViewPair,
+        blur_map: BlurMap,
+        progress: Progress | None = None,
+        finish: Finish | None = None,
     ) -> FloatArray:
         """Return the sharp picture of two views, (H, W, 3) float32, white at 1, not clipped.
 
         progress: where the memory of a GPU does not hold a tile, the photo starts again with tiles
             of half the side, so `done` may fall back and `total` grow.
+        finish: applied to the rows before they are returned; None returns them as they are.
 
         Raises SoftMapError where the network reads a plane that the map does not have,
         DeviceMemoryError where even small tiles do not fit, and LdpError where the result is not
@@ -116,13 +124,17 @@ class Deblurrer:
         sharp = np.empty((*views.size, 3), np.float32)
 
         def receive(first_row: int, band: FloatArray) -> None:
-            sharp[first_row : first_row + len(band)] = band
+            sharp[first_row : first_row + len(band)] = finish(first_row, band) if finish else band
 
         self._restore_bands(views, blur_map, receive, progress)
         return sharp
 
     def restore_uint16(
-        self, views: ViewPair, blur_map: BlurMap, progress: Progress | None = None
+        self,
+        views: ViewPair,
+        blur_map: BlurMap,
+        progress: Progress | None = None,
+        finish: Finish | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
 
@@ -132,7 +144,8 @@ class Deblurrer:
         sharp = np.empty((*views.size, 3), np.uint16)
 
         def receive(first_row: int, band: FloatArray) -> None:
-            sharp[first_row : first_row + len(band)] = to_uint16(band)
+            kept = finish(first_row, band) if finish else band
+            sharp[first_row : first_row + len(band)] = to_uint16(kept)
 
         self._restore_bands(views, blur_map, receive, progress)
         return sharp

@@ -16,6 +16,7 @@ from dpbatch.settings import (
     Settings,
     described,
     fingerprint,
+    settle_network,
 )
 
 REPOSITORY = Path(__file__).parents[2]
@@ -146,3 +147,21 @@ def test_other_spellings_of_a_format_mean_the_same(given: str, meant: str) -> No
 def test_the_settings_are_noted_on_one_line() -> None:
     assert '"demosaic":"ahd"' in described(Settings())
     assert "\n" not in described(Settings())
+
+
+@pytest.mark.parametrize(
+    ("quality", "has_gpu", "network"),
+    [
+        ("auto", False, "tiny"),
+        ("auto", True, "small"),
+        ("fast", True, "tiny"),
+        ("best", False, "small"),
+    ],
+)
+def test_quality_and_device_choose_the_network(quality: str, has_gpu: bool, network: str) -> None:
+    chosen = settle_network(RestoreSettings(quality=quality), has_gpu)
+    assert chosen.model == network
+    named = RestoreSettings(model="own.safetensors")
+    assert settle_network(named, has_gpu) == named
+    with pytest.raises(SettingsError, match="give one of the two"):
+        settle_network(RestoreSettings(model="tiny", quality="best"), has_gpu)

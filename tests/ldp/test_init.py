@@ -49,7 +49,7 @@ def tensor(view: np.ndarray) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def model() -> ldp.Model:
-    return ldp.Model(network(), device="cpu", tile=64)
+    return ldp.Model(network(), device="cpu", tile=64, protect=False)
 
 
 @pytest.fixture

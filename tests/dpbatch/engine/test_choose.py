@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbatch.engine.choose import choose, gpu_count
+from dpbatch.engine.choose import choose, gpu_count, uses_gpu
 from dpbatch.errors import SettingsError
 from dpbatch.types import ClusterOptions
 
@@ -117,3 +117,27 @@ def test_ray_is_imported_only_where_it_is_the_engine(tmp_path: Path) -> None:
     (tmp_path / "a_L.tif").touch()
     (tmp_path / "a_R.tif").touch()
     subprocess.run([sys.executable, "-c", tests, str(tmp_path)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "cluster", "gpus", "expected"),
+    [
+        ("auto", None, "", False),
+        ("auto", None, "0", True),
+        ("cpu", None, "0", False),
+        ("cuda:1", None, "", True),
+        ("auto", HERE, "", False),
+        ("auto", HERE, "0,1", True),
+        ("auto", THERE, "", True),
+        ("auto", ClusterOptions(address="10.0.0.1:6379", cpu_actors=2), "0", False),
+    ],
+)
+def test_where_photos_are_restored_is_known_before_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    cluster: ClusterOptions | None,
+    gpus: str,
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert uses_gpu(device, cluster) is expected

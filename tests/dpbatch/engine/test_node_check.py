@@ -12,7 +12,7 @@ import pytest
 import ldp
 from dpbatch.engine.node_check import node_check, with_absolute_weights
 from dpbatch.errors import AbortError
-from dpbatch.settings import Settings
+from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.storage.shared import shared_check
 
 
@@ -20,7 +20,7 @@ def test_weights_are_named_so_that_every_node_finds_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shipped = Settings()
+    shipped = Settings(restore=RestoreSettings(model="tiny"))
     assert with_absolute_weights(shipped) == shipped
     own = replace(shipped, restore=replace(shipped.restore, model="own.safetensors"))
     assert with_absolute_weights(own).restore.model == str(tmp_path / "own.safetensors")

@@ -1,0 +1,116 @@
+"""What is in focus stays as it is, and noise holds the network back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from ldp.restore.protect import (
+    SMOOTHED_FROM,
+    WEAKER_FROM,
+    WEAKEST,
+    WEAKEST_AT,
+    Protection,
+    focus_weight,
+    noise_level,
+    noise_weight,
+)
+from ldp.types import BlurMap, FloatArray, ViewPair, as_float
+
+
+def scene(rng: np.random.Generator, height: int = 200, width: int = 300) -> FloatArray:
+    """Smooth waves and hard edges."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    waves = 0.5 + 0.2 * np.sin(x / 9) * np.cos(y / 13)
+    edges = np.where((x // 40 + y // 30) % 2 == 0, 0.1, -0.1)
+    colours = rng.uniform(0.8, 1.2, 3).astype(np.float32)
+    return np.asarray((waves + edges)[..., None] * colours, np.float32)
+
+
+def noisy(views: FloatArray, noise: float, seed: int = 0) -> ViewPair:
+    rng = np.random.default_rng(seed)
+    left, right = (
+        (views + noise * rng.standard_normal(views.shape)).astype(np.float32) for _ in range(2)
+    )
+    return ViewPair(left, right)
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.01, 0.03, 0.08])
+def test_noise_is_measured_whatever_the_scene(noise: float) -> None:
+    picture = scene(np.random.default_rng(1))
+    assert noise_level(noisy(picture, noise)) == pytest.approx(noise, rel=0.05)
+
+
+def test_views_without_noise_have_none_and_small_ones_can_be_measured() -> None:
+    picture = scene(np.random.default_rng(1))
+    assert noise_level(ViewPair(picture, picture)) == 0
+    assert noise_level(ViewPair(picture[:2], picture[:2])) == 0
+
+
+def test_integer_views_are_measured_on_the_same_scale() -> None:
+    views = noisy(np.full((128, 128, 3), 0.5, np.float32), 0.02)
+    left, right = (
+        (np.clip(view, 0, 1) * 65535).astype(np.uint16) for view in (views.left, views.right)
+    )
+    assert noise_level(ViewPair(left, right)) == pytest.approx(noise_level(views), rel=0.01)
+
+
+def test_weight_falls_with_noise_from_all_to_a_part() -> None:
+    levels = np.linspace(0, 2 * WEAKEST_AT, 50)
+    weights = [noise_weight(float(noise)) for noise in levels]
+    assert noise_weight(WEAKER_FROM) == 1
+    assert weights[-1] == pytest.approx(WEAKEST)
+    assert all(later <= sooner for sooner, later in pairwise(weights))
+
+
+def test_weight_rises_with_disparity_of_either_sign() -> None:
+    disparity = np.linspace(0, 2, 50, dtype=np.float32)[None]
+    weight = focus_weight(disparity, 0.0)
+    assert weight[0, 0] == 0
+    assert weight[0, -1] == 1
+    assert (np.diff(weight) >= 0).all()
+    assert np.array_equal(weight, focus_weight(-disparity, 0.0))
+
+
+def test_in_focus_the_mean_of_the_views_comes_back() -> None:
+    views = noisy(scene(np.random.default_rng(2)), 0.005)
+    blur_map = BlurMap(np.zeros((50, 75), np.float32), np.zeros((50, 75), np.float32))
+    kept = Protection.of(views).finish(blur_map, 0, np.zeros_like(views.left))
+    assert np.array_equal(kept, (views.left + views.right) / 2)
+
+
+def test_out_of_focus_without_much_noise_the_network_s_picture_comes_back() -> None:
+    views = noisy(scene(np.random.default_rng(2)), 0.005)
+    far = np.full((50, 75), -3, np.float32)
+    restored = scene(np.random.default_rng(3))
+    kept = Protection.of(views).finish(BlurMap(np.abs(far), far), 0, restored)
+    assert np.abs(kept - restored).max() < 1e-6
+
+
+def test_strong_noise_is_smoothed_for_the_network_and_stays_in_the_picture() -> None:
+    picture = np.full((128, 128, 3), 0.5, np.float32)
+    views = noisy(picture, 2 * SMOOTHED_FROM)
+    protection = Protection.of(views)
+    seen = protection.shown
+    shown = (as_float(seen.left) + as_float(seen.right)) / np.float32(2)
+    mean = (as_float(views.left) + as_float(views.right)) / 2
+    assert shown.std() < 0.5 * mean.std()
+    far = np.full((8, 8), -3, np.float32)
+    # A network that changes nothing: the photo's own grain comes back.
+    kept = protection.finish(BlurMap(np.abs(far), far), 0, shown)
+    assert np.abs(kept - mean).max() < 1e-6
+
+
+def test_bands_are_finished_as_the_whole_is() -> None:
+    rng = np.random.default_rng(4)
+    views = noisy(scene(rng), 0.01)
+    disparity = rng.normal(0, 0.3, (50, 75)).astype(np.float32)
+    blur_map, protection = BlurMap(np.abs(disparity), disparity), Protection.of(views)
+    restored = scene(np.random.default_rng(5))
+    whole = protection.finish(blur_map, 0, restored)
+    bands = [
+        protection.finish(blur_map, row, restored[row : row + 64]) for row in range(0, 200, 64)
+    ]
+    assert np.allclose(np.concatenate(bands), whole, atol=1e-6)
