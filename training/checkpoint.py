@@ -46,7 +46,8 @@ class TrainState:
     Random values follow from the seed, the stage and the step, so it holds no generator's state.
 
     average: the moving average of the network's weights. stage: counted from 0. step: steps done in
-        this stage. best: None before the first validation. started_from: in words.
+        this stage. best: None before the first validation. started_from: in words. spent_s: seconds
+        of a time budget that are spent.
     """
 
     network: LDPNet
@@ -56,6 +57,7 @@ class TrainState:
     step: int = 0
     best: Best | None = None
     started_from: str = "random weights"
+    spent_s: float = 0.0
 
 
 def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
@@ -139,6 +141,7 @@ def _resume(state: TrainState, saved: dict[str, Any], settings: TrainSettings) -
     if same_stage:
         state.optimizer.load_state_dict(saved["optimizer"])
         state.step = saved["step"]
+        state.spent_s = saved.get("spent_s", 0.0)
 
 
 @torch.no_grad()
@@ -196,6 +199,8 @@ def save(
         "best": asdict(state.best) if state.best else None,
         "started_from": state.started_from,
     }
+    if state.spent_s:
+        values["spent_s"] = state.spent_s
     # Last: a run that resumes from it has all its weights files.
     _write_whole(out / CHECKPOINT, lambda path: torch.save(values, path))
 

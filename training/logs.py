@@ -41,11 +41,11 @@ class TrainFigures:
     seconds_per_step: float
     crops_per_second: float
 
-    def line(self, step: int, steps: int) -> str:
-        """Return the progress line, with the time that the rest of the stage will take."""
-        left = duration((steps - step) * self.seconds_per_step)
+    def line(self, position: str, left_s: float) -> str:
+        """Return the progress line; left_s: the time that the rest of the stage will take."""
+        left = duration(left_s)
         return (
-            f"step {step}/{steps}  loss {self.loss:.4f}  gain {self.gain_db:+.2f} dB  "
+            f"{position}  loss {self.loss:.4f}  gain {self.gain_db:+.2f} dB  "
             f"{self.seconds_per_step:.3f} s/step  {self.crops_per_second:.1f} crops/s  {left} left"
         )
 

@@ -29,22 +29,30 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Returns when all processes have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             dist.barrier()
 
     def any(self, is_so: bool) -> bool:
-        """Whether it is so in any of the processes; all must ask at the same place."""
+        """Return whether it is so in any of the processes; all must call it at the same place."""
         if self.count == 1:
             return is_so
         flag = torch.tensor(float(is_so), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag.item())
 
+    def largest(self, value: float) -> float:
+        """Return the largest value of all processes; all must call it at the same place."""
+        if self.count == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found.item())
+
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes of torchrun, or this one alone."""
+    """Join the processes of torchrun, or return this one alone."""
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = torch.device("cpu")
     if torch.cuda.is_available():

@@ -16,6 +16,7 @@ from training.data.batches import BatchSource, RenderedSource, prepared_dpdd
 from training.errors import DataError, RecipeError
 from training.losses import BlurAwareMap
 from training.processes import Processes
+from training.schedule import TimeBudget
 from training.settings import TrainSettings
 from training.simulator.scenes import Photo, read_photos
 from training.validation import RealValidation, ValidationSet, read_validation_set
@@ -25,13 +26,13 @@ from training.validation import RealValidation, ValidationSet, read_validation_s
 class TrainingInputs:
     """The files that a run reads.
 
-    photos: a folder of sharp photos; dpdd: the data set; one of the two. validation: real scenes,
+    photos: folders of sharp photos; dpdd: the data set; one of the two. validation: real scenes,
     None for rendered pairs alone. cache: folder for what is prepared, OUT/cache where None. init: a
     shipped network's name or a .safetensors path, whose weights the first stage begins with; empty
     for random ones.
     """
 
-    photos: Path | None = None
+    photos: tuple[Path, ...] = ()
     dpdd: Path | None = None
     validation: RealValidation | None = None
     cache: Path | None = None
@@ -45,7 +46,7 @@ class Run:
     source: the batches. out: the run's folder. blur_aware_map: where the loss has its term.
     validation: None in all processes but the first, and where there is none. stop_at: the
     time.monotonic() at which it saves and stops. initial: None for random weights. notes: for the
-    header of the weights.
+    header of the weights. budget: the time that ends the one stage, None where its steps do.
     """
 
     stages: Sequence[TrainSettings]
@@ -57,6 +58,7 @@ class Run:
     stop_at: float = math.inf
     initial: InitialWeights | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    budget: TimeBudget | None = None
 
     def total_step(self, stage: int, step: int) -> int:
         """Return the number of steps over all stages so far."""
@@ -68,7 +70,9 @@ def prepare(
     inputs: TrainingInputs,
     out: Path,
     processes: Processes,
+    *,
     stop_at: float = math.inf,
+    budget: TimeBudget | None = None,
 ) -> Run:
     """Read, render and load all that training needs; several processes share the work on DPDD.
 
@@ -78,21 +82,24 @@ def prepare(
     first = stages[0]
     torch.set_num_threads(first.threads)
     _check(stages, processes, inputs)
+    if budget is not None and len(stages) > 1:
+        raise RecipeError(f"{len(stages)} stages: a time budget needs a recipe of one")
     initial = load_initial_weights(inputs.init, first) if inputs.init else None
     clip = _clip(stages, processes.device)
     cache = inputs.cache or out / "cache"
+    endless = budget is not None
     photos: list[Photo] = []
     notes: dict[str, str] = {}
     source: BatchSource
     if inputs.dpdd is not None:
-        source = prepared_dpdd(first, inputs.dpdd, cache, clip, processes)
-    elif inputs.photos is None:
+        source = prepared_dpdd(first, inputs.dpdd, cache, clip, processes, endless=endless)
+    elif not inputs.photos:
         raise DataError("nothing to train on: give photos or DPDD")
     elif first.blur != "disparity":
         raise RecipeError(f"blur {first.blur!r}: rendered pairs come with disparity maps only")
     else:
-        photos = read_photos(inputs.photos)
-        source = RenderedSource(photos, cache)
+        photos = [photo for folder in inputs.photos for photo in read_photos(folder)]
+        source = RenderedSource(photos, cache, endless)
         notes["training_radius_px"] = f"{max(stage.radius_px for stage in stages):g}"
     evaluation_set = None
     if processes.first:
@@ -108,6 +115,7 @@ def prepare(
         stop_at=stop_at,
         initial=initial,
         notes=notes,
+        budget=budget,
     )
 
 
@@ -121,6 +129,8 @@ def _check(stages: Sequence[TrainSettings], processes: Processes, inputs: Traini
             )
         if inputs.dpdd is not None and stage.crop_px > stage.patch_px:
             raise RecipeError(f"crop_px {stage.crop_px}: expected at most patch_px")
+        if inputs.dpdd is not None and stage.crop_sizes_px:
+            raise RecipeError("crop_sizes_px: only rendered pairs have crops of several sizes")
 
 
 def _clip(stages: Sequence[TrainSettings], device: torch.device) -> ClipEstimator | None:

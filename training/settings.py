@@ -5,7 +5,6 @@ Keys at the top of the file hold for every stage; each `[[stage]]` table changes
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -59,6 +58,9 @@ class TrainSettings:
     noise: whether rendered pairs have any.
     batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
     beta2, weight_decay: AdamW's; without decay it is Adam.
+    crop_sizes_px: for rendered pairs, the sides of which each step takes one, with as many crops as
+    have about the pixels of `batch` crops of crop_px; none: crop_px at all steps. crop_px stays the
+    size that the network's windows of inference are made of.
     radius_px: largest radius of a circle of confusion in rendered pairs. mosaic_share: of those
     with noise, the share whose noise is correlated as by a demosaic.
     start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
@@ -84,6 +86,7 @@ class TrainSettings:
     batch: int = 8
     accumulate: int = 1
     crop_px: int = 128
+    crop_sizes_px: tuple[int, ...] = ()
     learning_rate: float = 8e-4
     final_learning_rate: float = 1e-6
     warm_up_steps: int = 200
@@ -125,8 +128,9 @@ class TrainSettings:
         if self.prior == "soft" and self.blur != "clip":
             raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
         stride = SIZES[self.size].stride
-        if self.crop_px < stride or self.crop_px % stride:
-            raise RecipeError(f"crop_px {self.crop_px}: {self.size} needs a multiple of {stride}")
+        for side in (self.crop_px, *self.crop_sizes_px):
+            if side < stride or side % stride:
+                raise RecipeError(f"crop of {side} px: {self.size} needs a multiple of {stride}")
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} {getattr(self, name)}: expected 1 or more")
@@ -151,15 +155,6 @@ class TrainSettings:
     def loss_weights(self) -> LossWeights:
         """The weights of the loss's terms."""
         return LossWeights(self.charbonnier_eps, self.blur_aware_weight, self.blur_weighting_weight)
-
-
-def learning_rate(step: int, settings: TrainSettings) -> float:
-    """Return the rate of a step: linear warm-up, then a cosine to the final rate."""
-    if step < settings.warm_up_steps:
-        return settings.learning_rate * (step + 1) / settings.warm_up_steps
-    done = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
-    span = settings.learning_rate - settings.final_learning_rate
-    return settings.final_learning_rate + span * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
 def read_settings(path: Path) -> list[TrainSettings]:
@@ -199,7 +194,7 @@ def _stage(values: dict[str, object]) -> TrainSettings:
 
 def _explained(error: msgspec.ValidationError, values: dict[str, object]) -> str:
     """Return msgspec's message in the words of a recipe: "steps: expected int, found '3' (str)"."""
-    match = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.(\w+)`", str(error))
+    match = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.(\w+).*`", str(error))
     if match is None:
         return str(error)
     expected, found, key = match.groups()

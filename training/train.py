@@ -1,6 +1,7 @@
 """Train a network, on pairs rendered from photos or on the DPDD data set.
 
     python -m training.train configs/train-tiny.toml --photos ./photos --out ./runs/tiny
+    python -m training.train configs/train-small.toml --minutes 12 --photos ./a --photos ./b --out R
     python -m training.train configs/ldp-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/ldp
 
 The same command resumes from RUN/checkpoint.pt, exactly where it was. RUN receives:
@@ -37,7 +38,8 @@ from training.logs import Meter, RunLog
 from training.losses import total
 from training.processes import joined
 from training.run import Run, TrainingInputs, prepare
-from training.settings import learning_rate, read_settings
+from training.schedule import Schedule, TimeBudget
+from training.settings import read_settings
 from training.validation import RealValidation, validate
 
 CHECK_EVERY = 20
@@ -90,17 +92,18 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
     forward: Callable[[Tensor, Tensor], Tensor] = parallel or network
     if settings.compile:
         forward = torch.compile(forward, dynamic=False)
+    schedule = Schedule(settings, processes, run.budget, state.spent_s)
     # Where the hardware has no bfloat16 products it would be the slower way.
     narrow = settings.bf16 and choose_precision(device) == torch.bfloat16
     if log:
-        print(_headline(run, state), flush=True)
+        print(_headline(run, state, schedule), flush=True)
     batches = iter(run.source(settings, state.stage, state.step, processes))
     meter = Meter(device, state.step, settings.batch)
     stop = False
 
-    while state.step < settings.steps and not stop:
+    while not schedule.ended(state.step) and not stop:
         # The step: gradients of all passes, limited, then the weights and their average.
-        rate = learning_rate(state.step, settings)
+        rate = schedule.rate(state.step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
@@ -130,8 +133,11 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
         update_average(state.average, network, min(settings.ema_decay, warm_decay))
 
         # What is due after it: a look at the loss, a report, a validation, a checkpoint.
-        ended = state.step == settings.steps
-        check = ended or state.step % CHECK_EVERY == 0
+        check = state.step % CHECK_EVERY == 0
+        if check or processes.count == 1:
+            schedule.update()
+        ended = schedule.ended(state.step)
+        check = check or ended
         if check or processes.count == 1:
             stop = processes.any(time.monotonic() >= run.stop_at)
         report = ended or stop or state.step % settings.report_every == 0
@@ -140,13 +146,23 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
         if check or report or save:
             meter.check(state.step, run.out)
         if report:
-            _report(run, state, meter, rate, log)
+            _report(run, state, schedule, meter, rate, log)
         if save and log:
-            meter.pause(_save(run, state, log, score))
-    return state.step == settings.steps
+            state.spent_s = schedule.spent_s(state.step)
+            seconds = _save(run, state, log, score)
+            meter.pause(seconds)
+            schedule.reserve(seconds)
+    return schedule.ended(state.step)
 
 
-def _report(run: Run, state: TrainState, meter: Meter, rate: float, log: RunLog | None) -> None:
+def _report(
+    run: Run,
+    state: TrainState,
+    schedule: Schedule,
+    meter: Meter,
+    rate: float,
+    log: RunLog | None,
+) -> None:
     """Print and log the averages since the last report; the meter begins anew in all processes."""
     settings = run.stages[state.stage]
     figures = meter.average(
@@ -156,7 +172,8 @@ def _report(run: Run, state: TrainState, meter: Meter, rate: float, log: RunLog 
         aware=settings.blur_aware_weight > 0,
     )
     if log:
-        print(figures.line(state.step, settings.steps), flush=True)
+        left_s = schedule.left_s(state.step, figures.seconds_per_step)
+        print(figures.line(schedule.position(state.step), left_s), flush=True)
         log.train(state.stage, state.step, run.total_step(state.stage, state.step), figures)
 
 
@@ -194,7 +211,7 @@ def gain_db(restored: Tensor, views: Tensor, sharp: Tensor) -> Tensor:
     return 10 * torch.log10((before + 1e-8) / (after + 1e-8)).mean()
 
 
-def _headline(run: Run, state: TrainState) -> str:
+def _headline(run: Run, state: TrainState, schedule: Schedule) -> str:
     settings, device = run.stages[state.stage], run.processes.device
     name = f"the CPU, {torch.get_num_threads()} threads"
     if device.type == "cuda":
@@ -202,7 +219,7 @@ def _headline(run: Run, state: TrainState) -> str:
     return (
         f"stage {state.stage + 1} of {len(run.stages)}, {settings.size}: "
         f"{parameter_count(state.network) / 1e6:.2f} M parameters on {name}, steps {state.step} "
-        f"to {settings.steps} of {settings.batch} crops of {settings.crop_px} px"
+        f"{schedule.goal()} of {settings.batch} crops of {settings.crop_px} px"
     )
 
 
@@ -214,7 +231,14 @@ def main() -> None:
     )
     parser.add_argument("config", type=Path, help="a TOML file such as configs/train-tiny.toml")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--photos", type=Path, help="folder of sharp photos")
+    source.add_argument(
+        "--photos",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of sharp photos; may be given several times",
+    )
     source.add_argument("--dpdd", type=Path, help="folder of the DPDD data set")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument(
@@ -239,13 +263,24 @@ def main() -> None:
         metavar="MINUTES",
         help="save and stop then; the same command goes on",
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="train so long instead of the recipe's steps, all commands that resume it together; "
+        "the learning rate falls to its end with the time",
+    )
     args = parser.parse_args()
+    if args.minutes is not None and args.minutes <= 0:
+        parser.error(f"--minutes {args.minutes:g}: expected more than 0")
+    budget = None if args.minutes is None else TimeBudget(args.minutes, started)
     stop_at = math.inf if args.stop_after is None else started + 60 * args.stop_after
     validation = RealValidation(args.validate, args.skip_rows) if args.validate else None
-    inputs = TrainingInputs(args.photos, args.dpdd, validation, args.cache, args.init)
+    inputs = TrainingInputs(tuple(args.photos), args.dpdd, validation, args.cache, args.init)
     try:
         with joined() as processes:
-            run = prepare(read_settings(args.config), inputs, args.out, processes, stop_at)
+            stages = read_settings(args.config)
+            run = prepare(stages, inputs, args.out, processes, stop_at=stop_at, budget=budget)
             ended = train(run)
             if not ended and processes.first:
                 print(f"stopped after {args.stop_after:g} minutes; run it again to go on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ldp.models.network import NetworkConfig
 from ldp.models.weights import load_network
 from training.processes import Processes
 from training.run import TrainingInputs, prepare
+from training.schedule import TimeBudget
 from training.settings import TrainSettings
 from training.train import train
 
@@ -40,10 +42,18 @@ def micro_settings(**changes: Any) -> TrainSettings:
 
 
 def run(
-    stages: Sequence[TrainSettings], out: Path, *, stop_at: float = math.inf, **inputs: Any
+    stages: Sequence[TrainSettings],
+    out: Path,
+    *,
+    stop_at: float = math.inf,
+    minutes: float | None = None,
+    photos: Path | None = None,
+    **inputs: Any,
 ) -> bool:
     """Train in this process; inputs: the fields of TrainingInputs."""
-    return train(prepare(stages, TrainingInputs(**inputs), out, ALONE, stop_at))
+    budget = None if minutes is None else TimeBudget(minutes, time.monotonic())
+    files = TrainingInputs(photos=(photos,) if photos else (), **inputs)
+    return train(prepare(stages, files, out, ALONE, stop_at=stop_at, budget=budget))
 
 
 def write_photo(folder: Path) -> Path:

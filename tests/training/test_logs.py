@@ -53,7 +53,7 @@ def test_what_is_no_number_is_an_error_that_says_where(tmp_path, value):
 
 
 def test_the_progress_line_has_throughput_and_the_time_left():
-    assert FIGURES.line(100, 190) == (
+    assert FIGURES.line("step 100/190", 90 * FIGURES.seconds_per_step) == (
         "step 100/190  loss 0.5000  gain +1.50 dB  2.000 s/step  4.0 crops/s  3 min left"
     )
     assert [duration(s) for s in (0, 59.4, 60, 3599, 11_100)] == [

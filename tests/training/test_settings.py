@@ -1,21 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ldp.models.weights import load_network, resolve
-from training.settings import TrainSettings, learning_rate, read_settings
+from training.schedule import learning_rate
+from training.settings import TrainSettings, read_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-
-
-def test_the_learning_rate_warms_up_and_falls_to_its_end():
-    settings = TrainSettings(steps=1000, warm_up_steps=100)
-    rates = [learning_rate(step, settings) for step in range(1001)]
-    assert rates[0] == pytest.approx(settings.learning_rate / 100)
-    assert max(rates) == rates[99] == rates[100] == pytest.approx(settings.learning_rate)
-    assert np.all(np.diff(rates[100:]) < 0)
-    assert rates[-1] == pytest.approx(settings.final_learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +16,9 @@ def test_the_learning_rate_warms_up_and_falls_to_its_end():
         ('steps = "3"', "steps: expected int, found '3'"),
         ("compile = 1", "compile: expected bool, found 1"),
         ('size = "huge"', "size 'huge': expected one of tiny, small, large"),
-        ("crop_px = 100", "crop_px 100: tiny needs a multiple of 16"),
+        ("crop_px = 100", "crop of 100 px: tiny needs a multiple of 16"),
+        ("crop_sizes_px = [128, 100]", "crop of 100 px: tiny needs a multiple of 16"),
+        ("crop_sizes_px = [1.5]", r"crop_sizes_px.*int.*float"),
         ("steps = ", "train.toml"),
         ("steps = 0", "steps 0: expected 1 or more"),
         ("batch = 8\naccumulate = 3", "batch 8: expected a multiple of accumulate"),
@@ -48,6 +41,8 @@ def test_settings_are_read_over_the_defaults(tmp_path):
     path = tmp_path / "train.toml"
     path.write_text("steps = 7\nlearning_rate = 1\n")
     assert read_settings(path) == [TrainSettings(steps=7, learning_rate=1)]
+    path.write_text("crop_sizes_px = [64, 128]")
+    assert read_settings(path)[0].crop_sizes_px == (64, 128)
     path.write_text("steps = 7\nbatch = 4\n[[stage]]\n[[stage]]\nsteps = 9\n")
     assert read_settings(path) == [
         TrainSettings(steps=7, batch=4),
@@ -63,7 +58,7 @@ def test_the_shipped_recipes_say_what_they_are_for():
     (finetune,) = read_settings(CONFIGS / "finetune-tiny.toml")
     assert finetune.network == load_network(resolve("tiny")).config
     (small,) = read_settings(CONFIGS / "train-small.toml")
-    assert (small.size, small.steps, small.batch, small.crop_px) == ("small", 40_000, 32, 256)
+    assert (small.size, small.batch, small.crop_px, small.radius_px) == ("small", 16, 256, 14)
     assert small.bf16
     paper = read_settings(CONFIGS / "ldp-dpdd.toml")
     assert [stage.steps for stage in paper] == [5_000_000, 1_000_000]

@@ -56,7 +56,8 @@ def test_on_one_batch_the_loss_falls_by_half(source, tmp_path):
     settings = micro_settings(
         steps=100, learning_rate=1e-2, report_every=1, save_every=100, bf16=False
     )
-    whole = prepare([settings], TrainingInputs(**source), tmp_path / "run", ALONE)
+    inputs = TrainingInputs((source["photos"],) if "photos" in source else (), source.get("dpdd"))
+    whole = prepare([settings], inputs, tmp_path / "run", ALONE)
     batch = next(iter(whole.source(settings, 0, 0, ALONE)))
     assert train(Run([settings], lambda *_: repeat(batch), tmp_path / "run", ALONE))
     text = (tmp_path / "run" / "metrics.jsonl").read_text()

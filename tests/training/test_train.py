@@ -10,9 +10,19 @@ from ldp.models.network import LDPNet
 from ldp.models.weights import load_network
 from ldp.types import BlurMap, ViewPair
 from tests.helpers.made_dpdd import write_dpdd
-from tests.helpers.micro_run import MICRO, checkpoint, micro_settings, run, same
+from tests.helpers.micro_run import (
+    ALONE,
+    MICRO,
+    checkpoint,
+    micro_settings,
+    run,
+    same,
+    write_photo,
+)
 from training import train as training_loop
 from training.checkpoint import update_average
+from training.data.batches import RenderedSource
+from training.run import TrainingInputs, prepare
 from training.train import main
 
 pytestmark = pytest.mark.usefixtures("micro")
@@ -132,3 +142,24 @@ def test_half_precision_is_for_hardware_that_has_it(dpdd, tmp_path, monkeypatch,
     narrow, wide = (checkpoint(tmp_path / name)["network"] for name in ("True", "False"))
     equal = all(torch.equal(narrow[name], wide[name]) for name in wide)
     assert equal == (not fast)
+
+
+def test_photos_of_several_folders_are_trained_on(photos, tmp_path, monkeypatch):
+    other = write_photo(tmp_path / "other")
+    inputs = TrainingInputs(photos=(photos, other))
+    source = prepare([micro_settings()], inputs, tmp_path / "run", ALONE).source
+    assert isinstance(source, RenderedSource)
+    assert len(source.photos) == 2
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("steps = 1\nbatch = 1\ncrop_px = 16\nworkers = 0\nstart_scenes = 1\n")
+    folders = ["--photos", str(photos), "--photos", str(other)]
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["train", str(recipe), *folders, "--out", str(out)])
+    main()
+    assert (out / "weights.safetensors").is_file()
+
+
+def test_dpdd_has_crops_of_one_size(dpdd, tmp_path):
+    settings = micro_settings(crop_sizes_px=(16, 32))
+    with pytest.raises(ValueError, match="only rendered pairs have crops of several sizes"):
+        run([settings], tmp_path / "run", dpdd=dpdd)

@@ -23,15 +23,20 @@ BatchSource = Callable[[TrainSettings, int, int, Processes], Iterable[Batch]]
 """(settings, stage, step, processes) -> this process's batches from that step on, `accumulate` of
 them a step."""
 
+ENDLESS = 2**62
 _REPORT_EVERY = 10
 
 
 @dataclass(frozen=True)
 class RenderedSource:
-    """Batches rendered from photos; they depend on nothing but the photos and the settings."""
+    """Batches rendered from photos; they depend on nothing but the photos and the settings.
+
+    endless: whether they go on after the stage's steps, where a time budget ends it.
+    """
 
     photos: Sequence[Photo]
     cache: Path
+    endless: bool = False
 
     def __call__(
         self, settings: TrainSettings, stage: int, step: int, processes: Processes
@@ -40,7 +45,7 @@ class RenderedSource:
         share = BatchRange(
             stage,
             step,
-            settings.steps,
+            ENDLESS if self.endless else settings.steps,
             accumulate=settings.accumulate,
             rank=processes.rank,
             processes=processes.count,
@@ -57,28 +62,33 @@ class RenderedSource:
 
 @dataclass(frozen=True)
 class DpddSource:
-    """Batches of DPDD; they depend on nothing but the scenes and the settings."""
+    """Batches of DPDD; they depend on nothing but the scenes and the settings.
+
+    endless: whether they go on after the stage's steps, where a time budget ends it.
+    """
 
     scenes: Sequence[PreparedScene]
+    endless: bool = False
 
     def __call__(
         self, settings: TrainSettings, stage: int, step: int, processes: Processes
     ) -> DataLoader[Batch]:
         """Return the batches of a BatchSource."""
         seed = (settings.seed, stage)
+        steps = ENDLESS if self.endless else settings.steps
         crops = DpddCrops(self.scenes, settings.patch_px, settings.crop_px, seed)
         return DataLoader(
             crops,
-            batch_sampler=_positions(settings, step, processes),
+            batch_sampler=_positions(settings, range(step, steps), processes),
             num_workers=settings.workers,
             pin_memory=processes.device.type == "cuda",
         )
 
 
-def _positions(settings: TrainSettings, step: int, processes: Processes) -> Iterator[list[int]]:
+def _positions(settings: TrainSettings, steps: range, processes: Processes) -> Iterator[list[int]]:
     """Yield the crops of each pass, the same for any number of passes and processes a step."""
     part = settings.batch // (settings.accumulate * processes.count)
-    for current in range(step, settings.steps):
+    for current in steps:
         for turn in range(settings.accumulate):
             first = current * settings.batch + (turn * processes.count + processes.rank) * part
             yield list(range(first, first + part))
@@ -90,6 +100,8 @@ def prepared_dpdd(
     cache: Path,
     clip: ClipEstimator | None,
     processes: Processes,
+    *,
+    endless: bool = False,
 ) -> DpddSource:
     """Read DPDD into `cache`, each process its share, and return its batches.
 
@@ -99,7 +111,7 @@ def prepared_dpdd(
     _prepare(settings, scenes[processes.rank :: processes.count], cache, clip, processes.first)
     processes.wait()
     # All find everything done.
-    return DpddSource(_prepare(settings, scenes, cache, clip, reports=False))
+    return DpddSource(_prepare(settings, scenes, cache, clip, reports=False), endless)
 
 
 def _prepare(

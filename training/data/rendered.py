@@ -49,7 +49,7 @@ ESTIMATED_SHARE = 0.6
 """Share of the examples with the estimator's blur map; the others have a distorted true one, so
 that the network does not depend on the errors of one estimator."""
 # Random values of each kind come from generators of their own, seeded with these.
-_OF_SCENES, _OF_CROPS, _OF_VALIDATION = 1, 2, 3
+_OF_SCENES, _OF_CROPS, _OF_VALIDATION, _OF_SIZES = 1, 2, 3, 4
 
 _SCENE_MODULES = (
     scenes,
@@ -75,7 +75,8 @@ Plane16 = npt.NDArray[np.float16]
 class CropSettings:
     """Which crops are cut: a function of these, the stage, the step and the index in the batch.
 
-    batch: crops a step. mosaic_share: see camera.sample_camera.
+    batch: crops of crop_px a step. mosaic_share: see camera.sample_camera. sizes_px: sides of which
+    each step takes one, with as many crops as have about the same pixels; none: always crop_px.
     """
 
     seed: int
@@ -84,19 +85,38 @@ class CropSettings:
     scenes: SceneSettings
     pool: PoolSettings = field(default_factory=PoolSettings)
     mosaic_share: float = 0.0
+    sizes_px: tuple[int, ...] = ()
+
+    def at(self, stage: int, step: int) -> CropSettings:
+        """Return the settings of a step, with its own size and number of crops."""
+        if not self.sizes_px:
+            return self
+        rng = np.random.default_rng([_OF_SIZES, self.seed, stage, step])
+        return replace(self, crop_px=int(rng.choice(self.sizes_px)), sizes_px=())
+
+    def part(self, passes: int, whole: CropSettings) -> int:
+        """Return the crops of one of `passes`, of which `whole` has batch / passes."""
+        pixels = whole.batch // passes * (whole.crop_px / self.crop_px) ** 2
+        return max(1, round(pixels))
 
 
 def crop_settings(settings: TrainSettings) -> CropSettings:
-    """Return what a recipe says about rendered pairs. A scene holds four crops side by side."""
+    """Return what a recipe says about rendered pairs. A scene holds four of the largest crops."""
     scenes = SceneSettings(
-        side_px=2 * settings.crop_px,
+        side_px=2 * max(settings.crop_px, *settings.crop_sizes_px, 0),
         radius_px=settings.radius_px,
         fixed_kernel=settings.kernels == "fixed",
         noise=settings.noise,
     )
     pool = PoolSettings(settings.start_scenes, settings.pool_scenes, settings.scene_every)
     return CropSettings(
-        settings.seed, settings.crop_px, settings.batch, scenes, pool, settings.mosaic_share
+        settings.seed,
+        settings.crop_px,
+        settings.batch,
+        scenes,
+        pool,
+        settings.mosaic_share,
+        settings.crop_sizes_px,
     )
 
 
@@ -195,8 +215,9 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
             workers * share.processes,
             alone=worker is None,
         )
-        part = settings.batch // (share.accumulate * share.processes)
         for step in range(share.step, share.steps):
+            own = settings.at(share.stage, step)
+            part = own.part(share.accumulate * share.processes, settings)
             for turn in range(share.accumulate):
                 if ((step - share.step) * share.accumulate + turn) % workers != mine:
                     continue
@@ -204,7 +225,7 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
                 first = (turn * share.processes + share.rank) * part
                 batch = collate(
                     [
-                        numbered_crop(pool, numbers, settings, (share.stage, step, first + index))
+                        numbered_crop(pool, numbers, own, (share.stage, step, first + index))
                         for index in range(part)
                     ]
                 )

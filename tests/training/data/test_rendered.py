@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,21 @@ def test_workers_may_leave_the_camera_to_the_trainings_device(photos, tmp_path):
     ]
     whole = batches(photos, tmp_path, BatchRange(steps=2), 2)
     assert all(same(one, other) for one, other in zip(left, whole, strict=True))
+
+
+def test_steps_of_several_crop_sizes_have_about_the_same_pixels(photos, tmp_path):
+    mixed = replace(SETTINGS, sizes_px=(16, 32, 64))
+    whole = batches(photos, tmp_path, BatchRange(), 12, mixed)
+    shapes = {views.shape[-1]: len(views) for views, *_ in whole}
+    assert shapes == {16: 16, 32: 4, 64: 1}
+    for views, amount, sharp in whole:
+        assert views.shape[2:] == amount.shape[2:] == sharp.shape[2:]
+    # The size of a step depends on the step alone, however the batch is shared and resumed.
+    resumed = batches(photos, tmp_path, BatchRange(step=8, accumulate=2), 8, mixed)
+    for step, (views, *_) in enumerate(whole[8:]):
+        if len(views) > 1:
+            parts = [part[0] for part in resumed[2 * step : 2 * step + 2]]
+            assert torch.equal(torch.cat(parts), views)
 
 
 def test_stages_and_seeds_differ_and_share_no_crop(photos, tmp_path):
