@@ -162,15 +162,34 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
-def fingerprint(settings: Settings, weights_sha256: str, clip_id: str = "") -> str:
+def fingerprint(
+    settings: Settings,
+    weights_sha256: str,
+    clip_id: str = "",
+    *,
+    pixel_version: int | None = None,
+) -> str:
     """Return a key that is equal for runs that write equal results.
 
     Covers the settings that change what is written, the content of the weights of the network and
     of CLIP (clip_id: from dpbatch.tools.models.clip_id) and PIXEL_VERSION; not the output path, the
     device and the tile.
+
+    pixel_version: of an earlier release; None for this one's.
     """
-    parts = [PIXEL_VERSION, weights_sha256, clip_id, _pixel_values(settings)]
+    version = PIXEL_VERSION if pixel_version is None else pixel_version
+    parts = [version, weights_sha256, clip_id, _pixel_values(settings)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def earlier_fingerprints(
+    settings: Settings, weights_sha256: str, clip_id: str = ""
+) -> tuple[str, ...]:
+    """Return the keys that earlier releases, with other pixels, gave to equal settings."""
+    return tuple(
+        fingerprint(settings, weights_sha256, clip_id, pixel_version=version)
+        for version in range(1, PIXEL_VERSION)
+    )
 
 
 def described(settings: Settings) -> str:

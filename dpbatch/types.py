@@ -275,6 +275,10 @@ class BatchStages(
     def fingerprint(self) -> str:
         """Equal for two runs where neither needs to redo the results of the other."""
 
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """Those of results that an earlier release made with the same settings; they are kept."""
+
     def opens(self, path: Path) -> bool:
         """Return whether a result opens and is there to its end. Raises OSError."""
 

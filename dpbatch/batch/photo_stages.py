@@ -12,7 +12,7 @@ from dpbatch import __version__, photo
 from dpbatch.engine.attempts import ignore
 from dpbatch.errors import UnreadableError
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
-from dpbatch.settings import Settings, described, fingerprint
+from dpbatch.settings import Settings, described, earlier_fingerprints, fingerprint
 from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
@@ -65,6 +65,11 @@ class PhotoStages:
     def fingerprint(self) -> str:
         """See `BatchStages`."""
         return fingerprint(self.settings, self.weights_sha256, self.clip_id)
+
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """See `BatchStages`."""
+        return earlier_fingerprints(self.settings, self.weights_sha256, self.clip_id)
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
         """See `photo.load`."""

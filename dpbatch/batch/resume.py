@@ -17,13 +17,15 @@ from dpbatch.types import Job, Outcome, Saved, Status
 class Resume:
     """Decides which photos a run processes.
 
-    fingerprint: the run's. overwrite: replace what lies at a target in any case. retry_failed: only
-    work on what failed before.
+    fingerprint: the run's. earlier: those of results that an earlier release made with the same
+    settings: they have other pixels, and are kept all the same. overwrite: replace what lies at a
+    target in any case. retry_failed: only work on what failed before.
     """
 
     source: InputSource[Location]
     results: Results
     fingerprint: str
+    earlier: tuple[str, ...] = ()
     overwrite: bool = False
     retry_failed: bool = False
 
@@ -75,7 +77,8 @@ class Resume:
     def _done(self, job: Job[Location], past: Past) -> Outcome | None:
         """Return the outcome of a photo that is done, None for another."""
         last = past.last
-        if last.status != "done" or last.fingerprint != self.fingerprint:
+        is_earlier = last.fingerprint in self.earlier
+        if last.status != "done" or not (last.fingerprint == self.fingerprint or is_earlier):
             return None
         states = {output.path: self.results.state(output) for output in last.outputs}
         if {State.MISSING, State.DAMAGED} & set(states.values()):
@@ -87,7 +90,11 @@ class Resume:
             f"{self._shown(name)} was changed after dpbatch wrote it, and is kept"
             for name in edited
         )
-        return _skip(job, "already-done", "already done", Saved((), (), warnings))
+        code, reason = "already-done", "already done"
+        if is_earlier:
+            code = "done-by-earlier-release"
+            reason = "done by an earlier release of dpbatch; --overwrite makes it again"
+        return _skip(job, code, reason, Saved((), (), warnings))
 
     def _recognised(self, job: Job[Location]) -> Outcome | None:
         """Return the outcome of a photo that is done by the metadata of its results.

@@ -50,7 +50,14 @@ def run(
     source, output = input_source(options.inputs), output_folder(options.out)
     plan = make_plan(options, settings, stages.suffixes, source)
     results = Results(output, stages)
-    resume = Resume(source, results, stages.fingerprint, options.overwrite, options.retry_failed)
+    resume = Resume(
+        source,
+        results,
+        stages.fingerprint,
+        earlier=stages.earlier_fingerprints,
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+    )
     if options.dry_run:
         dry_run = DryRun(options, output, reporter, measure, settings.restore.model)
         return dry_run.run(plan, read_past(output.log()), resume)

@@ -57,6 +57,11 @@ class FetchingStages:
         """That of the stages inside: where files lie changes no pixel."""
         return self.stages.fingerprint
 
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """Those of the stages inside."""
+        return self.stages.earlier_fingerprints
+
     def opens(self, path: Path) -> bool:
         """As the stages inside."""
         return self.stages.opens(path)
@@ -127,6 +132,11 @@ class StoringStages:
     def fingerprint(self) -> str:
         """That of the stages inside: where files lie changes no pixel."""
         return self.stages.fingerprint
+
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """Those of the stages inside."""
+        return self.stages.earlier_fingerprints
 
     def opens(self, path: Path) -> bool:
         """As the stages inside."""

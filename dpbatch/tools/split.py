@@ -17,7 +17,7 @@ from dpbatch.batch.photo_stages import (
     stamped,
 )
 from dpbatch.photo import LoadedPhoto
-from dpbatch.settings import Settings, fingerprint
+from dpbatch.settings import Settings, earlier_fingerprints, fingerprint
 from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class SplitStages:
     def fingerprint(self) -> str:
         """See `BatchStages`."""
         return fingerprint(self.settings, "split")
+
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """See `BatchStages`."""
+        return earlier_fingerprints(self.settings, "split")
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
         """Load the views as 16 bits."""

@@ -122,6 +122,7 @@ class CopyStages:
 
     seconds: dict[str, float] = field(default_factory=dict)
     fingerprint: str = "first"
+    earlier_fingerprints: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = (".tif",)
     warnings: tuple[str, ...] = ()
     full: Path | None = None

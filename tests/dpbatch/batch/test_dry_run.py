@@ -14,7 +14,7 @@ from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
 from dpbatch.errors import DamagedError, SettingsError
-from dpbatch.settings import Settings
+from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.storage.choose import output_folder
 from dpbatch.types import Cost, Job, Photo, RunOptions
 from ldp.errors import WeightsError
@@ -135,7 +135,7 @@ def test_the_cost_of_a_real_photo_is_measured_on_a_part_of_it(
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, 256, 384)
     monkeypatch.setattr("dpbatch.batch.photo_stages._MEASURED_PX", 128)
-    stages = PhotoStages(Settings(), "hash")
+    stages = PhotoStages(Settings(restore=RestoreSettings(model="tiny")), "hash")
     job = Job("a.tif", "a.CR2", Photo("raw", (path,), "a"), (tmp_path / "a.tif",))
     cost = stages.measure(job)
     assert cost.output_bytes == 256 * 384 * 6

@@ -14,7 +14,7 @@ from dpbatch.batch.scan import Inputs, jobs_of, root_names
 from dpbatch.batch.scan import scan as scan_source
 from dpbatch.errors import SettingsError
 from dpbatch.location import Location, parse_location, path_below
-from dpbatch.settings import Settings
+from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.storage.local import LocalInputs
 from dpbatch.types import Job
 
@@ -37,7 +37,8 @@ def found(inputs: Inputs[Path]) -> list[str]:
 def jobs(
     inputs: Inputs[Path], out: Path, template: str = "{dir}/{stem}", *more: str
 ) -> tuple[Job[Location], ...]:
-    settings = Settings(output=replace(Settings().output, template=template))
+    restore = RestoreSettings(model="tiny")
+    settings = Settings(restore=restore, output=replace(Settings().output, template=template))
     return jobs_of(inputs.photos, out, settings, (".tif", *more))
 
 
