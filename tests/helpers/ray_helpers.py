@@ -26,7 +26,9 @@ LONGEST_S = 120
 def one_node(processors: int, **settings: Any) -> Iterator[None]:
     """A cluster of this machine that this process joins; its number of processors is made up."""
     import ray
+    from ray._private.authentication_test_utils import reset_auth_token_state
 
+    reset_auth_token_state()  # or that of an earlier cluster of this process is kept
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
