@@ -1,7 +1,7 @@
 """Score the disparity map against measured depth, and against the truth of rendered pairs.
 
     python -m training.evaluation.disparity ROOT
-    python -m training.evaluation.disparity --photos PHOTOS --count 4
+    python -m training.evaluation.disparity --photos PHOTOS --count 4 [--blur clip]
 
 ROOT is laid out as
     box/NNN/{l,r,d}.png, casual/iphone/NNN/{l,r,d}.png   two views, and depth as grey/255 x 10 m
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -23,11 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.blur.estimator import BlurEstimator
+from ldp.blur.estimator import ESTIMATORS, BlurEstimator
+from ldp.blur.loading import load_estimator
+from ldp.errors import LdpError
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
+from training.errors import DataError
 from training.evaluation.disparity_metrics import (
     affine_mae,
     affine_rmse,
+    blur_accuracy,
     in_focus_accuracy,
     rank_error,
     share_within,
@@ -41,7 +46,7 @@ from training.evaluation.synthetic import (
     sample_scene,
     simulate_view,
 )
-from training.pictures import read_rgb8
+from training.pictures import read_grey, read_rgb8
 
 _DEPTH_OF_WHITE_M = 10.0
 
@@ -67,7 +72,8 @@ class RenderedScore:
 
     share_within_1: of the pixels, how many are at most 1 px off. in_focus_accuracy: on how many it
     is right whether |disparity| is at most 1 px. blur_rank_error: 1 - |rho| of the blur amount and
-    the true radius of the blur.
+    the true radius of the blur. blur_accuracy: as in_focus_accuracy, of the blur amount at its best
+    threshold. NaN for what a map without disparity, CLIP's, does not have.
     """
 
     affine_mae: float
@@ -76,6 +82,7 @@ class RenderedScore:
     share_within_1: float
     in_focus_accuracy: float
     blur_rank_error: float
+    blur_accuracy: float
 
 
 def score_rendered(
@@ -86,19 +93,23 @@ def score_rendered(
     rng = np.random.default_rng([SEED, index, int(radius_px * 10)])
     left, right = (simulate_view(view, noise, rng) for view in (pair.left, pair.right))
     found = estimator.estimate(ViewPair(left, right))
-    disparity = _disparity_and_confident(found)[0]
     # The map may be coarser than the picture.
-    size = (disparity.shape[1], disparity.shape[0])
+    size = (found.amount.shape[1], found.amount.shape[0])
     true_px, coc_px = (
         np.asarray(cv2.resize(x, size), np.float32) for x in (pair.disparity_px, pair.coc_px)
     )
+
+    def of_disparity(metric: Callable[[Plane, Plane], float]) -> float:
+        return np.nan if found.disparity_px is None else metric(found.disparity_px, true_px)
+
     return RenderedScore(
-        affine_mae=affine_mae(disparity, true_px),
-        affine_rmse=affine_rmse(disparity, true_px),
-        rank_error=rank_error(disparity, true_px),
-        share_within_1=share_within(disparity, true_px),
-        in_focus_accuracy=in_focus_accuracy(disparity, true_px),
+        affine_mae=of_disparity(affine_mae),
+        affine_rmse=of_disparity(affine_rmse),
+        rank_error=of_disparity(rank_error),
+        share_within_1=of_disparity(share_within),
+        in_focus_accuracy=of_disparity(in_focus_accuracy),
         blur_rank_error=rank_error(found.amount, np.abs(coc_px)),
+        blur_accuracy=blur_accuracy(found.amount, true_px),
     )
 
 
@@ -132,17 +143,26 @@ def _read_views(folder: Path) -> ViewPair:
 
 
 def _read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
-    """Read inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown."""
+    """Read inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown.
+
+    Raises DataError for a depth map of another type than grey of 8 bits, 255 at 10 m.
+    """
     # Resized as integers: equal depths stay equal, which ranks depend on.
-    grey = cv2.resize(read_rgb8(path)[..., 2], size, interpolation=cv2.INTER_AREA)
+    stored = read_grey(path)
+    if stored.dtype != np.uint8:
+        raise DataError(
+            f"{path}: {stored.dtype} samples, up to {stored.max()}; expected 8 bits, 255 at "
+            f"{_DEPTH_OF_WHITE_M:g} m; convert it"
+        )
+    grey = cv2.resize(stored, size, interpolation=cv2.INTER_AREA)
     depth_m = grey.astype(np.float32) * np.float32(_DEPTH_OF_WHITE_M / 255.0)
     inverse: Plane = np.full_like(depth_m, np.nan)
     np.divide(1.0, depth_m, out=inverse, where=depth_m > 0)
     return inverse
 
 
-def _print_rendered(photos: list[FloatArray], estimator: DisparityEstimator) -> None:
-    names = ("AI(1)", "AI(2)", "1-|rho|", "<=1 px", "|d|<=1", "blur")
+def _print_rendered(photos: list[FloatArray], estimator: BlurEstimator) -> None:
+    names = ("AI(1)", "AI(2)", "1-|rho|", "<=1 px", "|d|<=1", "blur", "b:|d|<=1")
     print(f"{'radius, noise':20}", *(f"{name:>8}" for name in names))
     for level in LEVELS:
         for noise in NOISES:
@@ -194,6 +214,12 @@ def main() -> None:
     )
     parser.add_argument("root", type=Path, nargs="?")
     parser.add_argument("--photos", type=Path, help="photos to render pairs from")
+    parser.add_argument(
+        "--blur",
+        default="disparity",
+        choices=ESTIMATORS,
+        help="blur map that is scored on rendered pairs; clip and clip-patch need CLIP's weights",
+    )
     parser.add_argument("--count", type=int, default=0, help="only the first N of these")
     args = parser.parse_args()
     if args.root is None and args.photos is None:
@@ -202,18 +228,25 @@ def main() -> None:
         parser.error(f"{args.root}: no such folder")
     estimator = DisparityEstimator()
     measured = replace(estimator, field_falloff=0.0)
+    try:
+        _print_tables(args, estimator, measured)
+    except (ValueError, LdpError) as error:
+        parser.error(str(error))
+
+
+def _print_tables(
+    args: argparse.Namespace, estimator: DisparityEstimator, measured: DisparityEstimator
+) -> None:
     if args.root is not None:
         for title, variant in (("default", estimator), ("falloff not evened out", measured)):
             print(f"\n{title}")
             _print_scenes(args.root, variant)
             _print_flats(args.root, variant)
     if args.photos is not None:
-        try:
-            photos = linear_photos(args.photos, args.count)
-        except ValueError as error:
-            parser.error(str(error))
-        print("\nrendered pairs")
-        _print_rendered(photos, measured)
+        photos = linear_photos(args.photos, args.count)
+        chosen = measured if args.blur == "disparity" else load_estimator(args.blur)
+        print(f"\nrendered pairs, {args.blur}")
+        _print_rendered(photos, chosen)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,24 @@ def in_focus_accuracy(estimate: Values, truth: Values, limit_px: float = 1.0) ->
     return float(np.mean((np.abs(estimate_flat) <= limit_px) == (np.abs(truth_flat) <= limit_px)))
 
 
+def blur_accuracy(amount: Values, truth: Values, limit_px: float = 1.0) -> float:
+    """Return how well a blur amount tells |disparity| <= `limit_px` from more, in [0.5, 1].
+
+    The share of pixels that are right at the threshold which makes it highest, since amounts of
+    different estimators, CLIP's among them, have no unit in common.
+    """
+    amounts, disparities = _paired(amount, truth)
+    order = np.argsort(amounts, kind="stable")
+    sharp = np.abs(disparities[order]) <= limit_px
+    # Called sharp: the first k of the sorted pixels; only between different amounts is a threshold.
+    right = np.concatenate([[0], np.cumsum(sharp)]) + np.concatenate(
+        [np.cumsum((~sharp)[::-1])[::-1], [0]]
+    )
+    sorted_amounts = amounts[order]
+    between = np.concatenate([[True], sorted_amounts[1:] != sorted_amounts[:-1], [True]])
+    return float(right[between].max() / sharp.size)
+
+
 def _paired(
     estimate: Values, truth: Values
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from training.pictures import Float64Picture
-
-Distance = Callable[[Float64Picture, Float64Picture], float]
 
 
 def psnr_db(restored: Float64Picture, truth: Float64Picture) -> float:
@@ -23,15 +20,9 @@ def mae(restored: Float64Picture, truth: Float64Picture) -> float:
     return float(np.mean(np.abs(restored - truth)))
 
 
-def relative_mse(
-    restored: Float64Picture, truth: Float64Picture, mean_view: Float64Picture
-) -> float:
-    """Return the share of the mean view's squared error that is left: 0 perfect, 1 unrestored."""
-    before = float(np.mean((mean_view - truth) ** 2))
-    after = float(np.mean((restored - truth) ** 2))
-    if before == 0:
-        return 1.0 if after == 0 else math.inf
-    return after / before
+def rmse(restored: Float64Picture, truth: Float64Picture) -> float:
+    """Return the root of the mean squared error, 10^(-PSNR / 20); papers call it MSE_rel."""
+    return math.sqrt(float(np.mean((restored - truth) ** 2)))
 
 
 def exposure_fitted(restored: Float64Picture, truth: Float64Picture) -> Float64Picture:
@@ -56,28 +47,3 @@ def ssim(restored: Float64Picture, truth: Float64Picture) -> float:
         restored, truth, channel_axis=2, data_range=1.0
     )
     return float(similarity)
-
-
-def lpips_distance(network: str = "alex") -> Distance | None:
-    """Return LPIPS (Zhang et al., CVPR 2018) by the package `lpips`, None without it.
-
-    network: alex, as most papers of the field have it, squeeze or vgg. The package downloads
-    the network's weights on first use and raises OSError where it cannot.
-    """
-    try:
-        import lpips
-    except ImportError:
-        return None
-    import torch
-
-    perceptual = lpips.LPIPS(net=network, verbose=False)
-
-    def distance(restored: Float64Picture, truth: Float64Picture) -> float:
-        planes = (
-            torch.from_numpy((picture * 2 - 1).transpose(2, 0, 1)[None].astype(np.float32))
-            for picture in (restored, truth)
-        )
-        with torch.inference_mode():
-            return float(perceptual(*planes))
-
-    return distance

@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 import ldp
 from ldp import ViewPair
-from training.evaluation.metrics import Distance, mae, psnr_db, relative_mse, ssim
+from training.evaluation.metrics import mae, psnr_db, rmse, ssim
+from training.evaluation.perceptual import NAMES, Perceptual
 from training.pictures import Float64Picture
 
+NOT_MEASURED = Perceptual()
 Restore = Callable[[ViewPair], npt.NDArray[np.uint16]]
 
 
@@ -51,15 +53,18 @@ clipped and rounded to 16 bit as in a file, its figures agree with restormer's."
 class PictureScores:
     """How close one picture is to the true one.
 
-    relative_mse: share of the mean view's squared error that is left. lpips: None where not
-    measured.
+    rmse: 10^(-PSNR / 20), the MSE_rel of the papers; of an average, that of the average PSNR, as in
+    their tables. lpips, fsim, musiq, ckdn: None where not measured, see perceptual.Perceptual.
     """
 
     psnr_db: float
     ssim: float
     mae: float
-    relative_mse: float
+    rmse: float
     lpips: float | None = None
+    fsim: float | None = None
+    musiq: float | None = None
+    ckdn: float | None = None
 
 
 def picture_scores(
@@ -67,7 +72,7 @@ def picture_scores(
     truth: Float64Picture,
     mean_view: Float64Picture,
     protocol: Protocol,
-    lpips: Distance | None = None,
+    perceptual: Perceptual = NOT_MEASURED,
 ) -> PictureScores:
     """Score a picture under a protocol; all three are (H, W, 3) RGB, white at 1."""
     found, wanted, before = (protocol.prepared(p) for p in (picture, truth, mean_view))
@@ -75,20 +80,27 @@ def picture_scores(
         psnr_db=psnr_db(found, wanted),
         ssim=ssim(found, wanted),
         mae=mae(found, wanted),
-        relative_mse=relative_mse(found, wanted, before),
-        lpips=lpips(found, wanted) if lpips else None,
+        rmse=rmse(found, wanted),
+        lpips=perceptual.lpips(found, wanted) if perceptual.lpips else None,
+        fsim=perceptual.fsim(found, wanted) if perceptual.fsim else None,
+        musiq=perceptual.musiq(found) if perceptual.musiq else None,
+        ckdn=perceptual.ckdn(found, before) if perceptual.ckdn else None,
     )
 
 
 def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
     """Return the average of at least one picture's scores."""
-    distances = [s.lpips for s in scores if s.lpips is not None]
+    psnr = float(np.mean([s.psnr_db for s in scores]))
+    optional = {name: [getattr(s, name) for s in scores] for name in NAMES}
     return PictureScores(
-        psnr_db=float(np.mean([s.psnr_db for s in scores])),
+        psnr_db=psnr,
         ssim=float(np.mean([s.ssim for s in scores])),
         mae=float(np.mean([s.mae for s in scores])),
-        relative_mse=float(np.mean([s.relative_mse for s in scores])),
-        lpips=float(np.mean(distances)) if distances else None,
+        rmse=10 ** (-psnr / 20),
+        **{
+            name: None if None in values else float(np.mean(values))
+            for name, values in optional.items()
+        },
     )
 
 

@@ -42,7 +42,7 @@ class Oracle:
 
 def test_the_truth_scores_best_and_an_affine_function_of_it_loses_only_what_it_should(photo):
     assert astuple(score_rendered(photo, 0, 6.0, "none", Oracle(photo, 6.0))) == pytest.approx(
-        (0, 0, 0, 1, 1, 0), abs=1e-5
+        (0, 0, 0, 1, 1, 0, 1), abs=1e-5
     )
     shifted = score_rendered(photo, 0, 6.0, "none", Oracle(photo, 6.0, gain=0.5, offset=3.0))
     assert shifted.affine_mae == pytest.approx(0, abs=1e-4)
@@ -64,7 +64,7 @@ def test_the_command_prints_a_line_for_every_level_and_noise(photo, tmp_path, mo
     main()
     lines = capsys.readouterr().out.splitlines()
     assert [line[:20].strip() for line in lines[-2:]] == ["2 px, none", "2 px, ISO 3200"]
-    assert len(lines[-1][20:].split()) == 6
+    assert len(lines[-1][20:].split()) == 7
 
 
 @pytest.mark.parametrize("arguments", [[], ["none"], ["--photos", "none"]])
@@ -74,3 +74,28 @@ def test_without_anything_to_score_it_ends_with_a_message(arguments, tmp_path, m
     with pytest.raises(SystemExit):
         main()
     assert ("give ROOT" if not arguments else "none: no") in capsys.readouterr().err
+
+
+def test_a_map_without_disparity_is_scored_by_its_amount(photo):
+    class Amount:
+        def estimate(self, views):
+            return BlurMap(Oracle(photo, 6.0).map.amount)
+
+    score = score_rendered(photo, 0, 6.0, "none", Amount())
+    assert np.isnan(score.affine_mae)
+    assert score.blur_rank_error == pytest.approx(0, abs=1e-5)
+    assert score.blur_accuracy > 0.95
+
+
+def test_depth_of_another_type_is_refused(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "box" / "001"
+    folder.mkdir(parents=True)
+    view = np.random.default_rng(0).integers(0, 256, (128, 192, 3)).astype(np.uint8)
+    for name in ("l", "r"):
+        assert cv2.imwrite(str(folder / f"{name}.png"), view)
+    assert cv2.imwrite(str(folder / "d.png"), np.full((128, 192), 1500, np.uint16))
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert "d.png: uint16 samples, up to 1500; expected 8 bits, 255 at 10 m" in said

@@ -8,6 +8,7 @@ import pytest
 from training.evaluation.disparity_metrics import (
     affine_mae,
     affine_rmse,
+    blur_accuracy,
     in_focus_accuracy,
     rank_error,
     share_within,
@@ -85,9 +86,20 @@ def test_unknown_truth_is_left_out() -> None:
     assert share_within(estimate, truth, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("metric", [spearman, rank_error, affine_mae, affine_rmse, share_within])
+@pytest.mark.parametrize(
+    "metric", [spearman, rank_error, affine_mae, affine_rmse, share_within, blur_accuracy]
+)
 def test_what_cannot_be_compared_is_an_error(metric) -> None:
     with pytest.raises(ValueError, match="shapes"):
         metric(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match="fewer than two"):
         metric(np.full(3, np.nan), np.zeros(3))
+
+
+def test_blur_accuracy_is_that_of_the_best_threshold() -> None:
+    disparity = np.array([-3.0, -0.5, 0.0, 0.9, 1.5, 4.0])
+    assert blur_accuracy(np.abs(disparity) * 7, disparity) == 1
+    # Of equal amounts none can be told from another.
+    assert blur_accuracy(np.ones(6), disparity) == 0.5
+    amount = np.array([0.9, 0.1, 0.2, 0.8, 0.7, 0.6])
+    assert blur_accuracy(amount, disparity) == pytest.approx(5 / 6)

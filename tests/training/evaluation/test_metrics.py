@@ -1,16 +1,13 @@
 import math
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from training.evaluation.metrics import (
     exposure_fitted,
-    lpips_distance,
     mae,
     psnr_db,
-    relative_mse,
+    rmse,
     ssim,
 )
 
@@ -47,30 +44,9 @@ def test_mean_absolute_error_of_a_known_error(picture):
     assert mae(half, picture) == pytest.approx(0.05)
 
 
-def test_relative_mse_is_the_share_of_the_error_that_is_left(picture):
-    mean_view = picture + 0.2
-    assert relative_mse(mean_view, picture, mean_view) == 1
-    assert relative_mse(picture + 0.1, picture, mean_view) == pytest.approx(0.25)
-    assert relative_mse(picture, picture, mean_view) == 0
-    assert relative_mse(picture, picture, picture) == 1
-    assert relative_mse(mean_view, picture, picture) == math.inf
-
-
-def test_lpips_is_left_out_where_its_package_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    assert lpips_distance() is None
-
-
-def test_lpips_sees_pictures_between_minus_one_and_one(monkeypatch, picture):
-    class Fake:
-        def __init__(self, net, verbose):
-            assert net == "squeeze"
-
-        def __call__(self, restored, truth):
-            assert restored.shape == truth.shape == (1, 3, 40, 50)
-            return restored.max() - truth.min()
-
-    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Fake))
-    distance = lpips_distance("squeeze")
-    assert distance is not None
-    assert distance(np.ones_like(picture), np.zeros_like(picture)) == 2
+def test_rmse_is_the_root_and_agrees_with_psnr(picture):
+    assert rmse(picture + 0.1, picture) == pytest.approx(0.1)
+    half = picture.copy()
+    half[:20] += 0.2
+    assert rmse(half, picture) == pytest.approx(10 ** (-psnr_db(half, picture) / 20))
+    assert rmse(picture, picture) == 0
