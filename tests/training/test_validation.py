@@ -214,7 +214,9 @@ def test_what_is_learned_does_not_depend_on_validating(photos, real, tmp_path, c
     assert not (tmp_path / "without" / "weights-best.safetensors").exists()
     shown = sorted(path.name for path in (tmp_path / "with" / "samples").iterdir())
     assert shown == [f"0000000{n}-{name}.png" for n in range(1, 5) for name in ("real", "rendered")]
-    lines = [json.loads(line) for line in (tmp_path / "with" / "metrics.jsonl").open()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "with" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [x["kind"] for x in lines] == ["validation"] * 3 + ["train", "validation"]
     same(
         weights(tmp_path / "with" / "weights.safetensors"),
@@ -234,7 +236,9 @@ def test_a_run_that_is_told_to_stop_goes_on_as_if_it_had_not(photos, tmp_path, c
     assert checkpoint(tmp_path / "parts")["step"] == 5
     assert run([settings], tmp_path / "parts", photos=photos)
     same(checkpoint(tmp_path / "parts"), checkpoint(tmp_path / "whole"))
-    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").open()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [x["step"] for x in lines if x["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
 
 
