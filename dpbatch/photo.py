@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from dpbatch.output.look import ToneCurve
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
     from ldp import BlurMap, ViewPair
 
 
 @dataclass(frozen=True)
 class LoadedPhoto:
-    """A photo's views in the sensor's orientation, and the metadata of its files."""
+    """A photo's views in the sensor's orientation, and the metadata of its files.
+
+    curve: the tone curve of the camera; None for a neutral look.
+    """
 
     views: ViewPair
     metadata: PhotoMetadata
+    curve: ToneCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,30 @@ class RestoredPhoto:
 
     blur_map: None where no layer needs it.
     orientation: the EXIF orientation that turns it upright.
+    curve: the tone curve to be applied to it; None for a neutral look.
     """
 
     sharp: npt.NDArray[np.uint16]
     blur_map: BlurMap | None
     orientation: int
     metadata: PhotoMetadata
+    curve: ToneCurve | None = None
 
 
-def load(photo: Photo, settings: RawSettings) -> LoadedPhoto:
-    """Read and develop a photo. Raises PhotoError; NotDualPixelError for an ordinary raw."""
+def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
+    """Read and develop a photo. Raises PhotoError; NotDualPixelError for an ordinary raw.
+
+    look: for "camera" the tone curve of the camera is estimated; a pair has none.
+    """
     from dpbatch.output.metadata import read_metadata
 
     try:
-        return LoadedPhoto(_load_views(photo, settings), read_metadata(photo.paths[0]))
+        views, curve, problem = _load_views(photo, settings, look)
+        metadata = read_metadata(photo.paths[0])
+        if problem:
+            problem = "; ".join(filter(None, (metadata.problem, problem)))
+            metadata = replace(metadata, problem=problem)
+        return LoadedPhoto(views, metadata, curve)
     except MemoryError as error:
         reason = str(error) or "out of memory"
         raise UnreadableError(
@@ -58,17 +73,28 @@ def load(photo: Photo, settings: RawSettings) -> LoadedPhoto:
         ) from error
 
 
-def _load_views(photo: Photo, settings: RawSettings) -> ViewPair:
+def _load_views(
+    photo: Photo, settings: RawSettings, look: str
+) -> tuple[ViewPair, ToneCurve | None, str]:
+    """Return the views, the camera's tone curve, and why there is none although one is wanted."""
     if photo.kind == "pair":
         from dpbatch.raw.pairs import read_pair_views
 
         left, right = reversed(photo.paths) if settings.swap else photo.paths
-        return read_pair_views(left, right)
+        return read_pair_views(left, right), None, ""
     from dpbatch.raw.develop import develop
     from dpbatch.raw.reader import open_dual
 
     with open_dual(photo.paths[0]) as dual:
-        return develop(dual, settings)
+        views = develop(dual, settings)
+        preview = dual.preview_jpeg() if look == "camera" else b""
+    if not preview:
+        return views, None, ""
+    from dpbatch.output.look import fit_preview
+
+    curve = fit_preview(views, preview)
+    problem = f"{photo.paths[0].name}: the preview does not fit the photo; the look is neutral"
+    return views, curve, "" if curve is not None else problem
 
 
 def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
@@ -124,6 +150,7 @@ class Restorer:
             deblurred.blur_map if self._keep_blur_map else None,
             views.orientation,
             loaded.metadata,
+            loaded.curve,
         )
 
 
@@ -137,6 +164,7 @@ def save(
     from dpbatch.output.color import apply_orientation
     from dpbatch.output.images import write_picture
     from dpbatch.output.layers import write_layers
+    from dpbatch.output.look import apply_look
 
     written: dict[Path, Written] = {}
     if restored.blur_map is not None:
@@ -151,6 +179,7 @@ def save(
             note,
             format=settings.layer_format,
         )
-    upright = apply_orientation(restored.sharp, restored.orientation)
+    finished = apply_look(restored.sharp, restored.curve, settings.exposure)
+    upright = apply_orientation(finished, restored.orientation)
     written[target] = write_picture(target, upright, settings, restored.metadata, note)
     return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from string import Formatter
@@ -22,6 +23,8 @@ NETWORKS = {"fast": "tiny", "best": "small"}
 """The shipped network of each quality."""
 QUALITIES = ("auto", *NETWORKS)
 LAYERS = ("blur", "disparity")
+LOOKS = ("camera", "neutral")
+WHITE_BALANCES = ("camera", "auto", "daylight")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
@@ -30,6 +33,7 @@ PIXEL_VERSION = 2
 _NOT_IN_PIXELS = {"pixels": False}
 # A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
 _IN_PIXELS_IF_CHANGED = {"pixels": "if changed"}
+_LARGEST_EXPOSURE_EV = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,13 @@ class RawSettings:
     """Demosaicing method of LibRaw: ahd, ppg, linear, dcb, dht, vng."""
     shading: bool = True
     """Match gain and colour of the two views, smoothly over the frame."""
+    white_balance: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
+    """camera (as shot), auto (the mean of the photo is grey), daylight, or three gains "R,G,B"."""
 
     def __post_init__(self) -> None:
         _check_choice("demosaic", self.demosaic, DEMOSAICS)
+        if self.white_balance not in WHITE_BALANCES:
+            parse_gains(self.white_balance)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,10 @@ class OutputSettings:
     """tif or png; also as tiff and in capitals."""
     jpeg_quality: int = field(default=95, metadata=_IN_PIXELS_IF_CHANGED)
     """Quality of a JPEG, 1 to 100."""
+    look: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
+    """camera (brightness and contrast of the preview in the raw file) or neutral (none of that)."""
+    exposure: float = field(default=0.0, metadata=_IN_PIXELS_IF_CHANGED)
+    """Brightness in EV: 1 doubles the light, -1 halves it."""
 
     def __post_init__(self) -> None:
         for name in ("format", "layer_format"):
@@ -106,6 +118,12 @@ class OutputSettings:
         _check_choice("bit_depth", self.bit_depth, BIT_DEPTHS)
         if not 1 <= self.jpeg_quality <= 100:
             raise SettingsError(f"jpeg_quality {self.jpeg_quality}: expected 1 to 100")
+        _check_choice("look", self.look, LOOKS)
+        if not abs(self.exposure) <= _LARGEST_EXPOSURE_EV:  # true for NaN too
+            raise SettingsError(
+                f"exposure {self.exposure:g}: expected {-_LARGEST_EXPOSURE_EV:g} to "
+                f"{_LARGEST_EXPOSURE_EV:g} EV"
+            )
         for layer in self.layers:
             _check_choice("layers", layer, LAYERS)
         if len(set(self.layers)) < len(self.layers):
@@ -160,6 +178,22 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
             "or add --blur disparity"
         )
     return replace(settings, restore=replace(settings.restore, blur=blur))
+
+
+def parse_gains(white_balance: str) -> tuple[float, float, float]:
+    """Return the gains of red, green and blue of a white balance "R,G,B". Raises SettingsError."""
+    try:
+        red, green, blue = (float(gain) for gain in white_balance.split(","))
+    except ValueError as error:
+        raise SettingsError(_unknown_white_balance(white_balance)) from error
+    if not all(0 < gain < math.inf for gain in (red, green, blue)):
+        raise SettingsError(_unknown_white_balance(white_balance))
+    return red, green, blue
+
+
+def _unknown_white_balance(white_balance: str) -> str:
+    known = ", ".join(WHITE_BALANCES)
+    return f"white_balance {white_balance!r}: expected {known}, or gains R,G,B such as 2.1,1,1.5"
 
 
 def fingerprint(

@@ -73,7 +73,10 @@ class PhotoStages:
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
         """See `photo.load`."""
-        return stamped(job.photo, lambda files: photo.load(files, self.settings.raw))
+        settings = self.settings
+        return stamped(
+            job.photo, lambda files: photo.load(files, settings.raw, settings.output.look)
+        )
 
     def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[RestoredPhoto]]:
         """See `photo.Restorer`."""

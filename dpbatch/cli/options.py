@@ -83,6 +83,7 @@ def together(*options: Decorator) -> Decorator:
 read = section("What to read")
 write = section("What to write")
 restore = section("How to restore")
+look = section("How it looks")
 speed = section("Speed and machines")
 trouble = section("When something goes wrong")
 messages = section("Messages")
@@ -181,7 +182,11 @@ def settings_of(given: dict[str, Any]) -> Settings:
     layers, bit_depth = given.get("layers"), given.get("bit_depth")
     layer_names = None if layers is None else [name.strip() for name in layers.split(",")]
     flags = {
-        "raw": {"swap": given["swap"], "demosaic": given["demosaic"]},
+        "raw": {
+            "swap": given["swap"],
+            "demosaic": given["demosaic"],
+            "white_balance": given.get("white_balance"),
+        },
         "restore": {name: given.get(name) for name in _RESTORE_FLAGS},
         "output": {
             "template": given["template"],
@@ -190,6 +195,8 @@ def settings_of(given: dict[str, Any]) -> Settings:
             "jpeg_quality": given.get("jpeg_quality"),
             "layers": None if layer_names is None else [name for name in layer_names if name],
             "layer_format": given.get("layer_format"),
+            "look": given.get("look"),
+            "exposure": given.get("exposure"),
         },
     }
     set_flags = {

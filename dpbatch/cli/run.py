@@ -19,6 +19,7 @@ from dpbatch.settings import (
     FORMATS,
     LAYER_FORMATS,
     LAYERS,
+    LOOKS,
     QUALITIES,
     Settings,
     settle_blur,
@@ -100,6 +101,26 @@ _DEFAULTS = Settings()
     metavar="TAG|FILE",
     shown_default=_DEFAULTS.restore.clip_weights,
     help="Weights of the CLIP network.",
+)
+@options.look(
+    "--look",
+    type=click.Choice(LOOKS),
+    shown_default=_DEFAULTS.output.look,
+    help="camera: brightness and contrast of the camera's own JPEG; neutral: a plain rendering, "
+    "darker and flatter.",
+)
+@options.look(
+    "--exposure",
+    type=Number(),
+    metavar="EV",
+    shown_default=_DEFAULTS.output.exposure,
+    help="Make the picture brighter (1 doubles the light) or darker (-1).",
+)
+@options.look(
+    "--white-balance",
+    metavar="camera|auto|daylight|R,G,B",
+    shown_default=_DEFAULTS.raw.white_balance,
+    help="White balance of raw files: as shot, grey on average, daylight, or gains.",
 )
 @options.speed(
     "--device",

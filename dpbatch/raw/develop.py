@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dpbatch.raw.shading import match_views, measure_shading
 from dpbatch.raw.splitter import split
+from dpbatch.raw.white_balance import white_balance_gains
 from dpbatch.settings import RawSettings
 from ldp.srgb import encode_srgb
 from ldp.types import ViewPair
@@ -22,8 +23,11 @@ def develop(dual: DualRaw, settings: RawSettings) -> ViewPair:
 
     Returns float32 views (H, W, 3) of the active area, sRGB primaries, sRGB-encoded, clipped at
     white (1); negative noise is kept. The pixels stay in the sensor's orientation; `orientation`
-    is the EXIF orientation that turns them upright. Raises ValueError for an unknown demosaic.
+    is the EXIF orientation that turns them upright. Raises ValueError for an unknown
+    demosaic, DamagedError for a white balance that this file does not give.
     """
+    if settings.white_balance != "camera":
+        dual = dual.with_white_balance(white_balance_gains(dual, settings.white_balance))
     pair = dual.pair
     mosaics = split(pair, settings.swap)
     if settings.shading:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +118,23 @@ class DualRaw:
         view -= _PEDESTAL
         view /= _FULL_SCALE - _PEDESTAL
         return view
+
+    @property
+    def daylight_wb(self) -> npt.NDArray[np.float64]:
+        """(4,) gains per colour index for daylight, from LibRaw's table; 0 where it has none."""
+        return _four(np.array(self._raw.daylight_whitebalance, np.float64))
+
+    def with_white_balance(self, gains: npt.NDArray[np.float64]) -> DualRaw:
+        """Return the same file developed with other gains, (4,) per colour index."""
+        return DualRaw(replace(self.pair, camera_wb=gains), self._raw)
+
+    def preview_jpeg(self) -> bytes:
+        """Return the largest JPEG that the camera stored in the file, b"" without one."""
+        try:
+            preview = self._raw.extract_thumb()
+        except rawpy.LibRawError:
+            return b""
+        return bytes(preview.data) if preview.format == rawpy.ThumbFormat.JPEG else b""
 
     def _load(self, signal: npt.NDArray[np.floating], bright: float) -> None:
         """Write the white-balanced signal with the pedestal into LibRaw's mosaic."""
@@ -322,6 +339,11 @@ def _camera_wb(raw: rawpy.RawPy) -> npt.NDArray[np.float64]:
     gains = np.array(raw.camera_whitebalance, np.float64)
     if not (gains[:3] > 0).all():
         gains = np.array(raw.daylight_whitebalance, np.float64)
+    return _four(gains)
+
+
+def _four(gains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return gains whose second green is the first one's if it has none."""
     if gains[3] <= 0:
         gains[3] = gains[1]
     return gains

@@ -50,7 +50,8 @@ def run_demo(out: Path, model: str) -> int:
     write_shoot(shoot, scenes)
     say(f"\ndpbatch run {shoot} --out {sharp} --layers blur,disparity\n")
     settings = Settings(
-        restore=RestoreSettings(model=model), output=OutputSettings(layers=("blur", "disparity"))
+        restore=RestoreSettings(model=model),
+        output=OutputSettings(layers=("blur", "disparity"), look="neutral"),
     )
     settings = settle_blur(settings, read_header(weights).blur_map)
     stages = PhotoStages(settings, sha256(weights))

@@ -17,7 +17,7 @@ from dpbatch.batch.photo_stages import (
     stamped,
 )
 from dpbatch.photo import LoadedPhoto
-from dpbatch.settings import Settings, earlier_fingerprints, fingerprint
+from dpbatch.settings import OutputSettings, Settings, earlier_fingerprints, fingerprint
 from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
@@ -41,12 +41,18 @@ class SplitStages:
     @property
     def fingerprint(self) -> str:
         """See `BatchStages`."""
-        return fingerprint(self.settings, "split")
+        return fingerprint(self._relevant, "split")
 
     @property
     def earlier_fingerprints(self) -> tuple[str, ...]:
         """See `BatchStages`."""
-        return earlier_fingerprints(self.settings, "split")
+        return earlier_fingerprints(self._relevant, "split")
+
+    @property
+    def _relevant(self) -> Settings:
+        """The settings without those of the look, which views do not have."""
+        output = replace(self.settings.output, look=OutputSettings.look, exposure=0.0)
+        return replace(self.settings, output=output)
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
         """Load the views as 16 bits."""

@@ -20,13 +20,15 @@ from dpbatch.photo import load
 from dpbatch.raw import develop
 from dpbatch.raw.pairs import read_pair_views
 from dpbatch.raw.reader import DualRaw, open_dual
-from dpbatch.settings import RawSettings, Settings
+from dpbatch.settings import OutputSettings, RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.types import RoundedDeblurred, ViewPair, as_float
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
+
+NEUTRAL = Settings(output=OutputSettings(look="neutral"))
 
 
 class MeanOfViews:
@@ -80,8 +82,7 @@ def tag(path: Path, name: str) -> str:
 def test_a_photo_and_its_layers_are_turned_upright_once(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, tags=CameraTags(orientation=orientation))
-    settings = Settings()
-    settings = replace(settings, output=replace(settings.output, layers=("blur", "disparity")))
+    settings = replace(NEUTRAL, output=replace(NEUTRAL.output, layers=("blur", "disparity")))
     job = restore(PhotoStages(settings, "hash"), raw(path), tmp_path)
 
     views = load(raw(path), RawSettings()).views
@@ -129,8 +130,8 @@ def test_split_views_can_be_read_back_as_a_pair(tmp_path: Path, orientation: int
     assert np.array_equal(again.right, to_16_bit(views.right))
     # And from there on it is the same photo.
     pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "pair")
-    from_raw = restore(PhotoStages(Settings(), "hash"), raw(path), tmp_path / "1").target
-    from_pair = restore(PhotoStages(Settings(), "hash"), pair, tmp_path / "2").target
+    from_raw = restore(PhotoStages(NEUTRAL, "hash"), raw(path), tmp_path / "1").target
+    from_pair = restore(PhotoStages(NEUTRAL, "hash"), pair, tmp_path / "2").target
     difference = tifffile.imread(from_raw).astype(int) - tifffile.imread(from_pair)
     assert np.abs(difference).max() <= 1  # rounding
 

@@ -50,6 +50,9 @@ def test_every_shipped_preset_changes_something_and_says_what_it_is_for(name: st
         ("[output]\nlayers = 'blur'", "layers: expected a list of names, found 'blur'"),
         ("[output]\nlayers = ['blur', 3]", r"layers: expected str, found \['blur', 3\] .int."),
         ("[restore]\ntile = nan", "tile: expected int, found nan"),
+        ("[output]\nexposure = nan", "exposure nan: expected -10 to 10 EV"),
+        ("[output]\nexposure = '1'", "exposure: expected float, found '1'"),
+        ("[raw]\nwhite_balance = 'sun'", "white_balance 'sun': expected camera, auto, daylight"),
         ("[output]\nlayers = ['depth']", "layers 'depth': expected one of blur, disparity"),
         ("[output", "not valid TOML"),
     ],
@@ -92,6 +95,14 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: OutputSettings(template="{stem:>99999999999}"),
         lambda: OutputSettings(template="{stem:{dir}}"),
         lambda: OutputSettings(layers=("blur", "blur")),
+        lambda: RawSettings(white_balance="sunny"),
+        lambda: RawSettings(white_balance="1,2"),
+        lambda: RawSettings(white_balance="1,0,1"),
+        lambda: RawSettings(white_balance="1,nan,1"),
+        lambda: RawSettings(white_balance="inf,1,1"),
+        lambda: OutputSettings(look="vivid"),
+        lambda: OutputSettings(exposure=float("nan")),
+        lambda: OutputSettings(exposure=11.0),
         lambda: OutputSettings(template="{name}"),
         lambda: OutputSettings(template="{stem"),
         lambda: OutputSettings(template="{0}"),
@@ -127,12 +138,21 @@ def test_the_fingerprint_covers_what_changes_pixels_and_nothing_else() -> None:
 def test_a_setting_that_came_later_leaves_earlier_results_valid_at_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The key is that of the release that had neither jpeg_quality nor layer_format."""
+    """The key is that of the release that had none of these settings."""
     monkeypatch.setattr("dpbatch.settings.PIXEL_VERSION", 1)
-    assert fingerprint(Settings(), "abc") == "8ba5b08f079746296cd585b827facac6"
-    base = Settings().output
-    for output in (replace(base, jpeg_quality=90), replace(base, layer_format="png")):
-        assert fingerprint(Settings(output=output), "abc") != fingerprint(Settings(), "abc")
+    base = Settings()
+    assert fingerprint(base, "abc") == "8ba5b08f079746296cd585b827facac6"
+    changed = [
+        {"jpeg_quality": 90},
+        {"layer_format": "png"},
+        {"look": "neutral"},
+        {"exposure": 0.5},
+    ]
+    for change in changed:
+        other = replace(base, output=replace(base.output, **change))  # type: ignore[arg-type]
+        assert fingerprint(other, "abc") != fingerprint(base, "abc")
+    daylight = replace(base, raw=RawSettings(white_balance="daylight"))
+    assert fingerprint(daylight, "abc") != fingerprint(base, "abc")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +162,12 @@ def test_other_spellings_of_a_format_mean_the_same(given: str, meant: str) -> No
     assert OutputSettings(format=given) == OutputSettings(format=meant)
     if meant != "jpg":
         assert OutputSettings(layer_format=given) == OutputSettings(layer_format=meant)
+
+
+def test_a_whole_number_is_an_exposure_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[output]\nexposure = 1\n")
+    assert presets.load(str(path)).output.exposure == 1.0
 
 
 def test_the_settings_are_noted_on_one_line() -> None:

@@ -41,6 +41,7 @@ def write_test_dpraw(
     noise_dn: float = 0.0,
     photodiode_black: int = PHOTODIODE_BLACK,
     tags: CameraTags | None = None,
+    preview_rgb: npt.NDArray[np.uint8] | None = None,
     seed: int = 0,
 ) -> Scene:
     """Write a coloured texture whose views are `disparity_px` apart (near of focus positive).
@@ -51,6 +52,7 @@ def write_test_dpraw(
         photodiode does in green.
     grey_patch: the top-left quarter is one even grey.
     noise_dn: standard deviation of independent noise on each photodiode.
+    preview_rgb: the camera's picture in the file, (h, w, 3) sRGB; a plain rendering by default.
     """
     rng = np.random.default_rng(seed)
     scene = level_dn * _texture(height, width, rng)
@@ -74,6 +76,7 @@ def write_test_dpraw(
         black_level=BLACK,
         photodiode_black=photodiode_black,
         white_level=WHITE,
+        preview_rgb=preview_rgb,
         seed=seed,
     )
     return Scene(left, right, disparity_px)

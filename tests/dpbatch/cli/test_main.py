@@ -71,12 +71,13 @@ def test_it_runs_as_a_module_and_says_its_version() -> None:
 
 def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> None:
     text = dpbatch("run", "--help").output
-    titles = ["read", "write", "restore", "machines", "wrong", "Messages", "Other"]
+    titles = ["read", "write", "restore", "looks", "machines", "wrong", "Messages", "Other"]
     sections = dict(zip(titles, re.split(r"\n\n[A-Z][a-z ]+:\n", text)[1:], strict=True))
     for title, option in (
         ("read", "--demosaic"),
         ("write", "--out"),
         ("restore", "--model"),
+        ("looks", "--exposure"),
         ("machines", "--device"),
         ("wrong", "--dry-run"),
         ("Messages", "--json-log"),
@@ -189,12 +190,13 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
     flags += ["--include", "*.CR2", "--include", "*.CR3", "--exclude", "x*", "--no-recursive"]
     flags += ["--overwrite", "--retry-failed", "--max-errors", 3, "--jobs", 2, "--dry-run"]
     flags += ["--time-limit", 2.5, "--wait-for-space", 0]
+    flags += ["--look", "neutral", "--exposure", -0.5, "--white-balance", "2,1,1.5"]
     ran = dpbatch("run", "a", "b", "-o", "out", *flags)
     assert ran.exit_code == 0, ran.output
     settings = Settings(
-        RawSettings(swap=False, demosaic="ppg"),
+        RawSettings(swap=False, demosaic="ppg", white_balance="2,1,1.5"),
         RestoreSettings(model=str(weights), device="cuda:1", tile=512, blur="disparity"),
-        OutputSettings("png", 8, "{stem}", ("disparity", "blur")),
+        OutputSettings("png", 8, "{stem}", ("disparity", "blur"), look="neutral", exposure=-0.5),
     )
     options = RunOptions(
         (Path("a"), Path("b")),
@@ -233,6 +235,9 @@ def test_fail_fast_stops_at_the_first_failure(
         (["--template", "{name}"], 2, "known fields are"),
         (["--preset", "none-such"], 2, "shipped are archive"),
         (["--max-errors", "0"], 2, "0 is not in the range"),
+        (["--exposure", "nan"], 2, "'nan' is not a finite number"),
+        (["--exposure", "20"], 2, "exposure 20: expected -10 to 10 EV"),
+        (["--white-balance", "1,2"], 2, "expected camera, auto, daylight, or gains R,G,B"),
         (["--jobs", "99999999999"], 2, "99999999999 is not in the range"),
         (["--time-limit", "nan"], 2, "'nan' is not a finite number"),
         (["--wait-for-space", "inf"], 2, "'inf' is not a finite number"),
