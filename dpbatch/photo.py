@@ -126,6 +126,7 @@ class Restorer:
                 blur=settings.blur,
                 clip_weights=settings.clip_weights,
                 protect=None if settings.protect else False,
+                scale=settings.scale,
             )
         except ValueError as error:
             raise SettingsError(hinted(error)) from error

@@ -15,6 +15,7 @@ from ldp.blur.estimator import ESTIMATORS, OPENAI
 DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
 CLIP_MAPS = ("clip", "clip-patch")
 BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
+SCALES = ("auto", "1", "2", "4", "8")
 FORMATS = ("tif", "png", "jpg")
 LAYER_FORMATS = ("tif", "png")
 _SPELLINGS = {"tiff": "tif", "jpeg": "jpg"}
@@ -70,14 +71,18 @@ class RestoreSettings:
     tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
     """Side of a tile in px; 0 chooses one that fits the memory."""
     blur: str = "auto"
-    """Estimator of the blur map: disparity, clip (as in LDP's paper), clip-patch (as in LDP's
-    released code), or auto, the one that the network was trained with."""
+    """Estimator of the blur map: disparity, learned (radius of the blur), clip (as in LDP's paper),
+    clip-patch (as in LDP's released code), or auto, the one that the network was trained with."""
     clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
+    scale: str = field(default="1", metadata=_IN_PIXELS_IF_CHANGED)
+    """Where to restore: 1 at full size, 2, 4, 8 at a half, a quarter, an eighth, or auto, every
+    region at the size that suits its blur."""
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
         _check_choice("quality", self.quality, QUALITIES)
+        _check_choice("scale", self.scale, SCALES)
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
         kind, _, number = self.device.partition(":")
@@ -172,7 +177,7 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
         raise SettingsError(
             f"blur {blur}: this network reads CLIP's unnormalised map; use --blur clip"
         )
-    if blur != "disparity" and "disparity" in settings.output.layers:
+    if blur in CLIP_MAPS and "disparity" in settings.output.layers:
         raise SettingsError(
             f"layers disparity: the blur map {blur!r} has no signed disparity; leave the layer out "
             "or add --blur disparity"

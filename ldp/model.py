@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast, overload
 
@@ -19,14 +19,20 @@ from ldp.errors import SoftMapError, WeightsError
 from ldp.models.card import read_card
 from ldp.models.network import LDPNet
 from ldp.models.weights import Header, load_network, read_header, resolve, sha256
-from ldp.restore.deblur import Deblurrer, Progress
+from ldp.restore.deblur import Deblurrer, Finish
 from ldp.restore.protect import Protection
+from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
+from ldp.restore.tiling import Progress
 from ldp.tensors import to_tensors, view_pairs
 from ldp.types import BlurMap, Deblurred, Picture, RoundedDeblurred, TensorDeblurred, ViewPair
 
 if TYPE_CHECKING:
+    from ldp.blur.radius import RadiusEstimator
     from ldp.models.released import LDPReleased
 
+SCALES = ("auto", "1", "2", "4", "8")
+"""Where to restore: everywhere at the views' own size, at a half, a quarter or an eighth of it, or
+every region at the size that suits its blur."""
 AUTO = "auto"
 """In the place of an estimator's name: the one that the network was trained with."""
 
@@ -73,20 +79,24 @@ class Model:
         device: str | torch.device = "auto",
         tile: int = 0,
         estimator: BlurEstimator | None = None,
+        scale: str = "1",
         source: Source | None = None,
         protect: bool | None = None,
     ) -> None:
         """Copy a network that is in memory; the network itself is not changed.
 
-        device, tile, protect: as in `ldp.load`.
+        device, tile, scale, protect: as in `ldp.load`.
         estimator: DisparityEstimator() if left out.
         source: the part of `info` that the network does not tell.
 
-        Raises DeviceError.
+        Raises DeviceError, ValueError for an unknown scale.
         """
+        if scale not in SCALES:
+            raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
         chosen = device if isinstance(device, torch.device) else choose_device(device)
         self.estimator = estimator if estimator is not None else load_estimator("disparity")
         self._deblurrer = Deblurrer.of(network, chosen, tile)
+        self._scale = scale
         self._config = network.config
         self._source = source or Source()
         self._protects = isinstance(network, LDPNet) if protect is None else protect
@@ -198,8 +208,9 @@ class Model:
         protection = self._protection(views)
         shown = protection.shown if protection else views
         given = blur_map if blur_map is not None else self.estimator.estimate(shown)
-        finish = partial(protection.finish, given) if protection else None
-        sharp = self._deblurrer.restore_uint16(shown, given, progress, finish)
+        weights = self._weights(shown, given)
+        finish = self._finish(protection, given)
+        sharp = self._deblurrer.restore_uint16(shown, given, progress, finish, weights)
         return RoundedDeblurred(sharp, given)
 
     def warm_up(self) -> None:
@@ -223,11 +234,42 @@ class Model:
         protection = self._protection(views)
         shown = protection.shown if protection else views
         blur_map = self.estimator.estimate(shown)
-        finish = partial(protection.finish, blur_map) if protection else None
-        return Deblurred(self._deblurrer.restore(shown, blur_map, progress, finish), blur_map)
+        weights = self._weights(shown, blur_map)
+        finish = self._finish(protection, blur_map)
+        sharp = self._deblurrer.restore(shown, blur_map, progress, finish, weights)
+        return Deblurred(sharp, blur_map)
 
     def _protection(self, views: ViewPair) -> Protection | None:
         return Protection.of(views) if self._protects else None
+
+    def _finish(self, protection: Protection | None, blur_map: BlurMap) -> Finish | None:
+        """What protection does to restored rows.
+
+        Scales that follow the radius leave what is in focus alone themselves, and know better than
+        the disparity how far the blur of near objects reaches.
+        """
+        if protection is None:
+            return None
+        if self._scale == AUTO:
+            blur_map = replace(blur_map, disparity_px=None)
+        return partial(protection.finish, blur_map)
+
+    @cached_property
+    def _radius_estimator(self) -> RadiusEstimator:
+        from ldp.blur.learned import load_radius_estimator
+
+        return load_radius_estimator(self.device)
+
+    def _weights(self, views: ViewPair, blur_map: BlurMap) -> ScaleWeights | None:
+        """Which scales to restore at, and where; None for the views' own scale everywhere."""
+        if self._scale == "1":
+            return None
+        if self._scale != AUTO:
+            return single_scale(int(self._scale))
+        radius_px = blur_map.radius_px
+        if radius_px is None:
+            radius_px = self._radius_estimator.estimate(views).radius_px
+        return weights_for(radius_px, views.size)
 
 
 def load(
@@ -238,6 +280,7 @@ def load(
     blur: str | BlurEstimator = AUTO,
     clip_weights: str = OPENAI,
     protect: bool | None = None,
+    scale: str = "1",
 ) -> Model:
     """Load a network and the estimator of its blur map.
 
@@ -245,15 +288,17 @@ def load(
         that was trained here, or the converted release (ldp.models.conversion.convert).
     device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
     tile: side of a tile in pixels, rounded up to what the network allows; 0 to choose.
-    blur: an estimator, or the name of one: disparity, clip, clip-patch, or auto for the one that
-        the network was trained with.
+    blur: an estimator, or the name of one: disparity, learned, clip, clip-patch, or auto for the
+        one that the network was trained with.
     clip_weights: for the CLIP maps, one of open_clip's tags or a file.
     protect: keep what is in focus as it is and hold the network back in strong noise, see
         ldp.restore.protect; None does so but for the released network, which stays the authors'.
+    scale: by how much the views are scaled down to restore them, 1, 2, 4 or 8, or auto for the
+        scale that suits the blur of each region; see ldp.restore.scales.
 
-    Raises WeightsError where the weights cannot be used, ValueError for an unknown estimator,
-    DeviceError, ClipUnavailableError, and SoftMapError where the network reads the unnormalised map
-    and the estimator does not make it.
+    Raises WeightsError where the weights cannot be used, ValueError for an unknown estimator or
+    scale, DeviceError, ClipUnavailableError, and SoftMapError where the network reads the
+    unnormalised map and the estimator does not make it.
     """
     path = resolve(model)
     header = read_header(path)
@@ -270,7 +315,15 @@ def load(
         weights_sha256=sha256(path),
     )
     network = load_network(path)
-    return Model(network, device=chosen, tile=tile, estimator=blur, source=source, protect=protect)
+    return Model(
+        network,
+        device=chosen,
+        tile=tile,
+        estimator=blur,
+        scale=scale,
+        source=source,
+        protect=protect,
+    )
 
 
 def _estimator_name(blur: str, header: Header, path: str) -> str:

@@ -43,6 +43,7 @@ def to_tensors(results: Sequence[Deblurred], like: Tensor) -> TensorDeblurred:
             disparity_px=_stacked([x.disparity_px for x in maps], like),
             confidence=_stacked([x.confidence for x in maps], like),
             soft=_stacked([x.soft for x in maps], like),
+            radius_px=_stacked([x.radius_px for x in maps], like),
         ),
     )
 

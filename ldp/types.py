@@ -69,12 +69,15 @@ class BlurMap:
         where the estimator does not know.
     soft: in (0, 1), the map M of LDP's paper as its equations give it, without the stretching that
         makes an amount of it; None where the estimator has no such values.
+    radius_px: radius of the blur in pixels of the full-size view, near of the focus plane positive,
+        0 where none is seen; None where the estimator does not know it.
     """
 
     amount: Plane
     disparity_px: Plane | None = None
     confidence: Plane | None = None
     soft: Plane | None = None
+    radius_px: Plane | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class TensorBlurMap:
     disparity_px: Tensor | None = None
     confidence: Tensor | None = None
     soft: Tensor | None = None
+    radius_px: Tensor | None = None
 
 
 @dataclass(frozen=True)

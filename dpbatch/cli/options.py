@@ -169,7 +169,7 @@ message_options = together(
 )
 
 
-_RESTORE_FLAGS = ("model", "quality", "device", "tile", "blur", "clip_weights", "protect")
+_RESTORE_FLAGS = ("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale")
 
 
 def settings_of(given: dict[str, Any]) -> Settings:

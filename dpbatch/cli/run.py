@@ -21,6 +21,7 @@ from dpbatch.settings import (
     LAYERS,
     LOOKS,
     QUALITIES,
+    SCALES,
     Settings,
     settle_blur,
     settle_network,
@@ -93,8 +94,15 @@ _DEFAULTS = Settings()
     "--blur",
     type=click.Choice(BLUR_ESTIMATORS),
     shown_default=f"{_DEFAULTS.restore.blur}, what the network was trained with",
-    help="How blur is found: disparity compares the two views; clip and clip-patch ask a CLIP "
-    "network, as in the LDP paper.",
+    help="How blur is found: disparity compares the two views; learned asks a small network for "
+    "its radius; clip and clip-patch ask a CLIP network, as in the LDP paper.",
+)
+@options.restore(
+    "--scale",
+    type=click.Choice(SCALES),
+    shown_default=_DEFAULTS.restore.scale,
+    help="Restore at full size (1), at a half, a quarter or an eighth (2, 4, 8), or every region "
+    "at the size that suits its blur (auto).",
 )
 @options.restore(
     "--clip-weights",

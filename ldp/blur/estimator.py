@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ldp.types import BlurMap, ViewPair
 
-ESTIMATORS = ("disparity", "clip", "clip-patch")
+ESTIMATORS = ("disparity", "learned", "clip", "clip-patch")
 OPENAI = "openai"
 """open_clip's tag of the CLIP weights that the papers used."""
 

@@ -8,8 +8,9 @@ from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
 def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENAI) -> BlurEstimator:
     """Return the estimator of a name.
 
-    name: disparity, which needs no weights; clip, of LDP's paper; clip-patch, of its released code.
-    device: auto, cpu, cuda or cuda:N, for the CLIP maps.
+    name: disparity, which needs no weights; learned, whose weights come with the package; clip, of
+        LDP's paper; clip-patch, of its released code.
+    device: auto, cpu, cuda or cuda:N, for all but disparity.
     clip_weights: see ldp.blur.clip_model.load_clip.
 
     Raises ValueError for another name, DeviceError, ClipUnavailableError.
@@ -22,6 +23,10 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
         return DisparityEstimator()
     from ldp.devices import choose_device
 
+    if name == "learned":
+        from ldp.blur.learned import LearnedEstimator
+
+        return LearnedEstimator.load(choose_device(device))
     if name == "clip":
         from ldp.blur.clip_dense import ClipEstimator
 

@@ -16,15 +16,22 @@ from torch import Tensor
 from ldp.devices import choose_precision
 from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
 from ldp.models.tlc import CELLS
-from ldp.restore.tiling import RowBlender, Span, pool_map, read_map_window, read_window, spans
+from ldp.restore.scale_weights import ScaleWeights
+from ldp.restore.scales import ScaledTask, restore_at_scales
+from ldp.restore.tiling import (
+    Progress,
+    RowBlender,
+    Span,
+    pool_map,
+    read_map_window,
+    read_window,
+    spans,
+)
 from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair, to_uint16
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
-
-Progress = Callable[[int, int], None]
-"""progress(done, total) is called after every tile."""
 
 Finish = Callable[[int, FloatArray], FloatArray]
 """finish(first_row, rows) returns rows of the restored picture, (n, W, 3), as they are kept."""
@@ -110,9 +117,11 @@ class Deblurrer:
         blur_map: BlurMap,
         progress: Progress | None = None,
         finish: Finish | None = None,
+        weights: ScaleWeights | None = None,
     ) -> FloatArray:
         """Return the sharp picture of two views, (H, W, 3) float32, white at 1, not clipped.
 
+        weights: which scales to restore at, and where; None for the views' own scale everywhere.
         progress: where the memory of a GPU does not hold a tile, the photo starts again with tiles
             of half the side, so `done` may fall back and `total` grow.
         finish: applied to the rows before they are returned; None returns them as they are.
@@ -126,7 +135,7 @@ class Deblurrer:
         def receive(first_row: int, band: FloatArray) -> None:
             sharp[first_row : first_row + len(band)] = finish(first_row, band) if finish else band
 
-        self._restore_bands(views, blur_map, receive, progress)
+        self._restore_bands(views, blur_map, receive, progress, weights)
         return sharp
 
     def restore_uint16(
@@ -135,6 +144,7 @@ class Deblurrer:
         blur_map: BlurMap,
         progress: Progress | None = None,
         finish: Finish | None = None,
+        weights: ScaleWeights | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
 
@@ -147,7 +157,7 @@ class Deblurrer:
             kept = finish(first_row, band) if finish else band
             sharp[first_row : first_row + len(band)] = to_uint16(kept)
 
-        self._restore_bands(views, blur_map, receive, progress)
+        self._restore_bands(views, blur_map, receive, progress, weights)
         return sharp
 
     def _restore_bands(
@@ -156,13 +166,18 @@ class Deblurrer:
         blur_map: BlurMap,
         receive: Callable[[int, FloatArray], None],
         progress: Progress | None,
+        weights: ScaleWeights | None,
     ) -> None:
         """Call receive(first_row, rows) for every band; again from row 0 with smaller tiles."""
         align = grid_px(self.network)
         tile_px = self.tile_px
         while True:
             try:
-                self._restore_in_tiles(views, blur_map, tile_px, receive, progress)
+                if weights is None:
+                    self._restore_in_tiles(views, blur_map, tile_px, receive, progress)
+                else:
+                    task = ScaledTask(self, views, blur_map, weights, tile_px)
+                    restore_at_scales(task, receive, progress)
                 return
             except torch.OutOfMemoryError as error:
                 smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)
@@ -182,24 +197,38 @@ class Deblurrer:
         receive: Callable[[int, FloatArray], None],
         progress: Progress | None,
     ) -> None:
-        align = grid_px(self.network)
-        overlap = _rounded(OVERLAP_PX, align)
-        rows, columns = (spans(side, tile_px, overlap, align) for side in views.size)
-        planes = _planes_read(self.network, blur_map)
-        side = self.network.config.pooled_map_side
-        pooled = [pool_map(plane, views.size, side) for plane in planes] if side else None
+        rows, columns = self.tile_spans(views.size, tile_px)
+        restore_tile = self.tile_restorer(views, blur_map)
         blender = RowBlender(views.size[1])
         done, finished = 0, 0
         for row in rows:
             for column in columns:
-                restored = self._restore_tile(views, planes, pooled, row, column)
-                blender.add(row, column, restored)
+                blender.add(row, column, restore_tile(row, column))
                 done += 1
                 if progress:
                     progress(done, len(rows) * len(columns))
             band = blender.take(row)
             receive(finished, band)
             finished += len(band)
+
+    def tile_spans(self, size: tuple[int, int], tile_px: int) -> tuple[list[Span], list[Span]]:
+        """Return the rows and the columns of tiles that cover a picture of `size` (H, W)."""
+        align = grid_px(self.network)
+        overlap = _rounded(OVERLAP_PX, align)
+        rows, columns = (spans(side, tile_px, overlap, align) for side in size)
+        return rows, columns
+
+    def tile_restorer(
+        self, views: ViewPair, blur_map: BlurMap
+    ) -> Callable[[Span, Span], FloatArray]:
+        """Return the function that restores one tile, (rows, columns) -> (h, w, 3), not clipped.
+
+        Raises SoftMapError where the network reads a plane that the map does not have.
+        """
+        planes = _planes_read(self.network, blur_map)
+        side = self.network.config.pooled_map_side
+        pooled = [pool_map(plane, views.size, side) for plane in planes] if side else None
+        return lambda row, column: self._restore_tile(views, planes, pooled, row, column)
 
     def _restore_tile(
         self,

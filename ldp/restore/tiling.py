@@ -6,6 +6,7 @@ overlap is blended by a raised cosine. Beyond the picture's border its pixels ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 from ldp.types import FloatArray, Picture, Plane, as_float
 
+Progress = Callable[[int, int], None]
+"""progress(done, total) is called after every tile."""
 Indices = npt.NDArray[np.int64]
 
 

@@ -1,0 +1,124 @@
+"""The learned blur map: the radius of the blur, from a network that comes with the package."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ldp.blur.disparity import DisparityEstimator
+from ldp.blur.radius import RadiusEstimator, RadiusMap
+from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
+from ldp.errors import WeightsError
+from ldp.types import BlurMap, ViewPair
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "blur" / "radius.safetensors"
+FORMAT = "ldp-radius-1"
+"""Written in the header of a weights file."""
+USUAL_RATIO = 0.45
+"""Disparity over radius in the middle of the kernels that networks are trained on."""
+RATIOS = (0.1, 0.8)
+"""Those of real cameras lie between."""
+LEAST_RADIUS_PX = 2.0
+LEAST_SHARE = 1e-3
+"""Of the photo, that must be blurred by LEAST_RADIUS_PX and known for certain; more of it where it
+is less certain."""
+
+
+@dataclass(frozen=True)
+class LearnedEstimator:
+    """Blur map of the blur's radius.
+
+    matching: tells, over all of the photo, how disparity and radius go together for this camera and
+        lens. The map is the radius times this ratio: as clean as the radius, and in the pixels that
+        networks are trained with.
+    """
+
+    radius: RadiusEstimator
+    matching: DisparityEstimator = field(default_factory=DisparityEstimator)
+
+    @classmethod
+    def load(cls, device: torch.device) -> LearnedEstimator:
+        """Load the network that comes with the package. Raises WeightsError."""
+        return cls(load_radius_estimator(device))
+
+    def estimate(self, views: ViewPair) -> BlurMap:
+        """Return the blur map of one photo, registered to the mean of its two views."""
+        found = self.radius.estimate(views)
+        disparity_px = found.radius_px * np.float32(
+            photo_ratio(found, self.matching.estimate(views))
+        )
+        scale_px = np.float32(self.matching.disparity_scale_px)
+        return BlurMap(
+            amount=np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32),
+            disparity_px=disparity_px,
+            confidence=found.confidence,
+            radius_px=found.radius_px,
+        )
+
+
+def photo_ratio(found: RadiusMap, matched: BlurMap) -> float:
+    """Return the ratio of disparity to radius of a photo: one value for all of it.
+
+    It is the median by how well both are known, and USUAL_RATIO where that is hardly anywhere.
+    """
+    assert matched.disparity_px is not None
+    assert matched.confidence is not None
+    radius_px = found.radius_px
+    size = (radius_px.shape[1], radius_px.shape[0])
+    disparity_px, confidence = (
+        np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
+        for plane in (matched.disparity_px, matched.confidence)
+    )
+    blurred = np.abs(radius_px) > LEAST_RADIUS_PX
+    weight = (confidence * found.confidence)[blurred]
+    if weight.sum() < LEAST_SHARE * radius_px.size:
+        return USUAL_RATIO
+    ratio = disparity_px[blurred] / radius_px[blurred]
+    order = np.argsort(ratio)
+    passed = np.cumsum(weight[order], dtype=np.float64)
+    median = float(ratio[order[np.searchsorted(passed, passed[-1] / 2)]])
+    return min(max(median, RATIOS[0]), RATIOS[1])
+
+
+def load_radius_estimator(device: torch.device, path: Path = WEIGHTS) -> RadiusEstimator:
+    """Load the estimator of the radius. Raises WeightsError where the file cannot be used."""
+    return RadiusEstimator(load_radius_network(path).to(device), device)
+
+
+def save_radius_network(
+    network: RadiusNet, path: Path, notes: dict[str, str] | None = None
+) -> None:
+    """Write weights with the network's configuration, as float16. notes: for the header."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    header = {**(notes or {}), "format": FORMAT, "config": json.dumps(asdict(network.config))}
+    save_file(tensors, path, metadata=header)
+
+
+def load_radius_network(path: Path) -> RadiusNet:
+    """Load the network of a weights file, in float32, ready for inference.
+
+    Raises WeightsError where the file is missing, damaged, or another network's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            notes = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        if notes.get("format") != FORMAT:
+            raise ValueError(f"the header says format {notes.get('format')!r}, expected {FORMAT!r}")
+        network = RadiusNet(RadiusNetConfig(tuple(json.loads(notes["config"])["channels"])))
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{path}: not the weights of a radius network: {error}") from error
+    return network.eval()

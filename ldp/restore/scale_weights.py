@@ -1,0 +1,108 @@
+"""Which scale suits which blur."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ldp.types import Plane
+
+FACTORS = (1, 2, 4, 8)
+"""By how much the views are scaled down, both sides, for one correction each."""
+LARGEST_RADIUS_PX = 12.0
+"""The radius, in pixels of the scaled views, from which on the next scale does better. `tiny` does
+as well with 6 px at the one as with 12 px at the other, and gains most at 8 to 11 px."""
+BLENDED_OCTAVES = 0.7
+"""The span of radii around it, by their logarithm, in which a region gets a share of both."""
+IN_FOCUS_RADIUS_PX = (0.7, 1.3)
+"""Up to the first radius nothing is corrected, from the second on everything is."""
+_SPREAD_PIXELS = 400_000
+_SPREAD_LEVELS_PER_OCTAVE = 3
+_SMOOTHED_SIGMA = 1.5
+_LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class ScaleWeights:
+    """How much of the correction of each scale a region gets.
+
+    factors: by how much the views are scaled down, rising.
+    planes: one (h, w) float32 in [0, 1] for each factor; it covers the whole view, which may have
+        more pixels.
+    """
+
+    factors: tuple[int, ...]
+    planes: tuple[Plane, ...]
+
+
+def single_scale(factor: int) -> ScaleWeights:
+    """Return the weights that give every region the whole correction of one scale."""
+    return ScaleWeights((factor,), (np.ones((1, 1), np.float32),))
+
+
+def weights_for(
+    radius_px: Plane,
+    size: tuple[int, int],
+    factors: Sequence[int] = FACTORS,
+    largest_radius_px: float = LARGEST_RADIUS_PX,
+) -> ScaleWeights:
+    """Choose the scales that suit a map of the blur's radius.
+
+    radius_px: (h, w) signed radius in pixels of the full-size view, near of focus positive.
+    size: (H, W) of the full-size view.
+
+    largest_radius_px: see LARGEST_RADIUS_PX.
+
+    The blurred outline of a near object reaches as far as its radius beyond the object, over
+    whatever is behind it, and so does the weight of the object's scale.
+    """
+    own = _suited(np.abs(radius_px), factors, largest_radius_px)
+    near = _suited(reach_of_near(radius_px, size), factors, largest_radius_px)
+    planes = []
+    for plane, spread in zip(own, near, strict=True):
+        smooth = cv2.GaussianBlur(np.maximum(plane, spread), (0, 0), _SMOOTHED_SIGMA)
+        # A trace of weight would have a whole tile computed.
+        planes.append(np.asarray(np.where(smooth < _LEAST_WEIGHT, 0, smooth), np.float32))
+    return ScaleWeights(tuple(factors), tuple(planes))
+
+
+def reach_of_near(radius_px: Plane, size: tuple[int, int]) -> Plane:
+    """Return at each place the largest radius of the near objects whose blur reaches it, (h, w).
+
+    It is 0 where none does. Arguments are those of weights_for.
+    """
+    height, width = radius_px.shape
+    shrink = min(1.0, (_SPREAD_PIXELS / radius_px.size) ** 0.5)
+    small = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    near = cv2.resize(np.maximum(radius_px, 0), small, interpolation=cv2.INTER_AREA)
+    cell_px = size[1] / small[0]
+    reached = np.zeros_like(near)
+    largest_px = float(near.max())
+    lowest_px = 2 * cell_px
+    while lowest_px <= largest_px:
+        highest_px = lowest_px * 2 ** (1 / _SPREAD_LEVELS_PER_OCTAVE)
+        level = np.where((near >= lowest_px) & (near < highest_px), near, np.float32(0))
+        cells = round(lowest_px / cell_px)
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * cells + 1, 2 * cells + 1))
+        reached = np.maximum(reached, cv2.dilate(level, disk))
+        lowest_px = highest_px
+    return np.asarray(cv2.resize(reached, (width, height)), np.float32)
+
+
+def _suited(radius_px: Plane, factors: Sequence[int], largest_radius_px: float) -> list[Plane]:
+    """One plane for each factor: its share of a region by the region's radius. The first factor
+    takes all smaller radii, the last one all larger ones."""
+    octaves = np.log2(np.maximum(radius_px, np.float32(1e-3)) / np.float32(largest_radius_px))
+    passed = [
+        np.clip((octaves - np.float32(np.log2(factor))) / BLENDED_OCTAVES + 0.5, 0, 1)
+        for factor in factors[:-1]
+    ]
+    sharp_px, blurred_px = IN_FOCUS_RADIUS_PX
+    wanted = np.clip((radius_px - sharp_px) / (blurred_px - sharp_px), 0, 1)
+    from_below = [np.ones_like(octaves), *passed]
+    above = [*passed, np.zeros_like(octaves)]
+    pairs = zip(from_below, above, strict=True)
+    return [np.asarray(wanted * (here - beyond), np.float32) for here, beyond in pairs]

@@ -1,0 +1,177 @@
+"""Restoring at several scales, with networks whose result is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ldp.model import Model
+from ldp.restore.scale_weights import (
+    FACTORS,
+    LARGEST_RADIUS_PX,
+    reach_of_near,
+    single_scale,
+    weights_for,
+)
+from ldp.restore.scales import carried_up, map_at, mean_view, reduced, weight_rows
+from ldp.types import BlurMap, FloatArray, ViewPair
+from tests.helpers.scale_networks import Adding, Smoothing, deblurrer_of
+
+SIZE = (200, 300)
+MAP = BlurMap(np.full((4, 6), 0.5, np.float32), disparity_px=np.full((4, 6), 3.0, np.float32))
+
+
+def noisy_views(seed: int = 0, size: tuple[int, int] = SIZE) -> ViewPair:
+    rng = np.random.default_rng(seed)
+    left, right = (rng.uniform(0.3, 0.7, (*size, 3)).astype(np.float32) for _ in range(2))
+    return ViewPair(left, right)
+
+
+def whole_mean(views: ViewPair) -> FloatArray:
+    return mean_view(views, slice(None), slice(None))
+
+
+def half_in_focus() -> FloatArray:
+    """The left half is in focus, the right half far away and strongly blurred."""
+    radius = np.zeros((50, 75), np.float32)
+    radius[:, 38:] = -30.0
+    return radius
+
+
+def test_each_radius_gets_its_scale_and_weights_add_up_to_1() -> None:
+    radii = -np.asarray([[0.0, 2.0, 9.0, 12.0, 18.0, 36.0, 72.0, 200.0]], np.float32)
+    radius = np.repeat(np.repeat(radii, 20, 0), 20, 1)
+    weights = weights_for(radius, radius.shape)
+    middle = np.stack([plane[10, 10::20] for plane in weights.planes])
+    expected: list[list[float]] = [
+        [0, 1, 1, 0.5, 0, 0, 0, 0],
+        [0, 0, 0, 0.5, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 1],
+    ]
+    np.testing.assert_allclose(middle, np.asarray(expected), atol=0.01)
+    assert weights.factors == FACTORS
+    assert LARGEST_RADIUS_PX == 12
+
+
+def test_near_blur_reaches_beyond_the_object_and_far_blur_does_not() -> None:
+    radius = np.zeros((100, 100), np.float32)
+    radius[:, 70:] = 20.0
+    reached = reach_of_near(radius, (100, 100))[50]
+    assert reached[:45].max() == 0
+    assert reached[55:].min() > 15
+    np.testing.assert_array_equal(reach_of_near(-radius, (100, 100)), 0)
+
+
+def test_untouched_regions_equal_the_mean_view_to_the_last_bit() -> None:
+    views = noisy_views()
+    weights = weights_for(half_in_focus(), SIZE)
+    sharp = deblurrer_of(Adding(0.1)).restore_uint16(views, MAP, weights=weights)
+    mean = np.clip(whole_mean(views), 0, 1) * np.float32(65535) + np.float32(0.5)
+    np.testing.assert_array_equal(sharp[:, :130], mean.astype(np.uint16)[:, :130])
+    changed = sharp[:, 180:].astype(np.float64) / 65535 - whole_mean(views)[:, 180:]
+    np.testing.assert_allclose(changed, 0.1, atol=2e-5)
+
+
+def test_tiles_that_no_region_needs_are_not_computed() -> None:
+    seen: list[tuple[int, int]] = []
+    network = Adding(0.1, seen)
+    weights = weights_for(np.zeros((50, 75), np.float32), SIZE)
+    calls: list[int] = []
+    deblurrer = deblurrer_of(network)
+    sharp = deblurrer.restore(
+        noisy_views(), MAP, lambda done, total: calls.append(total), weights=weights
+    )
+    np.testing.assert_array_equal(sharp, whole_mean(noisy_views()))
+    assert (seen, calls) == ([], [])
+    half = half_in_focus() * np.float32(5 / 30)
+    deblurrer.restore(noisy_views(), MAP, weights=weights_for(half, SIZE))
+    tiles_of_half = len(seen)
+    everywhere = np.full_like(half, -5)
+    deblurrer.restore(noisy_views(), MAP, weights=weights_for(everywhere, SIZE))
+    assert 0 < tiles_of_half < len(seen) - tiles_of_half
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_constant_correction_is_the_same_at_every_scale(factor: int) -> None:
+    views = noisy_views(size=(203, 301))
+    sharp = deblurrer_of(Adding(0.125)).restore(views, MAP, weights=single_scale(factor))
+    np.testing.assert_allclose(sharp, whole_mean(views) + 0.125, atol=1e-5)
+
+
+def test_scale_1_everywhere_is_the_picture_without_scales() -> None:
+    views, deblurrer = noisy_views(), deblurrer_of(Smoothing())
+    plain = deblurrer.restore(views, MAP)
+    np.testing.assert_allclose(
+        deblurrer.restore(views, MAP, weights=single_scale(1)), plain, atol=1e-5
+    )
+
+
+def test_no_step_at_tile_borders_of_any_scale() -> None:
+    # Tiles of a network of local operations cannot be told from one pass over the whole picture.
+    views = noisy_views(3, (420, 640))
+    radius = np.tile(np.geomspace(1, 80, 160, dtype=np.float32), (105, 1)) * -1
+    weights = weights_for(radius, (420, 640))
+    small, large = (
+        deblurrer_of(Smoothing(), tile_px).restore(views, MAP, weights=weights)
+        for tile_px in (64, 1024)
+    )
+    np.testing.assert_allclose(small, large, atol=1e-5)
+
+
+def test_gradients_and_noise_go_on_across_the_border_of_restored_and_untouched() -> None:
+    rng = np.random.default_rng(5)
+    grain = rng.normal(0, 0.02, (2, 240, 320, 3)).astype(np.float32)
+    ramp = np.linspace(0.3, 0.6, 320, dtype=np.float32)[None, :, None]
+    views = ViewPair(ramp + grain[0], ramp + grain[1])
+    radius = np.zeros((60, 80), np.float32)
+    radius[:, 40:] = -40.0
+    sharp = deblurrer_of(Smoothing()).restore(views, MAP, weights=weights_for(radius, (240, 320)))
+    noise = np.std(sharp - ramp, (0, 2))
+    untouched, border, restored = (
+        float(np.sqrt(np.mean(noise[columns] ** 2)))
+        for columns in (slice(20, 120), slice(140, 180), slice(200, 300))
+    )
+    assert border == pytest.approx(untouched, rel=0.2)
+    assert restored == pytest.approx(untouched, rel=0.2)
+    steps = np.abs(np.diff(sharp.mean((0, 2))))
+    assert steps[140:180].max() < 1.5 * steps[20:120].max()
+
+
+def test_corrections_and_weights_are_the_same_in_bands_as_in_one() -> None:
+    rng = np.random.default_rng(1)
+    correction = rng.normal(size=(30, 20, 3)).astype(np.float32)
+    weight = rng.uniform(size=(13, 9)).astype(np.float32)
+    whole = slice(0, 237)
+    bands = [slice(0, 50), slice(50, 173), slice(173, 237)]
+    for of in (
+        lambda rows: carried_up(correction, 8, rows, 155),
+        lambda rows: weight_rows(weight, (237, 155), rows),
+    ):
+        np.testing.assert_allclose(
+            np.concatenate([of(rows) for rows in bands]), of(whole), atol=1e-5
+        )
+        assert of(whole).shape[:2] == (237, 155)
+
+
+def test_reduced_is_the_mean_of_cells_and_rounds_up() -> None:
+    view = np.arange(5 * 6 * 3, dtype=np.float32).reshape(5, 6, 3)
+    small = reduced(view, 2)
+    assert small.shape == (3, 3, 3)
+    np.testing.assert_allclose(small[0, 0], view[:2, :2].mean((0, 1)))
+    np.testing.assert_allclose(small[2, 1], view[4, 2:4].mean(0))
+
+
+def test_a_map_in_pixels_shrinks_with_them_and_another_one_stays() -> None:
+    amount = -np.expm1(-np.asarray([[8.0, 2.0]], np.float32) / 4)
+    in_pixels = map_at(BlurMap(amount, radius_px=amount), 4).amount
+    np.testing.assert_allclose(in_pixels, -np.expm1(-np.asarray([[2.0, 0.5]]) / 4), atol=1e-6)
+    np.testing.assert_array_equal(map_at(BlurMap(amount), 4).amount, amount)
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    from ldp.models.network import LDPNet, NetworkConfig
+
+    network = LDPNet(NetworkConfig(width=4, encoder=(1,), middle=1, decoder=(1,), attention=False))
+    with pytest.raises(ValueError, match="scale '3': expected one of auto, 1, 2, 4, 8"):
+        Model(network, device="cpu", scale="3")

@@ -1,0 +1,150 @@
+"""Score the scales of restoring on rendered scenes at a camera's own resolution.
+
+    python -m training.evaluation.native PHOTOS --model tiny
+    python -m training.evaluation.native PHOTOS --size 6000x4000 --only r20,mixed --save DIR
+
+Scenes of one depth, blurred by 5, 20, 45 and 80 px in radius, and of three depths, each for lenses
+whose views lie 0.15 and 0.6 radii apart; see training.evaluation.native_scenes. Columns: PSNR of
+the mean view; of the picture restored at its own size, and at a half, a quarter, an eighth of it
+and scaled up again; of `--scale auto`; and the gain of auto over the best single scale. 14 scenes
+of 1500x1000 take several minutes with `tiny` on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import ldp
+from ldp.blur.disparity import DisparityEstimator
+from ldp.blur.estimator import BlurEstimator
+from ldp.restore.scale_weights import FACTORS
+from ldp.restore.scales import mean_view, reduced
+from ldp.types import FloatArray, ViewPair
+from training.evaluation.metrics import psnr_db
+from training.evaluation.native_scenes import (
+    NativePair,
+    NativeScene,
+    Photo,
+    make_pair,
+    shrunk,
+    standard_scenes,
+)
+from training.simulator.scenes import read_photos
+
+CROPPED_DISPARITY = DisparityEstimator(search_share=0.04, field_falloff=0.0)
+"""A scene is a small part of a frame: its disparities are a larger share of its width, and these
+lenses have no falloff."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The same network at its own scale and at the scale that suits each region."""
+
+    single: ldp.Model
+    auto: ldp.Model
+
+    @classmethod
+    def load(cls, model: str, blur: str | BlurEstimator) -> Scales:
+        """Load the network twice. Raises what ldp.load raises."""
+        return cls(*(ldp.load(model, blur=blur, scale=scale) for scale in ("1", "auto")))
+
+
+@dataclass(frozen=True)
+class NativeScore:
+    """PSNR in dB of one scene: mean view, one picture for each of FACTORS, auto."""
+
+    scene: NativeScene
+    mean_db: float
+    single_db: tuple[float, ...]
+    auto_db: float
+
+    @property
+    def best_db(self) -> float:
+        """That of the best single scale."""
+        return max(self.single_db)
+
+
+def score(scene: NativeScene, pair: NativePair, scales: Scales) -> tuple[NativeScore, FloatArray]:
+    """Restore a scene at every scale and return the scores, and the picture of auto."""
+    auto = scales.auto.restore(pair.views).sharp
+    mean = mean_view(pair.views, slice(None), slice(None))
+    singles = tuple(_psnr(_at_scale(scales.single, pair.views, f), pair.truth) for f in FACTORS)
+    scores = NativeScore(scene, _psnr(mean, pair.truth), singles, _psnr(auto, pair.truth))
+    return scores, auto
+
+
+def _at_scale(model: ldp.Model, views: ViewPair, factor: int) -> FloatArray:
+    small = ViewPair(reduced(views.left, factor), reduced(views.right, factor))
+    sharp = model.restore(small).sharp
+    height, width = views.size
+    if factor == 1:
+        return sharp
+    size = (sharp.shape[1] * factor, sharp.shape[0] * factor)
+    large = cv2.resize(sharp, size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large[:height, :width], np.float32)
+
+
+def _psnr(picture: FloatArray, truth: FloatArray) -> float:
+    return psnr_db(np.clip(picture, 0, 1).astype(np.float64), truth.astype(np.float64))
+
+
+def formatted(scores: NativeScore) -> str:
+    """Return one line of the table."""
+    singles = "".join(f"{value:8.2f}" for value in scores.single_db)
+    gain = scores.auto_db - scores.best_db
+    return f"{scores.scene.name:22}{scores.mean_db:8.2f}{singles}{scores.auto_db:8.2f}{gain:+8.2f}"
+
+
+def large_enough(photos: Sequence[Photo], size: tuple[int, int]) -> list[Photo]:
+    """Return the photos of at least `size` (H, W) cut to it; all as they are where none is."""
+    height, width = size
+    fitting = [p for p in photos if p.shape[0] >= height and p.shape[1] >= width]
+    return [np.ascontiguousarray(p[:height, :width]) for p in fitting] or list(photos)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, help="folder of sharp photographs")
+    parser.add_argument("--shrink", type=float, default=0.74, help="scale photographs down first")
+    parser.add_argument("--size", default="1500x1000", metavar="WxH")
+    parser.add_argument("--only", default="", metavar="NAMES", help="scenes whose name has one")
+    parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
+    parser.add_argument("--blur", default="disparity", choices=["disparity", "learned"])
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write the pictures there")
+    args = parser.parse_args()
+    width, height = (int(side) for side in args.size.split("x"))
+    try:
+        photos = large_enough(shrunk(read_photos(args.photos), args.shrink), (height, width))
+        blur = CROPPED_DISPARITY if args.blur == "disparity" else args.blur
+        scales = Scales.load(args.model, blur)
+    except (ValueError, ldp.LdpError) as error:
+        sys.exit(f"training.evaluation.native: {error}")
+    print(
+        f"{'scene':22}{'mean':>8}" + "".join(f"{f'1/{f}':>8}" for f in FACTORS) + "    auto    gain"
+    )
+    for number, scene in enumerate(standard_scenes()):
+        if not any(part in scene.name for part in args.only.split(",")):
+            continue
+        pair = make_pair(scene, photos, (height, width), number)
+        scores, picture = score(scene, pair, scales)
+        print(formatted(scores), flush=True)
+        if args.save:
+            args.save.mkdir(parents=True, exist_ok=True)
+            mean = mean_view(pair.views, slice(None), slice(None))
+            for name, shown in (("mean", mean), ("auto", picture), ("true", pair.truth)):
+                rounded = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)[..., ::-1]
+                cv2.imwrite(str(args.save / f"{scene.name}-{name}.png"), rounded)
+
+
+if __name__ == "__main__":
+    main()
