@@ -109,7 +109,7 @@ def test_a_network_of_the_soft_map_with_another_one_is_refused_first(
 def test_a_network_of_an_unknown_map_is_refused(shoot: Path) -> None:
     ran = run(shoot, "--model", network_file(shoot.parent, "sonar"))
     assert ran.exit_code == 2
-    assert "'sonar': expected one of auto, disparity, clip, clip-patch" in ran.output
+    assert "'sonar': expected one of auto, disparity, learned, clip, clip-patch" in ran.output
 
 
 def test_auto_is_what_the_network_was_trained_with() -> None:
