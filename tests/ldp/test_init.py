@@ -274,7 +274,9 @@ def test_warming_up_restores_one_tile(file: Path) -> None:
 
 @pytest.mark.parametrize("blur", ["clipp", "Disparity", ""])
 def test_an_unknown_estimator_is_an_error(file: Path, blur: str) -> None:
-    with pytest.raises(ValueError, match="expected one of auto, disparity, learned, clip, clip-patch"):
+    with pytest.raises(
+        ValueError, match="expected one of auto, disparity, learned, clip, clip-patch"
+    ):
         ldp.load(str(file), device="cpu", blur=blur)
     with pytest.raises(ValueError, match="expected one of disparity, learned, clip, clip-patch"):
         ldp.load_estimator(blur)
