@@ -27,11 +27,13 @@ class LoadedPhoto:
     """A photo's views in the sensor's orientation, and the metadata of its files.
 
     curve: the tone curve of the camera; None for a neutral look.
+    warnings: what may be wrong with the views, each with the file's name.
     """
 
     views: ViewPair
     metadata: PhotoMetadata
     curve: ToneCurve | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RestoredPhoto:
     orientation: int
     metadata: PhotoMetadata
     curve: ToneCurve | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
@@ -58,12 +61,8 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPh
     from dpbatch.output.metadata import read_metadata
 
     try:
-        views, curve, problem = _load_views(photo, settings, look)
-        metadata = read_metadata(photo.paths[0])
-        if problem:
-            problem = "; ".join(filter(None, (metadata.problem, problem)))
-            metadata = replace(metadata, problem=problem)
-        return LoadedPhoto(views, metadata, curve)
+        views, curve, warnings = _load_views(photo, settings, look)
+        return LoadedPhoto(views, read_metadata(photo.paths[0]), curve, warnings)
     except MemoryError as error:
         reason = str(error) or "out of memory"
         raise UnreadableError(
@@ -75,26 +74,29 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPh
 
 def _load_views(
     photo: Photo, settings: RawSettings, look: str
-) -> tuple[ViewPair, ToneCurve | None, str]:
-    """Return the views, the camera's tone curve, and why there is none although one is wanted."""
+) -> tuple[ViewPair, ToneCurve | None, tuple[str, ...]]:
+    """Return the views, the camera's tone curve where one is wanted and found, and warnings."""
     if photo.kind == "pair":
-        from dpbatch.raw.pairs import read_pair_views
+        from dpbatch.raw.pairs import pair_warnings, read_pair_views
 
         left, right = reversed(photo.paths) if settings.swap else photo.paths
-        return read_pair_views(left, right), None, ""
+        views = read_pair_views(left, right)
+        return views, None, pair_warnings(views, left, right)
     from dpbatch.raw.develop import develop
     from dpbatch.raw.reader import open_dual
 
     with open_dual(photo.paths[0]) as dual:
-        views = develop(dual, settings)
+        views, warnings = develop(dual, settings), dual.pair.warnings
         preview = dual.preview_jpeg() if look == "camera" else b""
     if not preview:
-        return views, None, ""
+        return views, None, warnings
     from dpbatch.output.look import fit_preview
 
     curve = fit_preview(views, preview)
-    problem = f"{photo.paths[0].name}: the preview does not fit the photo; the look is neutral"
-    return views, curve, "" if curve is not None else problem
+    if curve is None:
+        name = photo.paths[0].name
+        warnings += (f"{name}: the preview does not fit the photo; the look is neutral",)
+    return views, curve, warnings
 
 
 def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
@@ -152,6 +154,7 @@ class Restorer:
             views.orientation,
             loaded.metadata,
             loaded.curve,
+            loaded.warnings,
         )
 
 

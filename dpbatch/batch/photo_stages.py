@@ -117,7 +117,7 @@ class PhotoStages:
             weights_sha256=self.weights_sha256,
         )
         written = photo.save(restored.value, job.target, self.settings.output, note)
-        return saved(job, restored.inputs, written)
+        return saved(job, restored.inputs, written, restored.value.warnings)
 
     def opens(self, path: Path) -> bool:
         """See `BatchStages`."""
@@ -128,12 +128,20 @@ class PhotoStages:
         return is_made_from(path, inputs, self.fingerprint)
 
 
-def saved(job: Job, inputs: tuple[FileStamp, ...], written: Mapping[Path, Written]) -> Saved:
-    """Return what the last step did, from the files that it wrote."""
+def saved(
+    job: Job,
+    inputs: tuple[FileStamp, ...],
+    written: Mapping[Path, Written],
+    warnings: tuple[str, ...] = (),
+) -> Saved:
+    """Return what the last step did, from the files that it wrote.
+
+    warnings: of the steps before.
+    """
     return Saved(
         inputs,
         job.outputs,
-        tuple(warning for file in written.values() for warning in file.warnings),
+        warnings + tuple(warning for file in written.values() for warning in file.warnings),
         checksums=tuple(written[path].blake2b for path in job.outputs),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dpbatch.batch.scan import jobs_of, scan
 from dpbatch.errors import AbortError, NotDualPixelError, PhotoError
 from dpbatch.location import Location, short_name
+from dpbatch.raw.canon_tags import single_frame_message
 from dpbatch.raw.container import probe
 from dpbatch.settings import Settings
 from dpbatch.storage.base import InputSource
@@ -71,7 +72,7 @@ def _check(photo: Photo[Location], source: InputSource[Location]) -> None:
     file = source.local_file(photo.paths[0])
     if file is None:
         return  # a look into each of a whole archive's remote files costs more than it saves
-    if photo.kind == "raw" and not probe(file).is_dual_pixel:
-        raise NotDualPixelError(
-            f"{file.name}: 1 raw frame, expected 2; switch on Dual Pixel RAW in the camera"
-        )
+    if photo.kind == "raw":
+        container = probe(file)
+        if not container.is_dual_pixel:
+            raise NotDualPixelError(single_frame_message(file, container))

@@ -54,9 +54,24 @@ _XMP_OF_THE_FILE = re.compile(
 def open_image(encoded: bytes) -> exiv2.Image:
     """Return a file in memory with its metadata read. Raises exiv2.Exiv2Error."""
     _prepare()
-    image = exiv2.ImageFactory.open(encoded)
+    image = exiv2.ImageFactory.open(_without_trailer(encoded))
     image.readMetadata()
     return image
+
+
+def _without_trailer(encoded: bytes) -> bytes:
+    """Return a CR3 without the bytes behind its last box, which exiv2 refuses; others as given."""
+    if encoded[4:12] != b"ftypcrx ":
+        return encoded
+    at = 0
+    while at + 16 <= len(encoded):
+        length = int.from_bytes(encoded[at : at + 4], "big")
+        if length == 1:
+            length = int.from_bytes(encoded[at + 8 : at + 16], "big")
+        if length < 8 or at + length > len(encoded):
+            break
+        at += length
+    return encoded[:at] if at < len(encoded) else encoded
 
 
 def is_carried(datum: exiv2.Exifdatum) -> bool:

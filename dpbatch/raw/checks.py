@@ -1,4 +1,4 @@
-"""Black levels and plausibility of two decoded raw frames, on plain arrays.
+"""Check that two decoded raw frames are a composite and one of its photodiodes.
 
 A damaged second frame can decode to wrong pixels without an error. In a true pair one photodiode
 receives about half of the composite's light and never more than all of it; damaged data does not.
@@ -6,59 +6,23 @@ receives about half of the composite's light and never more than all of it; dama
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from dpbatch.errors import DamagedError
+from dpbatch.raw.clipping import ClipLevels
 
 Mosaic = npt.NDArray[np.uint16]
 Cfa = npt.NDArray[np.int8]
 Blacks = npt.NDArray[np.float64]
 Area = tuple[int, int, int, int]
 
-_EDGE_PX = 8
 _MIN_SAMPLES = 500
-_MAX_MASKED_NOISE_DN = 256.0
 _MIN_SIGNAL_DN = 200.0
 _MAX_OUTSIDE_SHARE = 0.03
 _MEDIAN_SHARE_RANGE = (0.25, 0.75)
 _SAMPLE_CELLS = 500
 _MEDIAN_OF_CHI_SQUARED = 0.4549
-
-
-@dataclass(frozen=True)
-class MaskedLevel:
-    """Black of each colour index and its noise, in DN, on the masked columns of one frame."""
-
-    black: Blacks
-    noise_dn: float
-
-
-def measure_masked_level(mosaic: Mosaic, cfa: Cfa, visible: Area) -> MaskedLevel | None:
-    """Measure the optically black columns on the left of the visible area.
-
-    visible: (top, left, height, width). The columns next to either edge are left out. Returns None
-    where the columns are too few, hold one single value (the camera did not store them), or vary
-    as much as a picture.
-    """
-    top, left, height, _ = visible
-    first, last = _EDGE_PX, (left - _EDGE_PX) // 2 * 2
-    black, noise = np.zeros(4), []
-    for row, column in np.ndindex(2, 2):
-        rows = slice(top + (top + row) % 2, top + height, 2)
-        masked = mosaic[rows, first + column : max(last, first) : 2].astype(np.float64).ravel()
-        if masked.size < _MIN_SAMPLES:
-            return None
-        middle = np.median(masked)
-        spread = 1.4826 * float(np.median(np.abs(masked - middle)))
-        # DN are integers: a spread below 1 is measured as 0 or 1.
-        kept = masked[np.abs(masked - middle) <= 4 * max(spread, 1.0)]
-        black[cfa[row, column]] = kept.mean()
-        noise.append(float(kept.std()))
-    noise_dn = max(noise)
-    return MaskedLevel(black, noise_dn) if 0 < noise_dn < _MAX_MASKED_NOISE_DN else None
 
 
 def check_pair(
@@ -68,7 +32,7 @@ def check_pair(
     cfa: Cfa,
     composite_black: Blacks,
     photodiode_black: Blacks,
-    white_level: int,
+    clipping: tuple[ClipLevels, ClipLevels],
     noise_dn: float,
     active: Area,
     name: str,
@@ -78,7 +42,8 @@ def check_pair(
     Tested on a regular grid of unclipped photosites of the active area, with C and A the signals
     above black: the frames differ; at most 3 % of A lie outside -0.1 C to 1.1 C (C at least
     200 DN) by more than three times the composite's noise; the median of A / C is within 0.25 to
-    0.75. noise_dn: noise of both frames in the dark, added in quadrature.
+    0.75. clipping: of the composite and of the photodiode's frame. noise_dn: noise of both frames
+    in the dark, added in quadrature.
     """
     if np.array_equal(composite, photodiode):
         raise DamagedError(
@@ -97,7 +62,8 @@ def check_pair(
             photodiode[rows, columns],
             composite[rows, next_columns],
         )
-        unclipped = np.maximum(np.maximum(c, a), neighbour) < white_level
+        unclipped = np.maximum(c, neighbour) < clipping[0].start[color]
+        unclipped &= a < clipping[1].start[color]
         signal = c[unclipped] - composite_black[color]
         composite_dn.append(signal)
         photodiode_dn.append(a[unclipped] - photodiode_black[color])

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from dpbatch.errors import DamagedError, UnreadableError
+from dpbatch.raw.boxes import Box, boxes_in, the_box
+from dpbatch.raw.tiff import Entries, Tiff
 
 RAW_SUFFIXES = (".cr2", ".cr3", ".crw")
 """Canon's raw files, lower case. A .crw is older than Dual Pixel RAW and always has one frame."""
 
 _MAKE, _MODEL, _STRIP_OFFSETS, _STRIP_BYTES, _CR2_SLICE = 0x10F, 0x110, 0x111, 0x117, 0xC640
-_SHORT = 3
-_MAX_IFDS, _MAX_ENTRIES = 16, 512
-_MAX_BOXES = 64
-_CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _CCTP_HEADER_BYTES = 12
 _SINGLE_TRACKS, _DUAL_TRACKS = 3, 4
 
@@ -54,74 +52,6 @@ class _Cr2Frame:
     byte_count: int
     slices: tuple[int, ...]
     jpeg_size: tuple[int, int, int] | None
-
-
-_Entries = dict[int, bytes]
-"""The entries of an IFD: tag -> the ten bytes of type, count and value."""
-
-
-class _Tiff:
-    """A TIFF structure that starts at byte `base` of a file and ends at byte `end`."""
-
-    def __init__(self, file: BinaryIO, base: int, end: int, name: str) -> None:
-        self.file, self.base, self.end, self.name = file, base, end, name
-        file.seek(base)
-        self.order = "<" if _exactly(file, 2, name) == b"II" else ">"
-
-    def ifds(self) -> Iterator[_Entries]:
-        """Yield the IFDs of the chain, at least one."""
-        self.file.seek(self.base + 4)
-        (offset,) = self._unpack("I")
-        seen: set[int] = set()
-        while offset or not seen:
-            if offset in seen or len(seen) == _MAX_IFDS or not 8 <= offset < self.end - self.base:
-                raise DamagedError(f"{self.name}: the chain of IFDs is broken at byte {offset}")
-            seen.add(offset)
-            self.file.seek(self.base + offset)
-            (count,) = self._unpack("H")
-            if count > _MAX_ENTRIES:
-                raise DamagedError(f"{self.name}: the IFD at byte {offset} claims {count} entries")
-            table = _exactly(self.file, 12 * count, self.name)
-            (offset,) = self._unpack("I")
-            rows = (table[12 * entry : 12 * entry + 12] for entry in range(count))
-            yield {struct.unpack_from(self.order + "H", row)[0]: row[2:] for row in rows}
-
-    def first_value(self, entry: bytes) -> int:
-        """Return the first SHORT or LONG of an entry whose value is stored in the entry itself."""
-        (kind,) = struct.unpack_from(self.order + "H", entry)
-        return int(struct.unpack_from(self.order + ("H" if kind == _SHORT else "I"), entry, 6)[0])
-
-    def shorts(self, entry: bytes, count: int) -> tuple[int, ...]:
-        """Return the first `count` SHORTs, at least three, at an entry's offset."""
-        (place,) = struct.unpack_from(self.order + "I", entry, 6)
-        self.file.seek(self.base + place)
-        return self._unpack(f"{count}H")
-
-    def text(self, entries: _Entries, tag: int) -> str:
-        """Return an ASCII entry, cut after 64 characters; "" where it is missing or unreadable."""
-        entry = entries.get(tag, bytes(10))
-        count, place = struct.unpack_from(self.order + "II", entry, 2)
-        if count <= 4:
-            content = entry[6:10]
-        else:
-            self.file.seek(self.base + place)
-            content = self.file.read(min(count, 64))
-        return content.split(b"\0")[0].decode("ascii", errors="replace").strip()
-
-    def _unpack(self, layout: str) -> tuple[int, ...]:
-        return _unpack(self.file, self.order + layout, self.name)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A box of an ISO base media file; its content is bytes [start, end).
-
-    kind: four bytes; for a `uuid` box, followed by the 16 bytes of the UUID.
-    """
-
-    kind: bytes
-    start: int
-    end: int
 
 
 def probe(path: Path) -> Container:
@@ -161,7 +91,7 @@ def _probe(file: BinaryIO, size: int, name: str) -> Container:
 
 
 def _probe_cr2(file: BinaryIO, size: int, name: str) -> Container:
-    tiff = _Tiff(file, 0, size, name)
+    tiff = Tiff(file, 0, size, name)
     ifds = list(tiff.ifds())
     frames = [
         _cr2_frame(tiff, entries)
@@ -206,7 +136,7 @@ def _check_pair(first: _Cr2Frame, second: _Cr2Frame, name: str) -> None:
         )
 
 
-def _cr2_frame(tiff: _Tiff, entries: _Entries) -> _Cr2Frame:
+def _cr2_frame(tiff: Tiff, entries: Entries) -> _Cr2Frame:
     offset = tiff.first_value(entries[_STRIP_OFFSETS])
     byte_count = tiff.first_value(entries[_STRIP_BYTES]) if _STRIP_BYTES in entries else 0
     slices = tiff.shorts(entries[_CR2_SLICE], 3)
@@ -227,65 +157,32 @@ def _jpeg_size(file: BinaryIO, offset: int) -> tuple[int, int, int] | None:
     return None
 
 
+def _top_boxes(file: BinaryIO, size: int, name: str) -> list[Box]:
+    """Return the file's boxes; bytes after the pixels that are no box are ignored."""
+    boxes: list[Box] = []
+    try:
+        for box in boxes_in(file, 0, size, name):
+            boxes.append(box)
+    except DamagedError:
+        if not boxes or boxes[-1].kind != b"mdat":
+            raise
+    return boxes
+
+
 def _probe_cr3(file: BinaryIO, size: int, name: str) -> Container:
-    boxes = list(_boxes(file, 0, size, name))
-    moov = _the_box(boxes, b"moov", name)
-    uuid = _the_box(_boxes(file, moov.start, moov.end, name), b"uuid" + _CANON_UUID, name)
-    canon = list(_boxes(file, uuid.start, uuid.end, name))
-    cctp = _the_box(canon, b"CCTP", name)
-    lines = _boxes(file, cctp.start + _CCTP_HEADER_BYTES, cctp.end, name)
+    boxes = _top_boxes(file, size, name)
+    moov = the_box(boxes, b"moov", name)
+    uuid = the_box(boxes_in(file, moov.start, moov.end, name), b"uuid" + CANON_UUID, name)
+    canon = list(boxes_in(file, uuid.start, uuid.end, name))
+    cctp = the_box(canon, b"CCTP", name)
+    lines = boxes_in(file, cctp.start + _CCTP_HEADER_BYTES, cctp.end, name)
     tracks = sum(box.kind == b"CCDT" for box in lines)
     if tracks not in (_SINGLE_TRACKS, _DUAL_TRACKS):
         raise DamagedError(f"{name}: {tracks} tracks in the CR3 structure, expected 3 or 4")
     if tracks == _DUAL_TRACKS:
-        _the_box(boxes, b"mdat", name)  # a file cut off before its pixels
-    cmt1 = _the_box(canon, b"CMT1", name)
-    tiff = _Tiff(file, cmt1.start, cmt1.end, name)
+        the_box(boxes, b"mdat", name)  # a file cut off before its pixels
+    cmt1 = the_box(canon, b"CMT1", name)
+    tiff = Tiff(file, cmt1.start, cmt1.end, name)
     ifd0 = next(tiff.ifds())
     frames = tracks - _SINGLE_TRACKS + 1
     return Container("cr3", frames, tiff.text(ifd0, _MAKE), tiff.text(ifd0, _MODEL))
-
-
-def _boxes(file: BinaryIO, start: int, end: int, name: str) -> Iterator[_Box]:
-    """Yield the boxes in bytes [start, end)."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            return
-        file.seek(start)
-        length, kind = struct.unpack(">I4s", _exactly(file, 8, name))
-        header = 8
-        if length == 1:
-            (length,) = _unpack(file, ">Q", name)
-            header = 16
-        elif length == 0:
-            length = end - start
-        if length < header or start + length > end:
-            raise DamagedError(
-                f"{name}: the box at byte {start} claims {length} bytes, {end - start} are there; "
-                "it was cut off, copy it from the card again"
-            )
-        if kind == b"uuid":
-            kind += _exactly(file, 16, name)
-            header += 16
-        yield _Box(kind, start + header, start + length)
-        start += length
-
-
-def _the_box(boxes: Iterable[_Box], kind: bytes, name: str) -> _Box:
-    for box in boxes:
-        if box.kind == kind:
-            return box
-    raise DamagedError(f"{name}: the box {kind[:4].decode()} is missing from the CR3 structure")
-
-
-def _exactly(file: BinaryIO, count: int, name: str) -> bytes:
-    content = file.read(count)
-    if len(content) < count:
-        raise DamagedError(
-            f"{name}: the file ends within its own structure; it was cut off, copy it again"
-        )
-    return content
-
-
-def _unpack(file: BinaryIO, layout: str, name: str) -> tuple[int, ...]:
-    return struct.unpack(layout, _exactly(file, struct.calcsize(layout), name))

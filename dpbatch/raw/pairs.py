@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
+import numpy as np
+
 from dpbatch.errors import PairMismatchError
 from dpbatch.location import Location, P
+from dpbatch.raw.likeness import MIN_LIKENESS, scene_likeness
 from dpbatch.raw.pictures import read_picture
 from ldp.types import ViewPair
 
@@ -110,15 +113,16 @@ def _as_half(path: P) -> _Half[P] | None:
 
 
 def read_pair_views(left_path: Path, right_path: Path) -> ViewPair:
-    """Read two files (TIFF, PNG or JPEG, 8 or 16 bit) as the views of one photo.
+    """Read two files (TIFF, PNG or JPEG, 4 to 16 bit) as the views of one photo.
 
-    The pixels keep their integer type; grey becomes RGB, alpha is dropped, an embedded colour
-    profile is ignored (the pixels are taken as sRGB). The disparity must lie along the rows, as on
-    the sensor: a portrait photo whose pixels were rotated must be rotated back first. An EXIF
-    orientation tag is not applied but returned with the views.
+    The pixels are read as `read_picture` does: integers, or floats where a colour profile was
+    converted. The disparity must lie along the rows, as on the sensor: a portrait photo whose
+    pixels were rotated must be rotated back first. An EXIF orientation tag is not applied but
+    returned with the views.
 
     Raises UnreadableError and DamagedError as `read_picture` does; PairMismatchError where size,
-    bit depth or orientation differ, or both paths are the same file.
+    bit depth, colour space or orientation differ, both paths are the same file, or the pictures do
+    not show the same scene.
     """
     if _is_same_file(left_path, right_path):
         raise PairMismatchError(
@@ -128,6 +132,7 @@ def read_pair_views(left_path: Path, right_path: Path) -> ViewPair:
     for what, of_left, of_right in (
         ("size", left.size, right.size),
         ("depth", left.depth, right.depth),
+        ("colours", left.colors, right.colors),
         ("orientation", str(left.orientation), str(right.orientation)),
     ):
         if of_left != of_right:
@@ -135,6 +140,13 @@ def read_pair_views(left_path: Path, right_path: Path) -> ViewPair:
                 f"{left_path.name} has {what} {of_left}, {right_path.name} {of_right}: "
                 "the two views of one photo must match; export both in the same way"
             )
+    likeness = scene_likeness(left.pixels, right.pixels)
+    if likeness is not None and likeness < MIN_LIKENESS:
+        raise PairMismatchError(
+            f"{left_path.name} and {right_path.name} do not show the same scene (correlation "
+            f"{likeness:.2f}, expected at least {MIN_LIKENESS:g}): they are not the views of one "
+            "photo; check which files belong together"
+        )
     return ViewPair(left.pixels, right.pixels, left.orientation)
 
 
@@ -143,3 +155,13 @@ def _is_same_file(left_path: Path, right_path: Path) -> bool:
         return left_path.samefile(right_path)
     except OSError:  # a missing file is reported when it is read
         return False
+
+
+def pair_warnings(views: ViewPair, left_path: Path, right_path: Path) -> tuple[str, ...]:
+    """Return what is odd about a pair, but no reason to refuse it: both halves are equal."""
+    if np.array_equal(views.left, views.right):
+        return (
+            f"{left_path.name} and {right_path.name} hold the same picture: without a difference "
+            "between the views nothing is known about the blur",
+        )
+    return ()

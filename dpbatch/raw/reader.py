@@ -16,23 +16,18 @@ import numpy.typing as npt
 import rawpy
 
 from dpbatch.errors import DamagedError, NotDualPixelError, UnreadableError
-from dpbatch.raw.checks import (
-    Area,
-    Blacks,
-    Cfa,
-    MaskedLevel,
-    Mosaic,
-    check_pair,
-    measure_masked_level,
-)
+from dpbatch.raw.black import find_black
+from dpbatch.raw.canon_tags import CanonTags, read_canon_tags, single_frame_message
+from dpbatch.raw.checks import Area, Blacks, Cfa, Mosaic, check_pair
+from dpbatch.raw.clipping import ClipLevels, measure_clipping
 from dpbatch.raw.container import Container, probe
+from dpbatch.raw.defects import fill_defects
 from dpbatch.settings import DEMOSAICS
 
 _PEDESTAL = 8192
 """Offset added to the signal, of 65535: room for noise below black and for colours outside sRGB.
 The remaining range still has several steps for each DN of a 14-bit signal."""
 _FULL_SCALE = 65535
-_BLACK_TOLERANCE_DN = 16.0
 _EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
 
@@ -46,11 +41,13 @@ class RawPair:
         columns of the whole mosaic.
     composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
         masked columns; LibRaw's value where the columns are not usable.
-    white_level: DN, black included, from which on a sample is clipped.
+    composite_clip, photodiode_clip: where the samples of either frame are clipped.
+    white_level: DN, black included, that is developed as white; LibRaw's.
     active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
     camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
     orientation: EXIF orientation, 1 to 8.
     notes: remarks for the user, such as a black level that differs from LibRaw's.
+    warnings: what may be wrong with the pixels, each with the file's name.
     """
 
     composite: Mosaic
@@ -58,6 +55,8 @@ class RawPair:
     cfa: Cfa
     composite_black: Blacks
     photodiode_black: Blacks
+    composite_clip: ClipLevels
+    photodiode_clip: ClipLevels
     white_level: int
     active: Area
     camera_wb: npt.NDArray[np.float64]
@@ -65,6 +64,7 @@ class RawPair:
     make: str
     model: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class DualRaw:
@@ -160,14 +160,12 @@ def open_dual(path: Path) -> Iterator[DualRaw]:
     """
     container = probe(path)
     if not container.is_dual_pixel:
-        raise NotDualPixelError(
-            f"{path.name}: {container.raw_frames} raw frame, expected 2; "
-            "switch on Dual Pixel RAW in the camera"
-        )
+        raise NotDualPixelError(single_frame_message(path, container))
+    tags = read_canon_tags(path, container.format)
     with _decoded(path, 1) as raw:
         second = _Frame.of(raw)
     with _decoded(path, 0) as raw:
-        pair = _pair(_Frame.of(raw), second, path.name, container)
+        pair = _pair(_Frame.of(raw), second, path.name, container, tags)
         del second
         yield DualRaw(pair, raw)
 
@@ -271,7 +269,9 @@ def _active_area(sizes: rawpy.ImageSizes, visible: Area) -> Area:
     return top, left, (bottom - top) // 2 * 2, (right - left) // 2 * 2
 
 
-def _pair(first: _Frame, second: _Frame, name: str, container: Container) -> RawPair:
+def _pair(
+    first: _Frame, second: _Frame, name: str, container: Container, tags: CanonTags
+) -> RawPair:
     if first.layout != second.layout:
         raise DamagedError(
             f"{name}: the raw frames are laid out {first.layout} and {second.layout}, "
@@ -279,59 +279,70 @@ def _pair(first: _Frame, second: _Frame, name: str, container: Container) -> Raw
         )
     if min(first.active[2:]) < 2:
         raise DamagedError(f"{name}: the picture area {first.active} is empty")
-    composite_black, composite_noise_dn, notes = _black(first, "composite")
-    photodiode_black, photodiode_noise_dn, more_notes = _black(second, "photodiode")
-    white_level = first.white_level
-    if not composite_black.max() < white_level:
-        raise DamagedError(f"{name}: black {composite_black} is not below white {white_level}")
+    masked = _right_of_masked(first.visible, tags.first_lit_column)
+    black, second_black = (
+        find_black(frame.mosaic, frame.cfa, masked, stated=frame.black, which=which, name=name)
+        for frame, which in ((first, "composite"), (second, "photodiode"))
+    )
+    if not black.level.max() < first.white_level:
+        raise DamagedError(f"{name}: black {black.level} is not below white {first.white_level}")
+    clipping = measure_clipping(
+        first.mosaic,
+        second.mosaic,
+        cfa=first.cfa,
+        blacks=(black.level, second_black.level),
+        active=first.active,
+        white_level=first.white_level,
+    )
+    noise_dn = float(np.hypot(black.noise_dn, second_black.noise_dn))
     check_pair(
         first.mosaic,
         second.mosaic,
         cfa=first.cfa,
-        composite_black=composite_black,
-        photodiode_black=photodiode_black,
-        white_level=white_level,
-        noise_dn=float(np.hypot(composite_noise_dn, photodiode_noise_dn)),
+        composite_black=black.level,
+        photodiode_black=second_black.level,
+        clipping=clipping,
+        noise_dn=noise_dn,
         active=first.active,
         name=name,
+    )
+    defects = fill_defects(
+        first.mosaic,
+        second.mosaic,
+        black_dn=float(black.level.max()),
+        noise_dn=noise_dn,
+        active=first.active,
+        clip_dn=float(clipping[0].start.min()),
     )
     return RawPair(
         composite=first.mosaic,
         photodiode=second.mosaic,
         cfa=first.cfa,
-        composite_black=composite_black,
-        photodiode_black=photodiode_black,
-        white_level=white_level,
+        composite_black=black.level,
+        photodiode_black=second_black.level,
+        composite_clip=clipping[0],
+        photodiode_clip=clipping[1],
+        white_level=first.white_level,
         active=first.active,
         camera_wb=first.camera_wb,
         orientation=_EXIF_ORIENTATION.get(first.flip, 1),
         make=container.make,
         model=container.model,
-        notes=notes + more_notes,
+        notes=black.notes + second_black.notes + defects.notes,
+        warnings=black.warnings + second_black.warnings,
     )
 
 
-def _black(frame: _Frame, which: str) -> tuple[Blacks, float, tuple[str, ...]]:
-    """Return black per colour index, its noise in DN, and a note where LibRaw's value differs.
+def _right_of_masked(visible: Area, first_lit_column: int) -> Area:
+    """Return the visible area from the first lit column on, by LibRaw or by Canon's metadata.
 
-    The frame's own masked columns take precedence: for several cameras, and always for the second
-    frame, LibRaw repeats the MakerNote's value for the composite.
+    LibRaw's margin is 0 for a body that it does not know, and the crop instead of the active area
+    for some that it does: the lower of both is right.
     """
-    masked: MaskedLevel | None = measure_masked_level(frame.mosaic, frame.cfa, frame.visible)
-    if masked is None:
-        note = f"{which} black: no usable masked columns, LibRaw's {_whole(frame.black)} used"
-        return frame.black, 0.0, (note,)
-    if np.abs(masked.black - frame.black).max() <= _BLACK_TOLERANCE_DN:
-        return masked.black, masked.noise_dn, ()
-    note = (
-        f"{which} black: {_whole(masked.black)} measured on the masked columns and used, "
-        f"LibRaw says {_whole(frame.black)}"
-    )
-    return masked.black, masked.noise_dn, (note,)
-
-
-def _whole(levels: Blacks) -> str:
-    return "/".join(f"{level:.0f}" for level in levels)
+    top, left, height, width = visible
+    known = [column for column in (left, first_lit_column) if column > 0]
+    start = min(known, default=0)
+    return top, start, height, left + width - start
 
 
 def _camera_wb(raw: rawpy.RawPy) -> npt.NDArray[np.float64]:

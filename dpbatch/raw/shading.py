@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dpbatch.raw.splitter import CFA_POSITIONS, FloatPlane, SplitMosaics, block_sums
+from dpbatch.raw.highlights import CFA_POSITIONS, FloatPlane, block_sums
+from dpbatch.raw.splitter import SplitMosaics
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -46,7 +46,9 @@ def grey_world_gains(pair: RawPair) -> npt.NDArray[np.float64]:
     mosaic = pair.composite[top : top + height, left : left + width]
     colors = np.roll(pair.cfa, (-top, -left), axis=(0, 1))
     planes = {(row, column): mosaic[row::2, column::2] for row, column in np.ndindex(2, 2)}
-    usable = np.logical_and.reduce([plane < pair.white_level for plane in planes.values()])
+    usable = np.logical_and.reduce(
+        [plane < pair.composite_clip.start[colors[cell]] for cell, plane in planes.items()]
+    )
     light = np.zeros(4)
     for cell, plane in planes.items():
         color = colors[cell]

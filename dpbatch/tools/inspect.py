@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from dpbatch.errors import DamagedError, UnreadableError
+from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.container import probe
+from dpbatch.raw.highlights import CFA_POSITIONS
 from dpbatch.raw.reader import RawPair, open_dual
-from dpbatch.raw.splitter import CFA_POSITIONS
 from dpbatch.terminal import printable
 from dpbatch.tools.camera import Camera, read_camera
 
@@ -24,6 +26,8 @@ class Frames:
 
     size, active_size: (width, height) in photosites. active_origin: (left, top) of the active area.
     composite_black, photodiode_black: DN of each colour index. white_level: DN, black included.
+    composite_clip_level, photodiode_clip_level: DN of each colour index at which clipped samples
+    pile up, black included; None for a colour without clipped samples.
     composite_clipped, photodiode_clipped: share of the samples of the active area, in [0, 1].
     photodiode_share: median of photodiode / composite above black, near 0.5, over samples with
         signal that are not clipped; None if there are none.
@@ -36,6 +40,8 @@ class Frames:
     composite_black: tuple[float, ...]
     photodiode_black: tuple[float, ...]
     white_level: float
+    composite_clip_level: tuple[float | None, ...]
+    photodiode_clip_level: tuple[float | None, ...]
     composite_clipped: float
     photodiode_clipped: float
     photodiode_share: float | None
@@ -92,7 +98,7 @@ def inspect(path: Path) -> Inspection:
     if container.is_dual_pixel:
         with open_dual(path) as dual:
             frames = measure_frames(dual.pair)
-            notes += dual.pair.notes
+            notes += dual.pair.warnings + dual.pair.notes
         if container.format == "cr3" and quality != "RAW":
             kind = "lossy C-RAW" if quality == "CRAW" else "lossless or lossy, not known which"
             notes.append(f"{kind}: left + right may differ a little from the composite")
@@ -106,14 +112,18 @@ def measure_frames(pair: RawPair) -> Frames:
     top, left, height, width = pair.active
     area = (slice(top, top + height), slice(left, left + width))
     photodiode_shares = []
+    clipped: list[npt.NDArray[np.bool_]] = []
+    second_clipped: list[npt.NDArray[np.bool_]] = []
     for row, column in CFA_POSITIONS:
         color = pair.cfa[(top + row) % 2, (left + column) % 2]
         composite = pair.composite[area][row::2, column::2]
         photodiode = pair.photodiode[area][row::2, column::2]
         composite_dn = composite - np.float32(pair.composite_black[color])
         photodiode_dn = photodiode - np.float32(pair.photodiode_black[color])
-        usable = (composite_dn > _SIGNAL_DN) & (composite < pair.white_level)
-        usable &= photodiode < pair.white_level
+        usable = (composite_dn > _SIGNAL_DN) & (composite < pair.composite_clip.start[color])
+        usable &= photodiode < pair.photodiode_clip.start[color]
+        clipped.append(composite >= pair.composite_clip.full[color])
+        second_clipped.append(photodiode >= pair.photodiode_clip.full[color])
         photodiode_shares.append(photodiode_dn[usable] / composite_dn[usable])
     shares = np.concatenate(photodiode_shares)
     return Frames(
@@ -123,16 +133,27 @@ def measure_frames(pair: RawPair) -> Frames:
         composite_black=tuple(round(float(black), 2) for black in pair.composite_black),
         photodiode_black=tuple(round(float(black), 2) for black in pair.photodiode_black),
         white_level=float(pair.white_level),
-        composite_clipped=float(np.mean(pair.composite[area] >= pair.white_level)),
-        photodiode_clipped=float(np.mean(pair.photodiode[area] >= pair.white_level)),
+        composite_clip_level=_levels_or_none(pair.composite_clip),
+        photodiode_clip_level=_levels_or_none(pair.photodiode_clip),
+        composite_clipped=float(np.mean(clipped)),
+        photodiode_clipped=float(np.mean(second_clipped)),
         photodiode_share=round(float(np.median(shares)), 4) if shares.size else None,
         orientation=pair.orientation,
     )
 
 
+def _levels_or_none(clip: ClipLevels) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(level) else float(level) for level in clip.pile)
+
+
 def _frame_lines(frames: Frames) -> list[tuple[str, str]]:
     def levels(black: tuple[float, ...]) -> str:
         return " ".join(f"{level:g}" for level in black)
+
+    def clip_levels(found: tuple[float | None, ...]) -> str:
+        if found.count(None) == len(found):
+            return "nothing clipped"
+        return " ".join("-" if level is None else f"{level:g}" for level in found)
 
     share = frames.photodiode_share
     return [
@@ -142,7 +163,9 @@ def _frame_lines(frames: Frames) -> list[tuple[str, str]]:
         ("composite black", levels(frames.composite_black)),
         ("photodiode black", levels(frames.photodiode_black)),
         ("white level", f"{frames.white_level:g}"),
+        ("composite clips at", clip_levels(frames.composite_clip_level)),
         ("composite clipped", f"{frames.composite_clipped:.3%}"),
+        ("photodiode clips at", clip_levels(frames.photodiode_clip_level)),
         ("photodiode clipped", f"{frames.photodiode_clipped:.3%}"),
         (
             "photodiode / composite",

@@ -85,7 +85,7 @@ class SplitStages:
             written[target] = write_picture(
                 target, pixels, output, metadata, note, orientation=views.orientation
             )
-        return saved(job, loaded.inputs, written)
+        return saved(job, loaded.inputs, written, loaded.value.warnings)
 
     def opens(self, path: Path) -> bool:
         """See `BatchStages`."""

@@ -226,3 +226,25 @@ def test_an_error_of_the_network_fails_this_photo_only(
     monkeypatch.setattr(MeanOfViews, "restore_uint16", refuse)
     with pytest.raises(RestoreError, match="row 0 has NaN"):
         restore(PhotoStages(Settings(), "0" * 64), raw(source), tmp_path / "out")
+
+
+def test_warnings_of_loading_end_with_those_of_saving(tmp_path: Path) -> None:
+    """Two equal halves are no mistake that stops a photo, but the journal says so."""
+    same = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    for side in "LR":
+        tifffile.imwrite(tmp_path / f"a_{side}.tif", same, photometric="rgb")
+    pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "a")
+    (warning,) = load(pair, RawSettings()).warnings
+    assert "hold the same picture" in warning
+
+    def job_of(suffixes: tuple[str, ...]) -> Job:
+        return Job("out.tif", "a", pair, tuple(tmp_path / f"out{ending}" for ending in suffixes))
+
+    stages = PhotoStages(Settings(), "0" * 64)
+    job = job_of(stages.suffixes)
+    restored = stages.restorer()(stages.load(job), lambda done, of: None)
+    assert warning in stages.save(job, restored).warnings
+    split = SplitStages(Settings())
+    job = job_of(split.suffixes)
+    loaded = split.restorer()(split.load(job), lambda done, of: None)
+    assert warning in split.save(job, loaded).warnings

@@ -21,6 +21,7 @@ from dpbatch.output import carrier, metadata
 from dpbatch.output.images import encode_tiff, write_picture
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, read_metadata, read_tags
 from dpbatch.settings import OutputSettings
+from tests.helpers.cr3_writer import Cr3Camera, write_cr3
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 
@@ -364,3 +365,14 @@ def test_exiftool_validates(tmp_path: Path, source: Path, settings: OutputSettin
     known = ("Compression", "ExifImageWidth", "ExifImageHeight", "GPSProcessingMethod")
     unexpected = [line for line in found if not any(name in line for name in known)]
     assert unexpected == []
+
+
+def test_bytes_behind_a_cr3_do_not_cost_its_metadata(tmp_path: Path) -> None:
+    mosaic = np.full((96, 160), 600, np.uint16)
+    write_cr3(tmp_path / "a.cr3", mosaic, camera=Cr3Camera(iso=640))
+    plain = read_tags(tmp_path / "a.cr3")
+    assert plain["Exif.Photo.ISOSpeedRatings"] == "640"
+    for trailer in (b"II*\0" + bytes(1020), b"x", bytes(40)):
+        write_cr3(tmp_path / "a.cr3", mosaic, camera=Cr3Camera(iso=640), trailer=trailer)
+        assert read_tags(tmp_path / "a.cr3") == plain
+        assert read_metadata(tmp_path / "a.cr3").problem == ""

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from dpbatch.errors import DamagedError, PhotoError
-from dpbatch.raw.checks import check_pair, measure_masked_level
+from dpbatch.raw.black import measure_masked_level
+from dpbatch.raw.checks import check_pair
+from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.container import Container
 from dpbatch.raw.reader import open_dual
 from tests.helpers.scenes import write_test_dpraw
@@ -265,7 +267,7 @@ def test_a_few_per_cent_of_impossible_photosites_are_refused(share: float, refus
             cfa=RGGB,
             composite_black=np.full(4, 500.0),
             photodiode_black=np.full(4, 500.0),
-            white_level=16383,
+            clipping=(ClipLevels.at(16383), ClipLevels.at(16383)),
             noise_dn=4.0,
             active=(0, 0, 200, 200),
             name="IMG_7.cr2",

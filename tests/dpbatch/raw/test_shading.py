@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from dpbatch.raw.highlights import CFA_POSITIONS
 from dpbatch.raw.shading import Shading, match_views, measure_shading
-from dpbatch.raw.splitter import CFA_POSITIONS, SplitMosaics
+from dpbatch.raw.splitter import SplitMosaics
 from tests.dpbatch.raw.test_splitter import blotches
 
 SHAPE = (416, 640)

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.reader import RawPair
 from dpbatch.raw.splitter import split
 
@@ -29,6 +30,8 @@ def record(left_dn: np.ndarray, right_dn: np.ndarray) -> RawPair:
         cfa=CFA,
         composite_black=BLACK,
         photodiode_black=PHOTODIODE_BLACK,
+        composite_clip=ClipLevels.at(WHITE),
+        photodiode_clip=ClipLevels.at(WHITE),
         white_level=WHITE,
         active=(0, 0, *shape),
         camera_wb=WB,
