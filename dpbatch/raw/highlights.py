@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from dpbatch.raw.reader import RawPair
+    from dpbatch.raw.frames import RawPair
 
 FloatPlane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,55 +16,16 @@ import numpy.typing as npt
 import rawpy
 
 from dpbatch.errors import DamagedError, NotDualPixelError, UnreadableError
-from dpbatch.raw.black import find_black
-from dpbatch.raw.canon_tags import CanonTags, read_canon_tags, single_frame_message
-from dpbatch.raw.checks import Area, Blacks, Cfa, Mosaic, check_pair
-from dpbatch.raw.clipping import ClipLevels, measure_clipping
-from dpbatch.raw.container import Container, probe
-from dpbatch.raw.defects import fill_defects
+from dpbatch.raw.canon_tags import read_canon_tags, single_frame_message
+from dpbatch.raw.checks import Area, Cfa
+from dpbatch.raw.container import probe
+from dpbatch.raw.frames import Frame, RawPair, pair_of
 from dpbatch.settings import DEMOSAICS
 
 _PEDESTAL = 8192
 """Offset added to the signal, of 65535: room for noise below black and for colours outside sRGB.
 The remaining range still has several steps for each DN of a 14-bit signal."""
 _FULL_SCALE = 65535
-_EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
-"""LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
-
-
-@dataclass(frozen=True)
-class RawPair:
-    """Both raw frames of a photo and the levels needed to split them.
-
-    composite, photodiode: (H, W) uint16, whole mosaics with masked borders, black included.
-    cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the cells at even and odd rows and
-        columns of the whole mosaic.
-    composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
-        masked columns; LibRaw's value where the columns are not usable.
-    composite_clip, photodiode_clip: where the samples of either frame are clipped.
-    white_level: DN, black included, that is developed as white; LibRaw's.
-    active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
-    camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
-    orientation: EXIF orientation, 1 to 8.
-    notes: remarks for the user, such as a black level that differs from LibRaw's.
-    warnings: what may be wrong with the pixels, each with the file's name.
-    """
-
-    composite: Mosaic
-    photodiode: Mosaic
-    cfa: Cfa
-    composite_black: Blacks
-    photodiode_black: Blacks
-    composite_clip: ClipLevels
-    photodiode_clip: ClipLevels
-    white_level: int
-    active: Area
-    camera_wb: npt.NDArray[np.float64]
-    orientation: int
-    make: str
-    model: str
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 class DualRaw:
@@ -163,54 +124,26 @@ def open_dual(path: Path) -> Iterator[DualRaw]:
         raise NotDualPixelError(single_frame_message(path, container))
     tags = read_canon_tags(path, container.format)
     with _decoded(path, 1) as raw:
-        second = _Frame.of(raw)
+        second = _frame_of(raw)
     with _decoded(path, 0) as raw:
-        pair = _pair(_Frame.of(raw), second, path.name, container, tags)
+        pair = pair_of(_frame_of(raw), second, path.name, container, tags)
         del second
         yield DualRaw(pair, raw)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """One decoded frame with LibRaw's values for it; all arrays are copies."""
-
-    mosaic: Mosaic
-    cfa: Cfa
-    black: Blacks
-    white_level: int
-    visible: Area
-    active: Area
-    camera_wb: npt.NDArray[np.float64]
-    flip: int
-
-    @classmethod
-    def of(cls, raw: rawpy.RawPy) -> _Frame:
-        sizes = raw.sizes
-        visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
-        return cls(
-            mosaic=raw.raw_image.copy(),
-            cfa=_cfa_of_mosaic(raw, visible),
-            black=np.array(raw.black_level_per_channel, np.float64),
-            white_level=int(raw.white_level),
-            visible=visible,
-            active=_active_area(sizes, visible),
-            camera_wb=_camera_wb(raw),
-            flip=sizes.flip,
-        )
-
-    @property
-    def layout(self) -> tuple[tuple[int, ...], Area, list[list[int]]]:
-        return self.mosaic.shape, self.visible, self.cfa.tolist()
-
-
-def _open(raw: rawpy.RawPy, path: Path) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:  # rawpy takes no other name
-        with path.open("rb") as stream:
-            raw.open_buffer(stream)
-    else:
-        raw.open_file(str(path))
+def _frame_of(raw: rawpy.RawPy) -> Frame:
+    sizes = raw.sizes
+    visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
+    return Frame(
+        mosaic=raw.raw_image.copy(),
+        cfa=_cfa_of_mosaic(raw, visible),
+        black=np.array(raw.black_level_per_channel, np.float64),
+        white_level=int(raw.white_level),
+        visible=visible,
+        active=_active_area(sizes, visible),
+        camera_wb=_camera_wb(raw),
+        flip=sizes.flip,
+    )
 
 
 @contextmanager
@@ -247,6 +180,16 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
         raw.close()
 
 
+def _open(raw: rawpy.RawPy, path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # rawpy takes no other name
+        with path.open("rb") as stream:
+            raw.open_buffer(stream)
+    else:
+        raw.open_file(str(path))
+
+
 def _reason(error: rawpy.LibRawError) -> str:
     text = error.args[0] if error.args else type(error).__name__
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
@@ -267,82 +210,6 @@ def _active_area(sizes: rawpy.ImageSizes, visible: Area) -> Area:
         right = min(right, sizes.crop_left_margin + sizes.crop_width)
         top, left = max(top, sizes.crop_top_margin), max(left, sizes.crop_left_margin)
     return top, left, (bottom - top) // 2 * 2, (right - left) // 2 * 2
-
-
-def _pair(
-    first: _Frame, second: _Frame, name: str, container: Container, tags: CanonTags
-) -> RawPair:
-    if first.layout != second.layout:
-        raise DamagedError(
-            f"{name}: the raw frames are laid out {first.layout} and {second.layout}, "
-            "expected alike"
-        )
-    if min(first.active[2:]) < 2:
-        raise DamagedError(f"{name}: the picture area {first.active} is empty")
-    masked = _right_of_masked(first.visible, tags.first_lit_column)
-    black, second_black = (
-        find_black(frame.mosaic, frame.cfa, masked, stated=frame.black, which=which, name=name)
-        for frame, which in ((first, "composite"), (second, "photodiode"))
-    )
-    if not black.level.max() < first.white_level:
-        raise DamagedError(f"{name}: black {black.level} is not below white {first.white_level}")
-    clipping = measure_clipping(
-        first.mosaic,
-        second.mosaic,
-        cfa=first.cfa,
-        blacks=(black.level, second_black.level),
-        active=first.active,
-        white_level=first.white_level,
-    )
-    noise_dn = float(np.hypot(black.noise_dn, second_black.noise_dn))
-    check_pair(
-        first.mosaic,
-        second.mosaic,
-        cfa=first.cfa,
-        composite_black=black.level,
-        photodiode_black=second_black.level,
-        clipping=clipping,
-        noise_dn=noise_dn,
-        active=first.active,
-        name=name,
-    )
-    defects = fill_defects(
-        first.mosaic,
-        second.mosaic,
-        black_dn=float(black.level.max()),
-        noise_dn=noise_dn,
-        active=first.active,
-        clip_dn=float(clipping[0].start.min()),
-    )
-    return RawPair(
-        composite=first.mosaic,
-        photodiode=second.mosaic,
-        cfa=first.cfa,
-        composite_black=black.level,
-        photodiode_black=second_black.level,
-        composite_clip=clipping[0],
-        photodiode_clip=clipping[1],
-        white_level=first.white_level,
-        active=first.active,
-        camera_wb=first.camera_wb,
-        orientation=_EXIF_ORIENTATION.get(first.flip, 1),
-        make=container.make,
-        model=container.model,
-        notes=black.notes + second_black.notes + defects.notes,
-        warnings=black.warnings + second_black.warnings,
-    )
-
-
-def _right_of_masked(visible: Area, first_lit_column: int) -> Area:
-    """Return the visible area from the first lit column on, by LibRaw or by Canon's metadata.
-
-    LibRaw's margin is 0 for a body that it does not know, and the crop instead of the active area
-    for some that it does: the lower of both is right.
-    """
-    top, left, height, width = visible
-    known = [column for column in (left, first_lit_column) if column > 0]
-    start = min(known, default=0)
-    return top, start, height, left + width - start
 
 
 def _camera_wb(raw: rawpy.RawPy) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dpbatch.raw.highlights import rebuild_highlights
 
 if TYPE_CHECKING:
-    from dpbatch.raw.reader import RawPair
+    from dpbatch.raw.frames import RawPair
 
 FloatPlane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -11,7 +11,8 @@ from dpbatch.errors import DamagedError
 from dpbatch.settings import parse_gains
 
 if TYPE_CHECKING:
-    from dpbatch.raw.reader import DualRaw, RawPair
+    from dpbatch.raw.frames import RawPair
+from dpbatch.raw.reader import DualRaw
 
 _RED, _GREEN, _BLUE, _SECOND_GREEN = range(4)
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.container import probe
+from dpbatch.raw.frames import RawPair
 from dpbatch.raw.highlights import CFA_POSITIONS
-from dpbatch.raw.reader import RawPair, open_dual
+from dpbatch.raw.reader import open_dual
 from dpbatch.terminal import printable
 from dpbatch.tools.camera import Camera, read_camera
 

@@ -104,6 +104,4 @@ def test_a_preview_of_another_scene_gives_a_warning_and_a_neutral_look(tmp_path:
     write_test_dpraw(path, level_dn=20, preview_rgb=white)
     loaded = photo.load(Photo("raw", (path,), "a"), RawSettings(), "camera")
     assert loaded.curve is None
-    assert loaded.metadata.problem == (
-        "a.CR2: the preview does not fit the photo; the look is neutral"
-    )
+    assert loaded.warnings == ("a.CR2: the preview does not fit the photo; the look is neutral",)

@@ -13,7 +13,8 @@ from dpbatch.errors import NotDualPixelError, UnreadableError
 from dpbatch.raw.canon_tags import CanonTags, read_canon_tags
 from dpbatch.raw.container import probe
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import RawPair, open_dual
+from dpbatch.raw.frames import RawPair
+from dpbatch.raw.reader import open_dual
 from dpbatch.settings import RawSettings
 from tests.helpers.cr3_writer import Cr3Camera, write_cr3
 from tests.helpers.scenes import write_test_dpraw

@@ -11,7 +11,8 @@ import pytest
 
 from dpbatch.raw.clipping import ClipLevels, measure_clipping
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import RawPair, open_dual
+from dpbatch.raw.frames import RawPair
+from dpbatch.raw.reader import open_dual
 from dpbatch.settings import RawSettings
 from dpbatch.tools.inspect import measure_frames
 from ldp.types import ViewPair

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dpbatch.errors import NotDualPixelError, UnreadableError
-from dpbatch.raw.reader import DualRaw, RawPair, open_dual
+from dpbatch.raw.frames import RawPair
+from dpbatch.raw.reader import DualRaw, open_dual
 from dpbatch.settings import DEMOSAICS
 from tests.helpers.scenes import BLACK, PHOTODIODE_BLACK, WB_RGGB, WHITE, write_test_dpraw
 from training.simulator.cr2.layout import CameraTags

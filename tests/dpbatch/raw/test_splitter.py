@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from dpbatch.raw.clipping import ClipLevels
-from dpbatch.raw.reader import RawPair
+from dpbatch.raw.frames import RawPair
 from dpbatch.raw.splitter import split
 
 CFA = np.array([[0, 1], [3, 2]], np.int8)

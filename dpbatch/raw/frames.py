@@ -1,0 +1,154 @@
+"""Two decoded frames become a checked pair: levels, clipping, defects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dpbatch.errors import DamagedError
+from dpbatch.raw.black import find_black
+from dpbatch.raw.canon_tags import CanonTags
+from dpbatch.raw.checks import Area, Blacks, Cfa, Mosaic, check_pair
+from dpbatch.raw.clipping import ClipLevels, measure_clipping
+from dpbatch.raw.container import Container
+from dpbatch.raw.defects import fill_defects
+
+_EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+"""LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
+
+
+@dataclass(frozen=True)
+class RawPair:
+    """Both raw frames of a photo and the levels needed to split them.
+
+    composite, photodiode: (H, W) uint16, whole mosaics with masked borders, black included.
+    cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the cells at even and odd rows and
+        columns of the whole mosaic.
+    composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
+        masked columns; LibRaw's value where the columns are not usable.
+    composite_clip, photodiode_clip: where the samples of either frame are clipped.
+    white_level: DN, black included, that is developed as white; LibRaw's.
+    active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
+    camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
+    orientation: EXIF orientation, 1 to 8.
+    notes: remarks for the user, such as a black level that differs from LibRaw's.
+    warnings: what may be wrong with the pixels, each with the file's name.
+    """
+
+    composite: Mosaic
+    photodiode: Mosaic
+    cfa: Cfa
+    composite_black: Blacks
+    photodiode_black: Blacks
+    composite_clip: ClipLevels
+    photodiode_clip: ClipLevels
+    white_level: int
+    active: Area
+    camera_wb: npt.NDArray[np.float64]
+    orientation: int
+    make: str
+    model: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame with LibRaw's values for it; all arrays are copies."""
+
+    mosaic: Mosaic
+    cfa: Cfa
+    black: Blacks
+    white_level: int
+    visible: Area
+    active: Area
+    camera_wb: npt.NDArray[np.float64]
+    flip: int
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], Area, list[list[int]]]:
+        """What two frames of one photo have in common: shape, visible area and pattern."""
+        return self.mosaic.shape, self.visible, self.cfa.tolist()
+
+
+def pair_of(
+    first: Frame, second: Frame, name: str, container: Container, tags: CanonTags
+) -> RawPair:
+    """Measure both frames, check that they belong together and fill their defects, in place.
+
+    first: the composite. name: the file's, for messages. Raises DamagedError where they cannot be
+    a composite and one of its photodiodes, UnreadableError where no black level is known.
+    """
+    if first.layout != second.layout:
+        raise DamagedError(
+            f"{name}: the raw frames are laid out {first.layout} and {second.layout}, "
+            "expected alike"
+        )
+    if min(first.active[2:]) < 2:
+        raise DamagedError(f"{name}: the picture area {first.active} is empty")
+    masked = _right_of_masked(first.visible, tags.first_lit_column)
+    black, second_black = (
+        find_black(frame.mosaic, frame.cfa, masked, stated=frame.black, which=which, name=name)
+        for frame, which in ((first, "composite"), (second, "photodiode"))
+    )
+    if not black.level.max() < first.white_level:
+        raise DamagedError(f"{name}: black {black.level} is not below white {first.white_level}")
+    clipping = measure_clipping(
+        first.mosaic,
+        second.mosaic,
+        cfa=first.cfa,
+        blacks=(black.level, second_black.level),
+        active=first.active,
+        white_level=first.white_level,
+    )
+    noise_dn = float(np.hypot(black.noise_dn, second_black.noise_dn))
+    check_pair(
+        first.mosaic,
+        second.mosaic,
+        cfa=first.cfa,
+        composite_black=black.level,
+        photodiode_black=second_black.level,
+        clipping=clipping,
+        noise_dn=noise_dn,
+        active=first.active,
+        name=name,
+    )
+    defects = fill_defects(
+        first.mosaic,
+        second.mosaic,
+        black_dn=float(black.level.max()),
+        noise_dn=noise_dn,
+        active=first.active,
+        clip_dn=float(clipping[0].start.min()),
+    )
+    return RawPair(
+        composite=first.mosaic,
+        photodiode=second.mosaic,
+        cfa=first.cfa,
+        composite_black=black.level,
+        photodiode_black=second_black.level,
+        composite_clip=clipping[0],
+        photodiode_clip=clipping[1],
+        white_level=first.white_level,
+        active=first.active,
+        camera_wb=first.camera_wb,
+        orientation=_EXIF_ORIENTATION.get(first.flip, 1),
+        make=container.make,
+        model=container.model,
+        notes=black.notes + second_black.notes + defects.notes,
+        warnings=black.warnings + second_black.warnings,
+    )
+
+
+def _right_of_masked(visible: Area, first_lit_column: int) -> Area:
+    """Return the visible area from the first lit column on, by LibRaw or by Canon's metadata.
+
+    LibRaw's margin is 0 for a body that it does not know, and the crop instead of the active area
+    for some that it does: the lower of both is right.
+    """
+    top, left, height, width = visible
+    known = [column for column in (left, first_lit_column) if column > 0]
+    start = min(known, default=0)
+    return top, start, height, left + width - start
