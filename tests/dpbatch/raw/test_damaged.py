@@ -278,3 +278,15 @@ def test_a_few_per_cent_of_impossible_photosites_are_refused(share: float, refus
             check()
     else:
         check()
+
+
+@pytest.mark.parametrize("level_dn", [50.0, 400.0, 3000.0])
+@pytest.mark.parametrize("noise_dn", [40.0, 160.0])
+def test_noise_is_no_damage_however_little_light_there_is(
+    tmp_path: Path, level_dn: float, noise_dn: float
+) -> None:
+    """The masked columns of these files have no noise, so it is known from the photo alone."""
+    path = tmp_path / "IMG_1.CR2"
+    write_test_dpraw(path, level_dn=level_dn, noise_dn=noise_dn)
+    with open_dual(path) as dual:
+        assert dual.pair.composite.shape == dual.pair.photodiode.shape
