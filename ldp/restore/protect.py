@@ -17,12 +17,12 @@ from ldp.restore.tiling import read_map_window
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair, as_float
 
 # All in units of the sRGB-encoded picture, white at 1; measured with the simulated sensor from
-# ISO 100 (0.002) to 25,600 (0.06), with independent noise on the photodiodes or on the frames.
+# ISO 100 (0.002) to 25,600 (0.06), with independent noise on the
+# photodiodes or on the frames.
 SMOOTHED_FROM = 0.025
 """Noise from which the network is given smoothed views; below, it is trained on the noise."""
-WEAKER_FROM, WEAKEST_AT = 0.03, 0.06
-WEAKEST = 0.6
-"""Weight of the network's change in the strongest noise."""
+WEAKER_FROM, NOTHING_AT = 0.025, 0.055
+"""Noise from which less of the network's change is kept, and from which nothing is."""
 _RANGE_OF_NOISE = 4.0
 _SMOOTHING_PX = 1.5
 _SMOOTHING_DIAMETER_PX = 5
@@ -86,8 +86,8 @@ def noise_level(views: ViewPair) -> float:
 
 def noise_weight(noise: float) -> float:
     """Return the share of the network's change that is kept in noise of a standard deviation."""
-    excess = (noise - WEAKER_FROM) / (WEAKEST_AT - WEAKER_FROM)
-    return 1 - (1 - WEAKEST) * min(1.0, max(0.0, excess))
+    excess = (noise - WEAKER_FROM) / (NOTHING_AT - WEAKER_FROM)
+    return (1 - min(1.0, max(0.0, excess))) ** 2
 
 
 def focus_weight(disparity_px: Plane, noise: float) -> Plane:

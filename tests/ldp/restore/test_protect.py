@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from ldp.restore.protect import (
+    NOTHING_AT,
     SMOOTHED_FROM,
     WEAKER_FROM,
-    WEAKEST,
-    WEAKEST_AT,
     Protection,
     focus_weight,
     noise_level,
@@ -57,11 +56,11 @@ def test_integer_views_are_measured_on_the_same_scale() -> None:
     assert noise_level(ViewPair(left, right)) == pytest.approx(noise_level(views), rel=0.01)
 
 
-def test_weight_falls_with_noise_from_all_to_a_part() -> None:
-    levels = np.linspace(0, 2 * WEAKEST_AT, 50)
+def test_weight_falls_with_noise_from_all_to_nothing() -> None:
+    levels = np.linspace(0, 2 * NOTHING_AT, 50)
     weights = [noise_weight(float(noise)) for noise in levels]
     assert noise_weight(WEAKER_FROM) == 1
-    assert weights[-1] == pytest.approx(WEAKEST)
+    assert weights[-1] == 0
     assert all(later <= sooner for sooner, later in pairwise(weights))
 
 
@@ -91,7 +90,7 @@ def test_out_of_focus_without_much_noise_the_network_s_picture_comes_back() -> N
 
 def test_strong_noise_is_smoothed_for_the_network_and_stays_in_the_picture() -> None:
     picture = np.full((128, 128, 3), 0.5, np.float32)
-    views = noisy(picture, 2 * SMOOTHED_FROM)
+    views = noisy(picture, 1.5 * SMOOTHED_FROM)
     protection = Protection.of(views)
     seen = protection.shown
     shown = (as_float(seen.left) + as_float(seen.right)) / np.float32(2)
