@@ -16,12 +16,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from dpbatch.errors import UnreadableError
 from dpbatch.output import carrier, metadata
 from dpbatch.output.images import encode_tiff, write_picture
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, read_metadata, read_tags
 from dpbatch.settings import OutputSettings
-from tests.helpers.cr3_writer import Cr3Camera, write_cr3
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 
@@ -232,37 +230,6 @@ def test_canon_focus_points_do_not_multiply(tmp_path: Path) -> None:
         assert {k: text for k, text in read_tags(path).items() if ".Canon.AF" in k} == before
 
 
-@pytest.mark.parametrize("content", [b"", b"II*\0", b"not a photo at all, whatever it is called"])
-def test_unreadable_source_is_a_warning_for_the_photo_and_an_error_for_inspect(
-    tmp_path: Path, content: bytes
-) -> None:
-    path = tmp_path / "IMG_9.CR2"
-    path.write_bytes(content)
-    carried = read_metadata(path)
-    assert carried.carrier == b""
-    assert carried.problem.startswith("IMG_9.CR2: metadata not read")
-    target = tmp_path / "IMG_9.tif"
-    rgb = np.zeros((4, 5, 3), np.uint16)
-    assert write_picture(target, rgb, OutputSettings(), carried, NOTE).warnings == (
-        carried.problem,
-    )
-    assert read_tags(target)["Exif.Photo.PixelXDimension"] == "5"
-    with pytest.raises(UnreadableError, match=r"IMG_9\.CR2"):
-        read_tags(path)
-
-
-def test_missing_source(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match=r"none\.CR2: metadata not read: No such file"):
-        read_metadata(tmp_path / "none.CR2")
-    with pytest.raises(UnreadableError, match=r"none\.CR2"):
-        read_tags(tmp_path / "none.CR2")
-
-
-def test_source_without_metadata_is_no_problem(tmp_path: Path) -> None:
-    (tmp_path / "bare.tif").write_bytes(encode_tiff(np.zeros((4, 5, 3), np.uint8), None))
-    assert read_metadata(tmp_path / "bare.tif") == PhotoMetadata()
-
-
 def odd_tag_error() -> Exception:
     error: Exception = exiv2.Exiv2Error(exiv2.ErrorCode.kerErrorMessage, "odd")
     return error
@@ -365,14 +332,3 @@ def test_exiftool_validates(tmp_path: Path, source: Path, settings: OutputSettin
     known = ("Compression", "ExifImageWidth", "ExifImageHeight", "GPSProcessingMethod")
     unexpected = [line for line in found if not any(name in line for name in known)]
     assert unexpected == []
-
-
-def test_bytes_behind_a_cr3_do_not_cost_its_metadata(tmp_path: Path) -> None:
-    mosaic = np.full((96, 160), 600, np.uint16)
-    write_cr3(tmp_path / "a.cr3", mosaic, camera=Cr3Camera(iso=640))
-    plain = read_tags(tmp_path / "a.cr3")
-    assert plain["Exif.Photo.ISOSpeedRatings"] == "640"
-    for trailer in (b"II*\0" + bytes(1020), b"x", bytes(40)):
-        write_cr3(tmp_path / "a.cr3", mosaic, camera=Cr3Camera(iso=640), trailer=trailer)
-        assert read_tags(tmp_path / "a.cr3") == plain
-        assert read_metadata(tmp_path / "a.cr3").problem == ""
