@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from string import Formatter
@@ -34,7 +33,8 @@ PIXEL_VERSION = 2
 _NOT_IN_PIXELS = {"pixels": False}
 # A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
 _IN_PIXELS_IF_CHANGED = {"pixels": "if changed"}
-_LARGEST_EXPOSURE_EV = 10.0
+LARGEST_EXPOSURE_EV = 10
+_LEAST_GAIN, _LARGEST_GAIN = 0.01, 100.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class RawSettings:
     shading: bool = True
     """Match gain and colour of the two views, smoothly over the frame."""
     white_balance: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
-    """camera (as shot), auto (the mean of the photo is grey), daylight, or three gains "R,G,B"."""
+    """camera (as shot), auto (the mean of the photo is grey), daylight, or three gains "R,G,B",
+    each 0.01 to 100."""
 
     def __post_init__(self) -> None:
         _check_choice("demosaic", self.demosaic, DEMOSAICS)
@@ -81,6 +82,7 @@ class RestoreSettings:
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
+        object.__setattr__(self, "quality", self.quality.lower())
         _check_choice("quality", self.quality, QUALITIES)
         _check_choice("scale", self.scale, SCALES)
         if not self.model:
@@ -124,10 +126,10 @@ class OutputSettings:
         if not 1 <= self.jpeg_quality <= 100:
             raise SettingsError(f"jpeg_quality {self.jpeg_quality}: expected 1 to 100")
         _check_choice("look", self.look, LOOKS)
-        if not abs(self.exposure) <= _LARGEST_EXPOSURE_EV:  # true for NaN too
+        if not abs(self.exposure) <= LARGEST_EXPOSURE_EV:  # true for NaN too
             raise SettingsError(
-                f"exposure {self.exposure:g}: expected {-_LARGEST_EXPOSURE_EV:g} to "
-                f"{_LARGEST_EXPOSURE_EV:g} EV"
+                f"exposure {self.exposure:g}: expected {-LARGEST_EXPOSURE_EV} to "
+                f"{LARGEST_EXPOSURE_EV} EV"
             )
         for layer in self.layers:
             _check_choice("layers", layer, LAYERS)
@@ -191,14 +193,17 @@ def parse_gains(white_balance: str) -> tuple[float, float, float]:
         red, green, blue = (float(gain) for gain in white_balance.split(","))
     except ValueError as error:
         raise SettingsError(_unknown_white_balance(white_balance)) from error
-    if not all(0 < gain < math.inf for gain in (red, green, blue)):
+    if not all(_LEAST_GAIN <= gain <= _LARGEST_GAIN for gain in (red, green, blue)):
         raise SettingsError(_unknown_white_balance(white_balance))
     return red, green, blue
 
 
 def _unknown_white_balance(white_balance: str) -> str:
     known = ", ".join(WHITE_BALANCES)
-    return f"white_balance {white_balance!r}: expected {known}, or gains R,G,B such as 2.1,1,1.5"
+    return (
+        f"white_balance {white_balance!r}: expected {known}, or gains R,G,B such as 2.1,1,1.5, "
+        f"each {_LEAST_GAIN:g} to {_LARGEST_GAIN:g}"
+    )
 
 
 def fingerprint(

@@ -37,7 +37,8 @@ def stamped(photo: Photo, load: Callable[[Photo], T]) -> Stamped[T]:
     try:
         inputs = tuple(stamp(path) for path in photo.paths)
     except OSError as error:
-        raise UnreadableError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        name = Path(error.filename).name
+        raise UnreadableError(f"{name}: cannot be read: {error.strerror}") from error
     return Stamped(load(photo), inputs)
 
 

@@ -63,13 +63,13 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
     "--near-m",
     type=Number(0),
     metavar="M",
-    help="Distance of black in DEPTH, in metres.",
+    help="Distance of black in DEPTH, in metres; required unless --depth-scale is given.",
 )
 @_scene(
     "--far-m",
     type=Number(0),
     metavar="M",
-    help="Distance of white in DEPTH, in metres.",
+    help="Distance of white in DEPTH, in metres; required unless --depth-scale is given.",
 )
 @_scene(
     "--depth-scale",
@@ -99,7 +99,8 @@ def simulate(picture: Path, depth: Path, out: Path, **given: Any) -> None:
 
     PICTURE is sharp and sRGB, DEPTH is grey; both have 8 or 16 bits. A thin lens blurs what lies
     away from the focus distance. The grey values of DEPTH are distances on a straight line from
-    --near-m (black) to --far-m (white), or multiples of --depth-scale.
+    --near-m (black) to --far-m (white), or multiples of --depth-scale: give the first two or the
+    last.
     """
     from dpbatch.tools.simulate import Camera, simulate_raw
 

@@ -17,6 +17,7 @@ from dpbatch.engine.choose import ENGINES, choose, uses_gpu
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
     FORMATS,
+    LARGEST_EXPOSURE_EV,
     LAYER_FORMATS,
     LAYERS,
     LOOKS,
@@ -74,7 +75,7 @@ _DEFAULTS = Settings()
 @options.preset_option
 @options.restore(
     "--quality",
-    type=click.Choice(QUALITIES),
+    type=click.Choice(QUALITIES, case_sensitive=False),
     shown_default="auto, best on a GPU, fast on a CPU",
     help="fast takes the network `tiny`; best takes `small`, which restores more and takes longer.",
 )
@@ -119,7 +120,7 @@ _DEFAULTS = Settings()
 )
 @options.look(
     "--exposure",
-    type=Number(),
+    type=Number(-LARGEST_EXPOSURE_EV, LARGEST_EXPOSURE_EV),
     metavar="EV",
     shown_default=_DEFAULTS.output.exposure,
     help="Make the picture brighter (1 doubles the light) or darker (-1).",

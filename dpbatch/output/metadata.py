@@ -105,7 +105,8 @@ def _read_sidecars(path: Path) -> tuple[list[exiv2.XmpData], list[str]]:
         try:
             sidecars.append(read_sidecar(sidecar))
         except (OSError, ValueError, exiv2.Exiv2Error) as error:
-            problems.append(f"{sidecar.name}: sidecar not read: {error}")
+            reason = error.message if isinstance(error, exiv2.Exiv2Error) else error
+            problems.append(f"{sidecar.name}: sidecar not read: {reason}")
     return sidecars, problems
 
 

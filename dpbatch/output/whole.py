@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ _BROKEN_CONTENT = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError,
     struct.error,
 )  # fmt: skip
+
+_NOT_PRINTED = logging.NullHandler()
 
 
 def opens(path: Path) -> bool:
@@ -34,6 +37,8 @@ def opens(path: Path) -> bool:
 
 def _tiff_opens(path: Path) -> bool:
     """Return whether the first page has pixels and all of them are within the file."""
+    # tifffile's messages would be printed; a program that configures logging still sees them.
+    logging.getLogger("tifffile").addHandler(_NOT_PRINTED)
     size = path.stat().st_size
     try:
         with tifffile.TiffFile(path) as file:

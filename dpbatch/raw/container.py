@@ -64,14 +64,15 @@ def probe(path: Path) -> Container:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError(f"{path}: not a file but a folder or a device")
+            kind = "a pipe" if stat.S_ISFIFO(status.st_mode) else "a folder or a device"
+            raise UnreadableError(f"{path.name}: not a file but {kind}")
         with path.open("rb") as file:
             return _probe(file, status.st_size, path.name)
     except FileNotFoundError as error:
-        raise UnreadableError(f"{path}: there is no such file") from error
+        raise UnreadableError(f"{path.name}: there is no such file") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UnreadableError(f"{path}: cannot be read ({reason})") from error
+        raise UnreadableError(f"{path.name}: cannot be read ({reason})") from error
 
 
 def _probe(file: BinaryIO, size: int, name: str) -> Container:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -30,10 +31,19 @@ class Tiff:
         seen: set[int] = set()
         while offset or not seen:
             if offset in seen or len(seen) == _MAX_IFDS or not 8 <= offset < self.end - self.base:
-                raise DamagedError(f"{self.name}: the chain of IFDs is broken at byte {offset}")
+                raise DamagedError(f"{self.name}: {self._broken_chain(offset)}")
             seen.add(offset)
             entries, offset = self._ifd(offset)
             yield entries
+
+    def _broken_chain(self, offset: int) -> str:
+        size = self.file.seek(0, os.SEEK_END)
+        if self.end == size <= self.base + offset:  # the structure is the whole file, as in a CR2
+            return (
+                f"the chain of IFDs leads to byte {offset}, the file has {size}; it was cut off, "
+                "copy it from the card again"
+            )
+        return f"the chain of IFDs is broken at byte {offset}"
 
     def ifd_at(self, entry: bytes) -> Entries:
         """Return the IFD at an entry's offset, such as EXIF's; the link to a next one is ignored.

@@ -21,7 +21,8 @@ def stamp(path: Path, content: bool = True) -> FileStamp:
     """
     before = path.stat()
     if not stat.S_ISREG(before.st_mode):  # reading a pipe or a device may never end
-        raise OSError(errno.EINVAL, "not a file but a folder or a device", str(path))
+        kind = "a pipe" if stat.S_ISFIFO(before.st_mode) else "a folder or a device"
+        raise OSError(errno.EINVAL, f"not a file but {kind}", str(path))
     digest = ""
     if content:
         running = hashlib.blake2b(digest_size=16)

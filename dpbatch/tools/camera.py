@@ -23,7 +23,7 @@ _EXIFREAD_NAMES = {
     "serial": ("EXIF BodySerialNumber", "MakerNote SerialNumber"),
     "exposure": ("EXIF ExposureTime",),
     "aperture": ("EXIF FNumber",),
-    "iso": ("EXIF ISOSpeedRatings",),
+    "iso": ("EXIF RecommendedExposureIndex", "EXIF ISOSpeedRatings"),
     "focal_length": ("EXIF FocalLength",),
     "taken": ("EXIF DateTimeOriginal",),
 }
@@ -34,7 +34,7 @@ _EXIV2_NAMES = {
     "serial": ("Exif.Photo.BodySerialNumber", "Exif.Canon.SerialNumber"),
     "exposure": ("Exif.Photo.ExposureTime",),
     "aperture": ("Exif.Photo.FNumber",),
-    "iso": ("Exif.Photo.ISOSpeedRatings",),
+    "iso": ("Exif.Photo.RecommendedExposureIndex", "Exif.Photo.ISOSpeedRatings"),
     "focal_length": ("Exif.Photo.FocalLength",),
     "taken": ("Exif.Photo.DateTimeOriginal",),
 }

@@ -100,6 +100,8 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: RawSettings(white_balance="1,0,1"),
         lambda: RawSettings(white_balance="1,nan,1"),
         lambda: RawSettings(white_balance="inf,1,1"),
+        lambda: RawSettings(white_balance="1,1,100.1"),
+        lambda: RawSettings(white_balance="1,0.009,1"),
         lambda: OutputSettings(look="vivid"),
         lambda: OutputSettings(exposure=float("nan")),
         lambda: OutputSettings(exposure=11.0),
@@ -162,6 +164,10 @@ def test_other_spellings_of_a_format_mean_the_same(given: str, meant: str) -> No
     assert OutputSettings(format=given) == OutputSettings(format=meant)
     if meant != "jpg":
         assert OutputSettings(layer_format=given) == OutputSettings(layer_format=meant)
+
+
+def test_a_quality_may_be_in_capitals() -> None:
+    assert RestoreSettings(quality="BEST") == RestoreSettings(quality="best")
 
 
 def test_a_whole_number_is_an_exposure_too(tmp_path: Path) -> None:

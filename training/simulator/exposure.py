@@ -22,6 +22,8 @@ from training.simulator.sensor import Sensor, sensor_at
 FULL_FRAME_MM = 36.0
 MAX_RADIUS_PX = 100.0
 """Beyond it, rendering takes hours, and no network was trained for it."""
+MIN_DEPTH_M, MAX_DEPTH_M = 1e-6, 1e6
+"""Single precision holds these and their products with 16-bit grey values."""
 MAX_KERNELS = 60
 """For one scene; the more the radius spans, the coarser its steps."""
 
@@ -48,7 +50,8 @@ class DepthScale:
     near_m, far_m: the depth of its black and of its white, linear between them; near_m may be the
         larger one. Or unit_m: metres a step of the stored integers, 0 where the depth is unknown.
 
-    Raises OpticsError unless near_m and far_m, or unit_m alone, are given, all above 0.
+    Raises OpticsError unless near_m and far_m, or unit_m alone, are given, all between MIN_DEPTH_M
+    and MAX_DEPTH_M.
     """
 
     near_m: float | None = None
@@ -62,6 +65,11 @@ class DepthScale:
             raise OpticsError("give either near_m with far_m, or unit_m")
         if min(given) <= 0:
             raise OpticsError(f"a depth of {min(given)} m: expected more than 0")
+        for value in given:
+            if not MIN_DEPTH_M <= value <= MAX_DEPTH_M:
+                raise OpticsError(
+                    f"a depth of {value:g} m: expected {MIN_DEPTH_M:g} to {MAX_DEPTH_M:g} m"
+                )
 
     def metres(self, stored: StoredPicture) -> FloatArray:
         """Return the depth of every pixel in m; NaN where it is unknown."""

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,3 +278,19 @@ def test_a_picture_opens_if_it_is_there_to_its_end(tmp_path: Path, kind: str) ->
     for other in (bytes(len(whole)), b"retouched by hand", whole[:8] + bytes(len(whole) - 8)):
         path.write_bytes(other)
         assert not opens(path)
+
+
+def test_the_check_of_a_result_prints_nothing(tmp_path: Path) -> None:
+    """In a process of its own: pytest handles what is logged."""
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    tifffile.imwrite(path, pixels, description="x" * 2000, software="y" * 3000)
+    path.write_bytes(path.read_bytes()[:1000])
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom dpbatch.output.whole import opens\n"
+        "sys.exit(opens(Path(sys.argv[1])))"
+    )
+    checked = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

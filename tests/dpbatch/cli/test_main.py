@@ -85,6 +85,8 @@ def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> N
     ):
         assert option in sections[title]
     flowing = " ".join(text.split())
+    assert "[-10<=x<=10]" in flowing.split("--exposure ")[1].split(" --")[0]
+    assert "None]" not in flowing
     for group in fields(Settings):
         for item in fields(getattr(Settings(), group.name)):
             option = f"--{item.name.replace('_', '-')} "
@@ -178,6 +180,13 @@ def test_without_flags_everything_is_at_its_default(
     assert captured == [(RunOptions((Path("in"),), Path("out"), pairs=False), Settings())]
 
 
+def test_a_quality_may_be_in_capitals(captured: list[tuple[RunOptions, Settings]]) -> None:
+    for quality in ("BEST", "best"):
+        ran = dpbatch("run", "in", "--out", "out", "--quality", quality)
+        assert ran.exit_code == 0, ran.output
+    assert captured[0] == captured[1]
+
+
 def test_flags_override_the_preset_that_overrides_the_defaults(
     captured: list[tuple[RunOptions, Settings]], tmp_path: Path, weights: Path
 ) -> None:
@@ -236,8 +245,10 @@ def test_fail_fast_stops_at_the_first_failure(
         (["--preset", "none-such"], 2, "shipped are archive"),
         (["--max-errors", "0"], 2, "0 is not in the range"),
         (["--exposure", "nan"], 2, "'nan' is not a finite number"),
-        (["--exposure", "20"], 2, "exposure 20: expected -10 to 10 EV"),
+        (["--exposure", "20"], 2, "20.0 is not in the range -10<=x<=10"),
         (["--white-balance", "1,2"], 2, "expected camera, auto, daylight, or gains R,G,B"),
+        (["--white-balance", "1e30,1,1"], 2, "each 0.01 to 100"),
+        (["--white-balance", "1e-30,1,1"], 2, "each 0.01 to 100"),
         (["--jobs", "99999999999"], 2, "99999999999 is not in the range"),
         (["--time-limit", "nan"], 2, "'nan' is not a finite number"),
         (["--wait-for-space", "inf"], 2, "'inf' is not a finite number"),
@@ -291,10 +302,13 @@ def test_a_pipe_with_the_name_of_a_raw_file_is_refused_and_the_others_done(
     assert ran.exit_code == 1
     assert "done           2" in ran.output
     assert "failed         2" in ran.output
-    assert ran.output.count("not a file but a folder or a device") >= 2
+    for name, kind in (("pipe", "a pipe"), ("zero", "a folder or a device")):
+        path = shoot / f"{name}.CR2"
+        assert f"failed: {path}: cannot be read: not a file but {kind} [load]\n" in ran.output
     inspected = dpbatch("inspect", shoot / "pipe.CR2", shoot / "zero.CR2")
     assert inspected.exit_code == 1
-    assert inspected.output.count("not a file but a folder or a device") == 2
+    assert "failed: pipe.CR2: not a file but a pipe\n" in inspected.output
+    assert "failed: zero.CR2: not a file but a folder or a device\n" in inspected.output
 
 
 def test_results_and_layers_in_other_formats(shoot: Path, tmp_path: Path, weights: Path) -> None:

@@ -81,7 +81,7 @@ def test_other_content_is_unreadable(tmp_path: Path, content: bytes, message: st
 
 
 def test_missing_files_and_folders_are_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableError, match="no such file"):
+    with pytest.raises(UnreadableError, match=r"^none.cr2: there is no such file"):
         probe(tmp_path / "none.cr2")
     with pytest.raises(UnreadableError, match="not a file"):
         probe(tmp_path)

@@ -14,7 +14,7 @@ from dpbatch.errors import DamagedError, PhotoError
 from dpbatch.raw.black import measure_masked_level
 from dpbatch.raw.checks import check_pair
 from dpbatch.raw.clipping import ClipLevels
-from dpbatch.raw.container import Container
+from dpbatch.raw.container import Container, probe
 from dpbatch.raw.reader import open_dual
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.writer import (
@@ -97,6 +97,24 @@ def outcome(folder: Path, content: bytes | bytearray, good: Good) -> str:
 def test_a_truncated_file_is_damaged(tmp_path: Path, good: Good, keep: float) -> None:
     length = int(keep * len(good.content))
     assert outcome(tmp_path, good.content[:length], good) == "DamagedError"
+
+
+def test_a_file_that_ends_before_a_later_ifd_is_said_to_be_cut_off(
+    tmp_path: Path, good: Good
+) -> None:
+    path = tmp_path / "IMG_7.cr2"
+    (following,) = struct.unpack_from("<I", good.content, good.links[0])
+    for length in (good.links[0] + 4, following):
+        path.write_bytes(good.content[:length])
+        with pytest.raises(
+            DamagedError, match=f"byte {following}, the file has {length}; it was cut"
+        ):
+            probe(path)
+    looped = bytearray(good.content)
+    struct.pack_into("<I", looped, good.links[0], 16)
+    path.write_bytes(looped)
+    with pytest.raises(DamagedError, match="the chain of IFDs is broken at byte 16"):
+        probe(path)
 
 
 def test_an_empty_file_and_random_bytes_are_unreadable(tmp_path: Path, good: Good) -> None:

@@ -198,6 +198,16 @@ def test_other_encodings_are_refused_by_name(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("mode", ["P", "1"])
+def test_a_png_with_a_palette_or_of_1_bit_has_the_colours_it_shows(
+    tmp_path: Path, mode: str
+) -> None:
+    shown = Image.fromarray(colors()).convert(mode)
+    shown.save(tmp_path / "a.png")
+    pixels = read_picture(tmp_path / "a.png").pixels
+    np.testing.assert_array_equal(pixels, np.asarray(shown.convert("RGB")))
+
+
 def test_sizes_are_checked_before_anything_is_allocated(tmp_path: Path) -> None:
     write_huge_tiff(tmp_path / "many.tif")
     write_huge_tiff(tmp_path / "large.tif", samples=3)

@@ -33,6 +33,7 @@ Rgb8 = npt.NDArray[np.uint8]
 
 EOS_5D_MARK_IV_ID = 0x80000349
 _COLOR_DATA_COUNT, _COLOR_DATA_VERSION = 1592, 13
+_LARGEST_SHORT = 0xFFFF
 _THUMBNAIL_LONG_SIDE, _SMALL_LONG_SIDE = 160, 96
 
 
@@ -231,7 +232,7 @@ def _exif(
     return [
         rationals(0x829A, tags.exposure_time_s),
         rationals(0x829D, tags.f_number),
-        shorts(0x8827, tags.iso),
+        *_sensitivity(tags.iso),
         blob(0x9000, b"0230"),
         text(0x9003, taken),
         text(0x9004, taken),
@@ -246,6 +247,13 @@ def _exif(
         rationals(0xA432, focal, focal, tags.f_number, tags.f_number),
         text(0xA434, tags.lens_model),
     ]
+
+
+def _sensitivity(iso: int) -> list[Field]:
+    """Return the fields of an ISO; one over 65535 is a recommended exposure index, as in EXIF."""
+    if iso <= _LARGEST_SHORT:
+        return [shorts(0x8827, iso)]
+    return [shorts(0x8827, _LARGEST_SHORT), shorts(0x8830, 2), longs(0x8832, iso)]
 
 
 def _maker_note(tags: CameraTags, levels: RawLevels, frame_count: int) -> list[Field]:
