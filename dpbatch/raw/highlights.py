@@ -59,7 +59,6 @@ def rebuild_highlights(
 ) -> None:
     """Rebuild the unreliable samples of `second`, in place; those of `first` where it clips too."""
     ratios = _second_to_first(first, second, unreliable)
-    neutral = _neutral_light(pair, first)
     changed = []
     for position, (row, column) in enumerate(CFA_POSITIONS):
         cell = (slice(row, None, 2), slice(column, None, 2))
@@ -71,26 +70,31 @@ def rebuild_highlights(
         rebuilt = difference + clipped * (np.maximum(signal * ratio, difference) - difference)
         # From here on the photodiode's frame is clipped too.
         clipped = pair.photodiode_clip.weight(pair.photodiode[cell][rows, columns], color)
+        second[cell][rows, columns] = rebuilt
+        lost = clipped > 0
+        rows, columns, clipped, signal = rows[lost], columns[lost], clipped[lost], signal[lost]
         white_dn = np.float32(pair.white_level - pair.composite_black[color])
-        light = np.maximum(signal, neutral[rows, columns] / np.float32(pair.camera_wb[color]))
-        white = np.where(ratio * light < _SURELY_WHITE * white_dn, ratio * light, white_dn)
+        light = np.maximum(signal, _neutral_light(pair, first, color, rows, columns))
+        white = ratio[lost] * light
+        white = np.where(white < _SURELY_WHITE * white_dn, white, white_dn)
+        second[cell][rows, columns] += clipped * (white - rebuilt[lost])
         changed.append((cell, rows, columns, signal + clipped * (white_dn - signal)))
-        second[cell][rows, columns] = rebuilt + clipped * (white - rebuilt)
     for cell, rows, columns, values in changed:
         first[cell][rows, columns] = values
 
 
-def _neutral_light(pair: RawPair, first: FloatPlane) -> FloatPlane:
-    """Return the brightest balanced sample of each CFA cell.
+def _neutral_light(
+    pair: RawPair, first: FloatPlane, color: int, rows: Indices, columns: Indices
+) -> FloatPlane:
+    """Return a colour's samples as they would be if the brightest of their cells were white light.
 
     It is the best guess of a clipped colour: light so bright is mostly white.
     """
-    light: FloatPlane = np.zeros(first[1::2, 1::2].shape, np.float32)
+    light = np.zeros(rows.shape, np.float32)
     for row, column in CFA_POSITIONS:
         gain = np.float32(pair.camera_wb[pair.cfa[row, column]])
-        plane = first[row::2, column::2][: light.shape[0], : light.shape[1]]
-        np.maximum(light, plane * gain, out=light)
-    return light
+        np.maximum(light, first[row::2, column::2][rows, columns] * gain, out=light)
+    return np.asarray(light / np.float32(pair.camera_wb[color]), np.float32)
 
 
 def _second_to_first(first: FloatPlane, second: FloatPlane, unreliable: Mask) -> _Ratios:
@@ -126,23 +130,28 @@ def _second_to_first(first: FloatPlane, second: FloatPlane, unreliable: Mask) ->
         signal = np.maximum(_blur(below, sigma), 0)
         trust = signal / (signal + half_trusted)
         local += trust * (_blurred_ratio(above, below, sigma) - local)
-    return _Ratios(wide, local, *_near_ratio(first, second, unreliable, wide))
+    return _Ratios(wide, local, *_near_ratio(first, second, unreliable, wide, common == 0))
 
 
 def _near_ratio(
-    first: FloatPlane, second: FloatPlane, unreliable: Mask, wide: list[FloatPlane]
+    first: FloatPlane,
+    second: FloatPlane,
+    unreliable: Mask,
+    wide: list[FloatPlane],
+    clipped_blocks: Mask,
 ) -> tuple[FloatPlane, FloatPlane]:
     """Return second / (wide * first) of the reliable colours at each cell, and the mean of first.
 
-    Only tiles with unreliable samples are worked on; the rest is 0.
+    Only tiles with clipped blocks are worked on; the rest is 0.
     """
-    cells = unreliable[0::2, 0::2] | unreliable[0::2, 1::2]
-    cells |= unreliable[1::2, 0::2] | unreliable[1::2, 1::2]
-    near, signal = (np.zeros(cells.shape, np.float32) for _ in range(2))
-    for top in range(0, cells.shape[0], _TILE_CELLS):
-        for left in range(0, cells.shape[1], _TILE_CELLS):
+    shape = unreliable[0::2, 0::2].shape
+    near, signal = (np.zeros(shape, np.float32) for _ in range(2))
+    blocks = _TILE_CELLS // _BLOCK_CELLS
+    for top in range(0, shape[0], _TILE_CELLS):
+        for left in range(0, shape[1], _TILE_CELLS):
             tile = (slice(top, top + _TILE_CELLS), slice(left, left + _TILE_CELLS))
-            if not cells[tile].any():
+            y, x = top // _BLOCK_CELLS, left // _BLOCK_CELLS
+            if not clipped_blocks[y : y + blocks, x : x + blocks].any():
                 continue
             rows, inner_rows = _padded(top)
             columns, inner_columns = _padded(left)
