@@ -12,11 +12,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from dpbatch.errors import DISK_FULL, AbortError
+from dpbatch.location import Location
 from dpbatch.storage.base import AppendLog, LogReader
 from dpbatch.types import FileStamp
 
@@ -100,6 +102,13 @@ def read_past(log: LogReader) -> dict[str, Past]:
     except OSError as error:
         raise AbortError(f"{log.name}: the journal cannot be read: {error}") from error
     return past
+
+
+def no_journal(out: Location, log: LogReader) -> AbortError:
+    """Return the error for an output folder that has no journal."""
+    is_missing = isinstance(out, Path) and not out.exists()
+    why = "no journal, and no such folder" if is_missing else "no journal"
+    return AbortError(f"{log.name}: {why}; give the folder that a run writes to, its --out")
 
 
 def _never() -> bool:

@@ -13,6 +13,9 @@ from dpbatch.location import Location
 from dpbatch.storage.base import InputSource, OutputFolder
 from dpbatch.types import FileStamp, Job, Outcome, Saved
 
+ADOPTED_IN = "scan"
+"""The stage of a `done` for results that a run found without a journal, and did not write."""
+
 
 @dataclass(frozen=True)
 class JournalWriter:
@@ -63,7 +66,7 @@ class JournalWriter:
         """Note results of an earlier run that the journal did not know."""
         record = self._record("done", job)
         outputs = tuple(self._outputs(saved))
-        self._note(replace(record, inputs=saved.inputs, outputs=outputs, stage="scan"))
+        self._note(replace(record, inputs=saved.inputs, outputs=outputs, stage=ADOPTED_IN))
 
     def run_started(self, inputs: int) -> None:
         """Note the start of a run with so many inputs."""

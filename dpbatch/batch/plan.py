@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dpbatch.batch.scan import jobs_of, scan
-from dpbatch.errors import AbortError, NotDualPixelError, PhotoError
+from dpbatch.errors import AbortError, NotDualPixelError, OutputError, PhotoError, SettingsError
 from dpbatch.location import Location, short_name
 from dpbatch.raw.canon_tags import single_frame_message
 from dpbatch.raw.container import probe
 from dpbatch.settings import Settings
 from dpbatch.storage.base import InputSource
+from dpbatch.storage.local import takes_name
 from dpbatch.types import Job, Outcome, Photo, RunOptions, Status, outcome_of
 
 
@@ -63,9 +67,31 @@ def make_plan(
         except PhotoError as error:
             problems[photo] = error  # loading it will say so again, and the journal with it
         photos.append(photo)
-    jobs = jobs_of(photos, options.out, settings, suffixes)
+    jobs, too_long = _by_length(jobs_of(photos, options.out, settings, suffixes), options.out)
+    if too_long and not jobs:
+        raise SettingsError(str(too_long[0][1]))
+    ended += [(job.name, outcome_of(error, "scan")) for job, error in too_long]
     suspect = [(job, problems[job.photo]) for job in jobs if job.photo in problems]
     return Plan(jobs, tuple(ended), tuple(suspect))
+
+
+def _by_length(
+    jobs: Iterable[Job[Location]], out: Location
+) -> tuple[tuple[Job[Location], ...], list[tuple[Job[Location], OutputError]]]:
+    """Return the jobs whose outputs can have their names, and the others with their errors."""
+    fit, too_long = [], []
+    for job in jobs:
+        longest = max((os.fsencode(part) for path in job.outputs for part in path.parts), key=len)
+        if isinstance(out, Path) and not takes_name(out, os.fsdecode(longest)):
+            message = (
+                f"{job}: the name of its output is too long for the file system, {len(longest)} "
+                f"bytes: {os.fsdecode(longest)[:30]}...; give a --template that is shorter, or "
+                "rename the photo"
+            )
+            too_long.append((job, OutputError(message)))
+        else:
+            fit.append(job)
+    return tuple(fit), too_long
 
 
 def _check(photo: Photo[Location], source: InputSource[Location]) -> None:

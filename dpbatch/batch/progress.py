@@ -20,7 +20,9 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 
 _LISTED = 20
 _ACTORS_LISTED = 8
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-_CERTAIN_REASONS = {"already-done": "already done", "not-reached": "the run was stopped before"}
+NOT_REACHED = "not-reached"
+"""The code of a photo that was left to do when the run was stopped."""
+_CERTAIN_REASONS = {"already-done": "already done", NOT_REACHED: "the run was stopped before"}
 
 
 @dataclass
@@ -177,19 +179,27 @@ class Reporter:
         return EXIT_SOME_FAILED if self.count(Status.FAILED) else EXIT_DONE
 
     def _table(self) -> list[str]:
-        rows = [("inputs", self._inputs)]
-        rows += [(status.value, self.count(status)) for status in Status]
+        counts = {"inputs": self._inputs, **{s.value: self.count(s) for s in Status}}
+        if not_reached := self._codes[Status.SKIPPED, NOT_REACHED]:  # as in `dpbatch status`
+            counts["skipped"] -= not_reached
+            counts["not reached"] = not_reached
         if self._would_run:
-            rows.append(("would run", self._would_run))
-        lines = ["", *(f"{name:<9} {count:>6}" for name, count in rows)]
+            counts["would run"] = self._would_run
+        width = max(9, *map(len, counts))
+        lines = ["", *(f"{name:<{width}} {count:>6}" for name, count in counts.items())]
         for status in (Status.SKIPPED, Status.FAILED):
             lines += self._reasons(status)
         return lines
 
     def _reasons(self, status: Status) -> list[str]:
-        """List the inputs of a status with their reasons; obvious ones are only counted."""
+        """List the inputs of a status with their reasons; obvious ones are only counted.
+
+        Those that were not reached have a row of the table instead.
+        """
         lines = []
-        codes = sorted(code for found, code in self._codes if found is status)
+        codes = sorted(
+            code for found, code in self._codes if found is status and code != NOT_REACHED
+        )
         for code in codes:
             count = self._codes[status, code]
             certain = _CERTAIN_REASONS.get(code)

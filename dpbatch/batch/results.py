@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -31,12 +32,24 @@ class Results:
     stages: BatchStages
 
     def exists(self, name: str) -> bool:
-        """Return whether there is a file of this name."""
+        """Return whether there is a file of this name. Raises OSError."""
         try:
             self.output.stamp(name)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False  # saving the photo will say so
+            raise
         return True
+
+    def is_damaged(self, name: str) -> bool:
+        """Return whether a file is there and does not open; False where it cannot be read."""
+        try:
+            with self.output.local_copy(name) as path:
+                return not self.stages.opens(path)
+        except OSError:
+            return False
 
     def state(self, written: FileStamp) -> State:
         """Return how a result is now. written: its stamp in the journal.

@@ -46,7 +46,7 @@ class Resume:
         if self.retry_failed and (past is None or past.last.status != "failed"):
             why = "has not failed before, and --retry-failed was given"
             return done or _skip(job, "not-failed", why)
-        names = list(map(self.results.output.name_of, job.outputs))
+        names = self._names(job)
         existing = next(filter(self.results.exists, names), None)
         if self.overwrite or existing is None:
             return None
@@ -57,22 +57,34 @@ class Resume:
         was_interrupted = past is not None and _was_interrupted(past.last)
         if past is None or (past.done is None and not was_interrupted):
             recognised = self._recognised(job)
-            why = (
-                f"{existing} exists, and neither the journal nor its metadata say that it was made "
-                "from this photo with these settings; --overwrite replaces it"
-            )
-            return recognised or _skip(job, "target-exists", why)
+            return recognised or _skip(job, "target-exists", self._why_not_ours(job, existing))
         if not self._is_of_same_photo(job, past):
             why = f"{existing} was made from {past.last.source}; give another --out or --template"
             return _skip(job, "target-exists", why)
         # After an interruption an output may be newer than its record, and is ours all the same.
         if was_interrupted or past.done is None:
             return None
-        states = {self.results.state(output) for output in past.done.outputs}
-        if not states & {State.EDITED, State.TOUCHED}:
+        states = {self.results.state(output): output.path for output in past.done.outputs}
+        if State.EDITED in states:
+            how = f"{self._shown(states[State.EDITED])} was changed after dpbatch wrote it"
+        elif State.TOUCHED in states:
+            name = self._shown(states[State.TOUCHED])
+            how = f"{name} may have been changed: another date, and no checksum in the journal"
+        else:
             return None
-        why = f"{existing} was changed after dpbatch wrote it; --overwrite replaces it"
-        return _skip(job, "target-changed", why)
+        return _skip(job, "target-changed", f"{how}; --overwrite replaces it")
+
+    def _why_not_ours(self, job: Job[Location], existing: str) -> str:
+        damaged = next(filter(self.results.is_damaged, self._names(job)), None)
+        if damaged is not None:
+            return (
+                f"{self._shown(damaged)} exists and does not open: it is damaged, or no picture; "
+                "--overwrite makes it again"
+            )
+        return (
+            f"{existing} exists, and neither the journal nor its metadata say that it was made "
+            "from this photo with these settings; --overwrite replaces it"
+        )
 
     def _done(self, job: Job[Location], past: Past) -> Outcome | None:
         """Return the outcome of a photo that is done, None for another."""
@@ -103,7 +115,7 @@ class Resume:
         """
         try:
             inputs = tuple(self.source.stamp(path) for path in job.photo.paths)
-            names = list(map(self.results.output.name_of, job.outputs))
+            names = self._names(job)
             if not self.results.are_made_from(names, inputs):
                 return None
             output = self.results.output
@@ -112,6 +124,9 @@ class Resume:
             return None
         saved = Saved(inputs, job.outputs, checksums=checksums)
         return _skip(job, "already-done", "already done", saved)
+
+    def _names(self, job: Job[Location]) -> list[str]:
+        return list(map(self.results.output.name_of, job.outputs))
 
     def _shown(self, name: str) -> str:
         return str(self.results.output.root / name)

@@ -15,7 +15,7 @@ from dpbatch.batch.journal import Journal, read_past
 from dpbatch.batch.journal_writer import JournalWriter
 from dpbatch.batch.pauses import Pauses
 from dpbatch.batch.plan import Plan, make_plan
-from dpbatch.batch.progress import Reporter
+from dpbatch.batch.progress import EXIT_INTERRUPTED, NOT_REACHED, Reporter
 from dpbatch.batch.results import Results
 from dpbatch.batch.resume import Resume
 from dpbatch.batch.stop import StopSignal
@@ -84,7 +84,8 @@ def run(
             model=settings.restore.model,
             clean=clean,
         )
-        batch.work(engine, to_do)
+        with _interrupt_noted(writer):
+            batch.work(engine, to_do)
         return batch.finish()
 
 
@@ -104,6 +105,16 @@ def _cleaned(clean: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         clean()
+
+
+@contextmanager
+def _interrupt_noted(writer: JournalWriter) -> Iterator[None]:
+    """Note the end of the run where the second Ctrl-C stops the block at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        writer.run_ended(EXIT_INTERRUPTED, "interrupted")
+        raise
 
 
 class _Common(TypedDict):
@@ -221,9 +232,7 @@ class _Batch:
         """Report what was not reached and the closing table; returns the exit code."""
         for job in self._unfinished.values():
             message = f"{job}: not reached, the run was stopped before"
-            self._reporter.finished(
-                job.name, Outcome(Status.SKIPPED, "run", "not-reached", message)
-            )
+            self._reporter.finished(job.name, Outcome(Status.SKIPPED, "run", NOT_REACHED, message))
         is_cut_short = bool(self._unfinished)
         aborted = self._stop.reason or (self._too_many_failed if is_cut_short else "")
         interrupted = self._stop.is_interrupted and is_cut_short

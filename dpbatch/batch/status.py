@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dpbatch.batch.journal import Record, RunLine, read_history
+from dpbatch.batch.journal import Record, RunLine, no_journal, read_history
 from dpbatch.errors import AbortError
 from dpbatch.location import Location
 from dpbatch.storage.choose import output_folder
@@ -124,7 +124,7 @@ def read_status(out: Location, now: datetime | None = None) -> FolderStatus:
     except OSError as error:
         raise AbortError(f"{log.name}: the journal cannot be read: {error}") from error
     if not reader.last_time and not running:
-        raise AbortError(f"{log.name}: no journal; give the folder that a run writes to, its --out")
+        raise no_journal(out, log)
     return FolderStatus(
         str(out),
         running,

@@ -61,11 +61,15 @@ def _headline(status: FolderStatus, now: datetime) -> str:
 
 def _numbers(run: LatestRun) -> Iterator[str]:
     by_code = ", ".join(f"{code}: {count}" for code, count in run.skipped_by_code.items())
-    is_over = run.state in ("ended", "broken off")
     yield f"{'inputs':<12} {run.inputs:>6}"
     yield f"{'done':<12} {run.done:>6}"
     yield f"{'skipped':<12} {run.skipped:>6}" + (f"  ({by_code})" if by_code else "")
     yield f"{'failed':<12} {run.failed:>6}"
+    if run.state == "ended":
+        begun = f"  ({run.in_progress} of them begun)" if run.in_progress else ""
+        yield f"{'not reached':<12} {run.in_progress + run.waiting:>6}{begun}"
+        return
+    is_over = run.state == "broken off"
     yield f"{'unfinished' if is_over else 'in progress':<12} {run.in_progress:>6}"
     yield f"{'not reached' if is_over else 'waiting':<12} {run.waiting:>6}"
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dpbatch.batch.journal import read_past
+from dpbatch.batch.journal import no_journal, read_past
+from dpbatch.batch.journal_writer import ADOPTED_IN
 from dpbatch.errors import AbortError
 from dpbatch.location import Location
 from dpbatch.storage.base import OutputFolder
@@ -16,7 +17,13 @@ from dpbatch.storage.stamps import stamp
 from dpbatch.terminal import printable
 from dpbatch.types import FileStamp
 
-Finding = Literal["as written", "missing", "changed", "unreadable", "no checksum"]
+Finding = Literal["as written", "missing", "changed", "unreadable", "no checksum", "adopted"]
+
+_NOT_COMPARED: dict[Finding, str] = {
+    "no checksum": "written by an earlier release; only the size was compared",
+    "adopted": "found without a journal by a later run; damage before that is not detected",
+}
+_GOOD: tuple[Finding, ...] = ("as written", *_NOT_COMPARED)
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Checked:
     """A result that differs from the journal, or cannot be compared.
 
     file: its path below the output folder.
-    finding: "no checksum" where an earlier release wrote it and the size is right.
+    finding: "no checksum" where an earlier release wrote it and the size is right; "adopted" where
+        its checksum was not made while it was written, but when a run without a journal found it.
     """
 
     file: str
@@ -43,15 +51,16 @@ class Verification:
     @property
     def is_good(self) -> bool:
         """Whether no result is missing, changed or unreadable."""
-        return not {"missing", "changed", "unreadable"} & self.counts.keys()
+        return self.counts.keys() <= set(_GOOD)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
 
     def to_text(self) -> str:
-        """Return a line for each result to look at, then the counts."""
+        """Return a line for each result to look at, then what was not compared, and the counts."""
         lines = [f"{file.finding}: {file.file}: {file.message}" for file in self.files]
+        lines += [f"{kind}: {why}" for kind, why in _NOT_COMPARED.items() if kind in self.counts]
         counts = ", ".join(f"{count} {finding}" for finding, count in self.counts.items())
         return "\n".join(map(printable, [*lines, f"{self.folder}: {counts}"]))
 
@@ -64,7 +73,13 @@ def verify(out: Location) -> Verification:
     output = output_folder(out)
     log = output.log()
     done = [past.done for past in read_past(log).values() if past.done is not None]
-    checked = [_check(output, file) for record in done for file in record.outputs]
+    checked = [
+        _check(output, file, is_adopted=record.stage == ADOPTED_IN)
+        for record in done
+        for file in record.outputs
+    ]
+    if not checked and next(log.lines(), None) is None:
+        raise no_journal(out, log)
     if not checked:
         raise AbortError(
             f"{log.name}: no results in this journal; give the folder that a run writes to, its "
@@ -77,11 +92,11 @@ def verify(out: Location) -> Verification:
 
 def _to_look_at(checked: list[Checked]) -> Iterator[Checked]:
     for file in checked:
-        if file.finding not in ("as written", "no checksum"):
+        if file.finding not in _GOOD:
             yield file
 
 
-def _check(output: OutputFolder, written: FileStamp) -> Checked:
+def _check(output: OutputFolder, written: FileStamp, is_adopted: bool) -> Checked:
     name = written.path
     try:
         with output.local_copy(name) as path:
@@ -93,9 +108,9 @@ def _check(output: OutputFolder, written: FileStamp) -> Checked:
     if now.size != written.size:
         message = f"{now.size} bytes, expected {written.size}"
         return Checked(name, "changed", message)
-    if not written.blake2b:
-        return Checked(name, "no checksum", "written by an earlier release")
-    if now.blake2b != written.blake2b:
+    if written.blake2b and now.blake2b != written.blake2b:
         message = f"its checksum is {now.blake2b}, expected {written.blake2b}"
         return Checked(name, "changed", message)
-    return Checked(name, "as written", "")
+    if is_adopted:
+        return Checked(name, "adopted", "")
+    return Checked(name, "as written" if written.blake2b else "no checksum", "")

@@ -28,7 +28,7 @@ def ignore(*_: object) -> None:
 
 def overdue_reason(limit_s: float) -> str:
     """Return the reason of a crash where a process was killed at the time limit."""
-    return f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit"
+    return f"stopped, not done within {limit_s / 60:.3g} minutes, the time limit (--time-limit)"
 
 
 class Attempts(Generic[JobT]):

@@ -139,6 +139,19 @@ class LocalFolder:
             remove_stale_temporaries(folder)
 
 
+def takes_name(folder: Path, name: str) -> bool:
+    """Return whether a file system can have a name of that length.
+
+    folder: where; its nearest parent where it does not exist yet.
+    """
+    try:
+        there = next((path for path in (folder, *folder.parents) if path.is_dir()), folder)
+        (there / name).lstat()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
+
+
 class FileLog:
     """An `AppendLog` in one file. Use as a context manager where lines are added."""
 

@@ -141,7 +141,56 @@ def test_results_are_recognised_where_the_journal_was_lost(done: Path) -> None:
         assert new is not None
         assert (new.outputs, new.fingerprint) == (old.outputs, old.fingerprint)
         assert [file.blake2b for file in new.inputs] == [file.blake2b for file in old.inputs]
-    assert verify(done / "out").is_good
+    found = verify(done / "out")
+    assert (found.is_good, found.counts) == (True, {"adopted": 4})
+
+
+def test_damage_from_before_the_journal_was_lost_is_never_called_as_written(done: Path) -> None:
+    out = done / "out"
+    content = bytearray((out / LEFT).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(byte ^ 1 for byte in content[middle : middle + 200])
+    (out / LEFT).write_bytes(content)
+    (out / ".dpbatch" / "journal.jsonl").unlink()
+    assert run_split(done).codes["a"] == "already-done"
+    assert verify(out).counts == {"adopted": 4}
+    said = CliRunner().invoke(main, ["verify", str(out)])
+    assert (said.exit_code, "as written" in said.output) == (0, False)
+    assert "adopted: found without a journal by a later run" in said.output
+    content[middle] ^= 2  # what happens after that is detected
+    (out / LEFT).write_bytes(content)
+    assert verify(out).counts == {"adopted": 3, "changed": 1}
+    assert run_split(done, overwrite=True).codes == {"a": "done", "b": "done"}
+    assert verify(out).counts == {"as written": 4}
+
+
+def test_a_damaged_result_without_a_journal_is_kept_and_called_damaged(done: Path) -> None:
+    out = done / "out"
+    (out / LEFT).write_bytes((out / LEFT).read_bytes()[:1000])
+    (out / ".dpbatch" / "journal.jsonl").unlink()
+    ran = run_split(done)
+    assert ran.codes == {"a": "target-exists", "b": "already-done"}
+    message = ran.photos["a"]["message"]
+    assert f"{out / LEFT} exists and does not open: it is damaged" in message
+    assert "--overwrite makes it again" in message
+    assert run_split(done, overwrite=True).codes["a"] == "done"
+
+
+def test_another_date_without_a_checksum_is_not_called_a_change(done: Path) -> None:
+    journal = done / "out" / ".dpbatch" / "journal.jsonl"
+    lines = map(json.loads, journal.read_text().splitlines())
+    for_old = [
+        {**line, "outputs": [{**file, "blake2b": ""} for file in line.get("outputs", ())]}
+        if "target" in line
+        else line
+        for line in lines
+    ]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in for_old))
+    os.utime(done / "out" / LEFT, ns=(1, 1))
+    ran = run_split(done, Settings(raw=RawSettings(swap=True)))
+    assert ran.codes == {"a": "target-changed", "b": "done"}
+    message = ran.photos["a"]["message"]
+    assert f"{LEFT} may have been changed: another date, and no checksum" in message
 
 
 def test_a_damaged_journal_loses_only_what_its_damaged_lines_said(done: Path) -> None:
@@ -232,7 +281,13 @@ def test_verify_compares_checksums(done: Path) -> None:
     assert json.loads(said.output)["counts"] == bad.counts
 
 
-def test_verify_needs_a_journal(tmp_path: Path) -> None:
+def test_verify_needs_a_journal_with_results(tmp_path: Path) -> None:
+    with pytest.raises(AbortError, match="no journal; give the folder"):
+        verify(tmp_path)
+    with pytest.raises(AbortError, match="no journal, and no such folder"):
+        verify(tmp_path / "missing")
+    (tmp_path / ".dpbatch").mkdir()
+    (tmp_path / ".dpbatch" / "journal.jsonl").write_text('{"event": "run-started"}\n')
     with pytest.raises(AbortError, match="no results in this journal"):
         verify(tmp_path)
 

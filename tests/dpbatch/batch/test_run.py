@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dpbatch.batch.status import read_status
+from dpbatch.batch.status_text import to_text
 from dpbatch.errors import AbortError, SettingsError
-from dpbatch.settings import Settings
+from dpbatch.settings import OutputSettings, Settings
 from tests.helpers.toy_runs import RESULTS, go, journal_text, visible, write_pair, write_shoot
 from tests.helpers.toy_stages import CopyStages
 
@@ -183,6 +185,10 @@ def test_a_stop_after_some_failures_leaves_the_rest_for_the_next_run(
     assert ran.end["failed"] == 2
     assert ran.codes["b"] == "not-reached"
     assert "stopped: 2 photos failed" in ran.text
+    not_reached = Counter(ran.codes.values())["not-reached"]
+    assert f"skipped {0:>10}\n" in ran.text
+    assert f"not reached {not_reached:>6}\n" in ran.text
+    assert f"not reached  {not_reached:>6}" in to_text(read_status(out))
     rest = go(shoot, out)
     assert (rest.code, rest.end["failed"]) == (1, 2)
     assert set(visible(out)) == {*RESULTS, *(f"{n}.tif" for n in (0, 3, 4, 5, 6, 7))}
@@ -216,6 +222,23 @@ def test_collisions_and_an_empty_folder_are_found_before_any_work(
     with pytest.raises(AbortError, match="no raw files"):
         go(tmp_path / "empty", out)
     assert not out.exists()
+
+
+def test_a_name_that_is_too_long_fails_its_photo_and_a_template_for_all_is_refused(
+    shoot: Path, out: Path
+) -> None:
+    long = "n" * 248
+    write_pair(shoot, long)
+    layers = CopyStages(suffixes=(".tif", ".blur.tif"))
+    for dry_run in (True, False):
+        ran = go(shoot, out, layers, dry_run=dry_run)
+        assert (ran.code, ran.photos[long]["status"]) == (1, "failed")
+        assert "is too long for the file system, 257 bytes: nnn" in ran.photos[long]["message"]
+    assert set(ran.codes.values()) == {"done", "output"}
+    settings = Settings(output=OutputSettings(template="{stem}" + "x" * 300))
+    for dry_run in (True, False):
+        with pytest.raises(SettingsError, match=r"too long for the file system.*--template"):
+            go(shoot, out, settings=settings, dry_run=dry_run)
 
 
 def test_an_unwritable_output_folder_is_found_before_any_work(shoot: Path, tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_folder_without_a_journal_is_refused_and_left_alone(tmp_path: Path) ->
         read_status(tmp_path)
     assert not list(tmp_path.iterdir())
     ran = CliRunner().invoke(main, ["status", str(tmp_path / "missing")])
-    assert (ran.exit_code, "no journal" in ran.output) == (3, True)
+    assert (ran.exit_code, "no journal, and no such folder" in ran.output) == (3, True)
 
 
 def test_the_command_prints_text_or_json(shoot: Path, out: Path) -> None:

@@ -147,7 +147,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_nothing_half_written(shoot: Path,
     assert not visible(out)
     run = read_status(out).latest_run
     assert run is not None
-    assert (run.state, run.done) == ("broken off", 0)
+    assert (run.state, run.exit_code, run.message, run.done) == ("ended", 130, "interrupted", 0)
     assert set(go(shoot, out).codes.values()) == {"done"}
 
 

@@ -159,7 +159,7 @@ def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
     for stage in ("load", "restore", "save"):
         hung = outcomes[stage]
         assert (hung.status, hung.stage, hung.code) == (Status.FAILED, stage, "worker-crash")
-        assert "not done within 0.1 minutes, the time limit" in hung.message
+        assert "not done within 0.1 minutes, the time limit (--time-limit)" in hung.message
     assert not children()
 
 
