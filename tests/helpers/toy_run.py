@@ -10,7 +10,7 @@ import sys
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
 from dpbatch.location import parse_location
-from dpbatch.settings import Settings
+from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.types import RunOptions
 from tests.helpers.toy_stages import CopyStages
 
@@ -18,4 +18,11 @@ if __name__ == "__main__":
     shoot, out = map(parse_location, sys.argv[1:3])
     save_s = float(sys.argv[3])
     stages = CopyStages(seconds={"load": 0.02, "restore": 0.1, "save": save_s})
-    sys.exit(run(RunOptions((shoot,), out), Settings(), stages, Reporter(sys.stdout)))
+    sys.exit(
+        run(
+            RunOptions((shoot,), out),
+            Settings(restore=RestoreSettings(model="tiny")),
+            stages,
+            Reporter(sys.stdout),
+        )
+    )

@@ -16,11 +16,12 @@ from typing import Any
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
 from dpbatch.location import Location
-from dpbatch.settings import Settings
+from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.types import RunOptions
 from tests.helpers.toy_stages import CopyStages
 
 REPOSITORY = Path(__file__).parents[2]
+SETTINGS = Settings(restore=RestoreSettings(model="tiny"))
 RESULTS = {"a.tif": b"a fo slexip", "day 1/b.tif": b"b fo slexip"}
 """Of write_shoot, by CopyStages."""
 
@@ -65,7 +66,7 @@ def go(
     messages, log = io.StringIO(), io.StringIO()
     reporter = Reporter(messages, log)
     run_options = RunOptions((shoot,), out, **options)
-    code = run(run_options, settings or Settings(), stages or CopyStages(), reporter)
+    code = run(run_options, settings or SETTINGS, stages or CopyStages(), reporter)
     ran = Ran(code, messages.getvalue())
     for line in log.getvalue().splitlines():
         said = json.loads(line)
