@@ -254,17 +254,18 @@ def test_a_worker_host_does_the_heads_photos(tmp_path: Path) -> None:
     hosts: list[subprocess.Popen[str]] = []
     try:
         for host, arguments in ((1, head), (2, worker)):
-            log = (tmp_path / f"host{host}.log").open("w+")
-            hosts.append(
-                subprocess.Popen(
-                    [*in_namespace(host), script, "start", "--block", *arguments],
-                    env=environment,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    text=True,
+            log = tmp_path / f"host{host}.log"
+            with log.open("w") as stream:
+                hosts.append(
+                    subprocess.Popen(
+                        [*in_namespace(host), script, "start", "--block", *arguments],
+                        env=environment,
+                        stdout=stream,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                    )
                 )
-            )
-            wait_for(partial(has_started, Path(log.name)), hosts[-1], LONGEST_S)
+            wait_for(partial(has_started, log), hosts[-1], LONGEST_S)
         two = ("--cpu-actors", 2, "--address", "10.77.0.1:6400")
         command = ("run", shoot, "--out", out, *two)
         said = dpbatch(*command, before=in_namespace(1), environment=token)
