@@ -42,8 +42,8 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class FetchingStages:
-    """`stages`, for photos that may be remote: they are fetched for the time that loading takes."""
+class _WrappedStages:
+    """What the stages inside declare: where files lie changes none of it."""
 
     stages: BatchStages
 
@@ -69,6 +69,11 @@ class FetchingStages:
     def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
         """As the stages inside."""
         return self.stages.made(path, inputs)
+
+
+@dataclass(frozen=True)
+class FetchingStages(_WrappedStages):
+    """`stages`, for photos that may be remote: they are fetched for the time that loading takes."""
 
     def load(self, job: Job[Location]) -> Fetched:
         """Fetch the photo and load it. Raises UnreadableError where it cannot be fetched."""
@@ -114,37 +119,13 @@ class FetchingStages:
 
 
 @dataclass(frozen=True)
-class StoringStages:
+class StoringStages(_WrappedStages):
     """`stages`, for results that are remote: they are written here, and stored.
 
     uploads: the remote folder for what is not whole yet.
     """
 
-    stages: BatchStages
     uploads: RemotePath
-
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """Those of the stages inside."""
-        return self.stages.suffixes
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the stages inside: where files lie changes no pixel."""
-        return self.stages.fingerprint
-
-    @property
-    def earlier_fingerprints(self) -> tuple[str, ...]:
-        """Those of the stages inside."""
-        return self.stages.earlier_fingerprints
-
-    def opens(self, path: Path) -> bool:
-        """As the stages inside."""
-        return self.stages.opens(path)
-
-    def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
-        """As the stages inside."""
-        return self.stages.made(path, inputs)
 
     def load(self, job: Job[Location]) -> Any:
         """Load as the stages inside do."""

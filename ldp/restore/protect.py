@@ -63,7 +63,8 @@ class Protection:
         band: (rows, W, 3) as the network gives them, from `first_row` of the picture on.
         """
         rows = slice(first_row, first_row + len(band))
-        seen, mean = _mean(self.shown, rows), _mean(self.views, rows)
+        mean = _mean(self.views, rows)
+        seen = mean if self.shown is self.views else _mean(self.shown, rows)
         weight = np.float32(noise_weight(self.noise))
         kept = (band - seen) * weight
         if blur_map.disparity_px is not None:
