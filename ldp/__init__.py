@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ldp.blur.loading import load_estimator
     from ldp.model import Model, ModelInfo, load
     from ldp.models.weights import shipped_names
+    from ldp.single import SingleInfo, SingleModel, load_single
     from ldp.types import BlurMap, Deblurred, TensorBlurMap, TensorDeblurred, ViewPair
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "LdpError",
     "Model",
     "ModelInfo",
+    "SingleInfo",
+    "SingleModel",
     "SoftMapError",
     "TensorBlurMap",
     "TensorDeblurred",
@@ -57,6 +60,7 @@ __all__ = [
     "WeightsError",
     "load",
     "load_estimator",
+    "load_single",
     "shipped_names",
 ]
 
@@ -69,11 +73,14 @@ _MODULES = {
     "DisparityEstimator": "ldp.blur.disparity",
     "Model": "ldp.model",
     "ModelInfo": "ldp.model",
+    "SingleInfo": "ldp.single",
+    "SingleModel": "ldp.single",
     "TensorBlurMap": "ldp.types",
     "TensorDeblurred": "ldp.types",
     "ViewPair": "ldp.types",
     "load": "ldp.model",
     "load_estimator": "ldp.blur.loading",
+    "load_single": "ldp.single",
     "shipped_names": "ldp.models.weights",
 }
 

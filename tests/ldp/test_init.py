@@ -74,6 +74,8 @@ def test_the_public_names() -> None:
         "LdpError",
         "Model",
         "ModelInfo",
+        "SingleInfo",
+        "SingleModel",
         "SoftMapError",
         "TensorBlurMap",
         "TensorDeblurred",
@@ -82,6 +84,7 @@ def test_the_public_names() -> None:
         "WeightsError",
         "load",
         "load_estimator",
+        "load_single",
         "shipped_names",
     ]
     assert all(getattr(ldp, name).__name__ == name for name in ldp.__all__)
