@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dpbatch.output.look import ToneCurve
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
+    from dpbatch.output.tone import ToneCurve
     from ldp import BlurMap, ViewPair
 
 
@@ -168,7 +168,7 @@ def save(
     from dpbatch.output.color import apply_orientation
     from dpbatch.output.images import write_picture
     from dpbatch.output.layers import write_layers
-    from dpbatch.output.look import apply_look
+    from dpbatch.output.tone import apply_look
 
     written: dict[Path, Written] = {}
     if restored.blur_map is not None:

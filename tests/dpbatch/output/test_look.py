@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from dpbatch.output.look import ToneCurve, apply_look, fit_curve, fit_preview
+from dpbatch.output.look import fit_curve, fit_preview
+from dpbatch.output.tone import apply_look
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import ViewPair
 
@@ -124,58 +125,6 @@ def test_the_curve_is_smooth_and_increasing(camera: Camera) -> None:
     assert slopes.min() > 0.05
     assert slopes.max() < 6
     assert np.abs(np.diff(slopes)).max() < 0.1  # no kinks: x advances by 1/2000
-
-
-def test_a_curve_passes_through_its_points_and_stays_between_them() -> None:
-    curve = ToneCurve((0.0, 0.2, 0.25, 0.7, 1.0), (0.0, 0.05, 0.3, 0.75, 1.0))
-    np.testing.assert_allclose(curve(np.array(curve.x)), curve.y, atol=1e-12)
-    assert np.diff(curve(np.linspace(0, 1, 5000))).min() >= 0
-    np.testing.assert_allclose(curve(np.array([-0.5, 1.5])), [0, 1])
-    straight = ToneCurve((0.0, 0.4, 1.0), (0.0, 0.4, 1.0))
-    x = np.linspace(0, 1, 500)
-    np.testing.assert_allclose(straight(x), x, atol=1e-12)
-
-
-CONTRAST = ToneCurve((0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.18, 0.58, 0.85, 1.0))
-
-
-def test_grey_stays_grey_and_follows_the_curve() -> None:
-    levels = np.arange(0, 65536, 97, dtype=np.uint16)
-    grey = np.repeat(levels[:, None, None], 3, 2)
-    result = apply_look(grey, CONTRAST)
-    assert np.ptp(result.astype(int), axis=2).max() <= 1
-    np.testing.assert_allclose(result[:, 0, 0] / 65535, CONTRAST(levels / 65535), atol=2e-4)
-    assert (result[0, 0, 0], apply_look(grey[-1:] * 0 + 65535, CONTRAST).min()) == (0, 65535)
-
-
-def test_colours_keep_their_hue() -> None:
-    picture = scene()
-    result = apply_look(as_16_bit(picture), CONTRAST) / 65535
-    before, after = (
-        cv2.cvtColor(np.asarray(x, np.float32), cv2.COLOR_RGB2HSV) for x in (picture, result)
-    )
-    colourful = (before[..., 1] > 0.1) & (before[..., 2] > 0.1)
-    turned = np.abs((after[..., 0] - before[..., 0] + 180) % 360 - 180)[colourful]
-    assert turned.max() < 1  # degrees
-    assert (after[..., 1] <= before[..., 1] + 0.01)[colourful].all()
-
-
-def test_a_straight_curve_and_none_change_no_bit() -> None:
-    picture = as_16_bit(scene())
-    assert apply_look(picture, None) is picture
-    straight = ToneCurve((0.0, 1.0), (0.0, 1.0))
-    np.testing.assert_array_equal(apply_look(picture, straight), picture)
-    picture.flags.writeable = False
-    apply_look(picture, CONTRAST, 1.0)
-
-
-@pytest.mark.parametrize("exposure_ev", [-2.0, -0.5, 1.0, 3.0])
-def test_exposure_multiplies_light_and_clips_at_white(exposure_ev: float) -> None:
-    encoded = np.linspace(0, 1, 3000, dtype=np.float32).reshape(100, 10, 3)
-    result = apply_look(as_16_bit(encoded), None, exposure_ev)
-    light = decode_srgb(encoded.copy()) * np.float32(2**exposure_ev)
-    expected = encode_srgb(np.minimum(light, np.float32(1)))
-    np.testing.assert_allclose(result / 65535, expected, atol=2e-4)
 
 
 def jpeg(rgb: npt.NDArray[np.uint8]) -> bytes:
