@@ -15,12 +15,14 @@ import tifffile
 from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color import srgb_icc_profile
+from dpbatch.output.deflate import deflated, deflated_in_blocks, in_threads
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from dpbatch.settings import OutputSettings
 
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 
 _ROWS_AT_ONCE = 256
+_ROWS_PER_STRIP = 32
 _LARGEST_JPEG_PX = 65_500  # of libjpeg
 
 
@@ -81,19 +83,21 @@ def encode_tiff(
 ) -> bytes:
     """Return a TIFF file of one page, compressed by deflate with horizontal prediction.
 
-    pixels: (H, W, 3) RGB or (H, W) grey. Level 1 is the fastest and, for the noise of 16-bit
-    photos, as small as any.
+    pixels: (H, W, 3) RGB or (H, W) grey.
     """
+    starts = range(0, len(pixels), _ROWS_PER_STRIP)
+    strips = in_threads(lambda start: deflated(_differences(pixels, start)), starts)
     file = io.BytesIO()
     tifffile.imwrite(
         file,
-        pixels,
+        iter(strips),  # compressed ones
+        shape=pixels.shape,
+        dtype=pixels.dtype,
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
         # Not "deflate": that writes the obsolete code 32946.
         compression="adobe_deflate",
-        compressionargs={"level": 1},
         predictor=True,
-        rowsperstrip=32,
+        rowsperstrip=_ROWS_PER_STRIP,
         iccprofile=icc,
         description=description,
         resolution=(pixels_per_inch, pixels_per_inch),
@@ -134,17 +138,46 @@ def encode_png(
 
     pixels: (H, W, 3) RGB or (H, W) grey. description: ASCII.
     """
-    # Level 1, runs only, filter "sub": three times as fast as the defaults and 0.5 % larger.
-    encoded = bytes(imagecodecs.png_encode(pixels, level=1, strategy=3, filter=16))
-    header_end = 8 + 12 + 13  # signature; length, name and checksum of IHDR; its content
-    pixels_per_metre = round(pixels_per_inch / 0.0254)
-    density = struct.pack(">IIB", pixels_per_metre, pixels_per_metre, 1)
-    chunks = _png_chunk(b"pHYs", density)
+    height, width = pixels.shape[:2]
+    is_rgb = pixels.ndim == 3
+    # Bits a sample, colour type; then the only methods of compression and filtering; no interlace.
+    header = struct.pack(
+        ">IIBBBBB", width, height, 8 * pixels.itemsize, 2 if is_rgb else 0, 0, 0, 0
+    )
+    chunks = [b"\x89PNG\r\n\x1a\n", _png_chunk(b"IHDR", header)]
     if icc is not None:  # before all others; name, end of name, method 0
-        chunks = _png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(icc)) + chunks
+        chunks.append(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(icc)))
+    pixels_per_metre = round(pixels_per_inch / 0.0254)
+    chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", pixels_per_metre, pixels_per_metre, 1)))
     if description is not None:
-        chunks += _png_chunk(b"tEXt", b"Description\0" + description.encode("ascii"))
-    return b"".join((encoded[:header_end], chunks, memoryview(encoded)[header_end:]))
+        chunks.append(_png_chunk(b"tEXt", b"Description\0" + description.encode("ascii")))
+    starts = range(0, height, _ROWS_PER_STRIP)
+    pieces = deflated_in_blocks(lambda start: _filtered(pixels, start), starts)
+    chunks += in_threads(lambda piece: _png_chunk(b"IDAT", piece), pieces)
+    return b"".join((*chunks, _png_chunk(b"IEND", b"")))
+
+
+def _differences(pixels: Pixels, start: int) -> Pixels:
+    """Return a strip of rows, each pixel as its difference to the left one (TIFF predictor 2)."""
+    rows = pixels[start : start + _ROWS_PER_STRIP]
+    differences = np.empty(rows.shape, rows.dtype)  # C-contiguous, also where the rows are not
+    differences[:, :1] = rows[:, :1]
+    np.subtract(rows[:, 1:], rows[:, :-1], out=differences[:, 1:])  # modulo the range of the type
+    return differences
+
+
+def _filtered(pixels: Pixels, start: int) -> npt.NDArray[np.uint8]:
+    """Return rows of a PNG, each byte as its difference to the one above (filter 2)."""
+    first = max(0, start - 1)
+    rows = pixels[first : start + _ROWS_PER_STRIP]
+    of_file = rows.astype(rows.dtype.newbyteorder(">"), order="C")
+    octets = of_file.view(np.uint8).reshape(len(rows), -1)
+    if start == 0:
+        octets = np.concatenate([np.zeros_like(octets[:1]), octets])
+    filtered = np.empty((len(octets) - 1, octets.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 2
+    np.subtract(octets[1:], octets[:-1], out=filtered[:, 1:])
+    return filtered
 
 
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
