@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ldp.devices import choose_device
 from ldp.errors import WeightsError
-from ldp.models.weights import read_header, resolve
-from ldp.restore.tiling import Progress
+from ldp.models.card import read_card
+from ldp.models.network import parameter_count
+from ldp.models.vitdeblur_weights import load_vitdeblur
+from ldp.models.weights import VITDEBLUR_FORMAT, read_header, resolve, sha256
+from ldp.restore.tiling import Progress, Receive
+from ldp.restore.windows import Blending, Padding, WindowRestorer, WindowSettings
 from ldp.types import FloatArray, Picture, to_uint16
 
 _Value = TypeVar("_Value", np.float32, np.uint16)
-Receive = Callable[[int, FloatArray], None]
-"""receive(first_row, rows) is given rows of the restored picture, (n, W, 3)."""
 
 
 class BandRestorer(Protocol):
@@ -106,17 +110,46 @@ def check_picture(picture: Picture) -> None:
         raise ValueError(f"a picture is uint8, uint16 or float32, found {picture.dtype}")
 
 
-def load_single(model: str, *, device: str = "auto") -> SingleModel:
+def load_single(
+    model: str,
+    *,
+    device: str = "auto",
+    window_stride: int = 94,
+    blending: Blending = "uniform",
+    padding: Padding = "published",
+    batch: int = 0,
+    full_precision: bool = False,
+) -> SingleModel:
     """Load a network of single pictures.
 
-    model: a shipped network's name (ldp.shipped_names), or the path of a .safetensors file.
+    model: the path of a .safetensors file, such as a converted ViTDeblur, or a shipped network's
+        name (ldp.shipped_names).
     device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
+    window_stride, blending, padding, batch, full_precision: of ViTDeblur's windows, see
+        ldp.restore.windows.WindowSettings.
 
-    Raises WeightsError where the weights cannot be used or are those of a network of two views.
+    Raises WeightsError where the weights cannot be used or are those of a network of two views,
+    DeviceError, and ValueError for settings that cannot be.
     """
     path = resolve(model)
     header = read_header(path)
+    chosen = choose_device(device)
+    if header.format == VITDEBLUR_FORMAT:
+        settings = WindowSettings(window_stride, blending, padding, batch, full_precision)
+        restorer = WindowRestorer.of(load_vitdeblur(path), chosen, settings)
+        return SingleModel(restorer, _info(path, "ViTDeblur", restorer))
     raise WeightsError(
         f"{path}: a network of two views ({header.format}), expected one of single pictures; "
         "load it with ldp.load"
+    )
+
+
+def _info(path: Path, network: str, restorer: WindowRestorer) -> SingleInfo:
+    return SingleInfo(
+        name=path.stem,
+        network=network,
+        licence=read_card(path).licence,
+        weights_sha256=sha256(path),
+        parameters=parameter_count(restorer.network),
+        settings=restorer.facts,
     )

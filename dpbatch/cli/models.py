@@ -30,7 +30,9 @@ def models(ctx: click.Context) -> None:
 
 @models.command("describe")
 @click.argument("model", metavar="NAME|FILE", required=False)
-@click.option("--size", metavar="SIZE", help="In place of a file: tiny, small, large or released.")
+@click.option(
+    "--size", metavar="SIZE", help="In place of a file: tiny, small, large, released or vitdeblur."
+)
 def models_describe(model: str | None, size: str | None) -> None:
     """Print a network's size, cost and origin."""
     from dpbatch.tools.models import describe
@@ -56,17 +58,27 @@ def models_describe(model: str | None, size: str | None) -> None:
     type=click.Path(path_type=Path),
     help="The .safetensors file to write.",
 )
-@click.option("--crop-px", type=click.IntRange(16), help="Side of the crops in its training.")
+@click.option("--crop-px", type=click.IntRange(16), help="For LDP: side of its training's crops.")
 def models_convert(checkpoint: Path, out: Path, crop_px: int | None) -> None:
-    """Convert the CHECKPOINT of LDP's authors for --model.
+    """Convert the CHECKPOINT of LDP's or ViTDeblur's authors.
 
-    CHECKPOINT is the file that the authors released (model.pth).
+    CHECKPOINT is the file that the authors released: LDP's model.pth, for --model, or one of
+    ViTDeblur.
     """
     from ldp.models.conversion import convert
+    from ldp.models.vitdeblur import ViTDeblur
 
-    unused = convert(checkpoint, out, crop_px).unused
-    if unused:
-        echo(f"{checkpoint}: stored, but not used by the network: {', '.join(unused)}")
+    try:
+        converted = convert(checkpoint, out, crop_px)
+    except ValueError as error:
+        raise SettingsError(f"--crop-px: {error}") from error
+    if converted.unused:
+        echo(f"{checkpoint}: stored, but not used by the network: {', '.join(converted.unused)}")
+    if isinstance(converted.network, ViTDeblur):
+        echo(
+            f"{out}: written, ViTDeblur for single pictures; its licence: {out.with_suffix('.md')}"
+        )
+        return
     echo(f"{out}: written; use it with --model {out}")
 
 

@@ -12,6 +12,7 @@ from ldp.errors import WeightsError
 from ldp.models.card import read_card
 from ldp.models.weights import (
     RELEASED_FORMAT,
+    VITDEBLUR_FORMAT,
     Header,
     load_network,
     read_header,
@@ -35,10 +36,14 @@ class NetworkFile:
 
     def to_line(self) -> str:
         """Return a line of a list of networks."""
-        kind = "released LDP" if self.header.format == RELEASED_FORMAT else "LDP"
+        kind = f"LDP, blur map {self.header.blur_map}"
+        if self.header.format == RELEASED_FORMAT:
+            kind = f"released {kind}"
+        if self.header.format == VITDEBLUR_FORMAT:
+            kind = "ViTDeblur, single pictures"
         return (
             f"{self.name:<22} {self.size_bytes / 1e6:6.1f} MB  {kind}, "
-            f"blur map {self.header.blur_map}, licence {self.licence or 'not stated'}"
+            f"licence {self.licence or 'not stated'}"
         )
 
 
@@ -60,22 +65,31 @@ def shipped_networks() -> Iterator[NetworkFile]:
 
 def describe(model: str) -> str:
     """Return all that is known of a network, a line each. Raises WeightsError."""
-    from ldp.models.cost import cost_of_config
-
     file = network_file(model)
-    network = load_network(file.path)
     lines = [
         ("file", str(file.path)),
         ("size", f"{file.size_bytes / 1e6:.1f} MB"),
         ("sha256", sha256(file.path)),
-        ("cost", str(cost_of_config(network.config))),
-        ("blur map", file.header.blur_map),
+        *_loaded_facts(file),
         ("licence", file.licence or "not stated"),
         ("format", file.header.format),
         ("configuration", file.header.config_json),
         *sorted((name, text) for name, text in file.header.notes.items() if name != "blur_map"),
     ]
     return "\n".join(f"{name:<14} {text}" for name, text in lines)
+
+
+def _loaded_facts(file: NetworkFile) -> list[tuple[str, str]]:
+    """Load a network, so that a damaged one is found, and return what it costs and reads."""
+    from ldp.models.cost import cost_of_config, cost_of_vitdeblur
+
+    if file.header.format == VITDEBLUR_FORMAT:
+        from ldp.models.vitdeblur_weights import load_vitdeblur
+
+        config = load_vitdeblur(file.path).config
+        return [("cost", str(cost_of_vitdeblur(config))), ("reads", "single pictures")]
+    network = load_network(file.path)
+    return [("cost", str(cost_of_config(network.config))), ("blur map", file.header.blur_map)]
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,32 @@
-"""Convert the checkpoint that LDP's authors released to a weights file, safely.
+"""Convert the checkpoints that the authors of LDP and ViTDeblur released to weights files, safely.
 
-The checkpoint is a pickle, and a pickle can run code when it is opened. It is read with PyTorch's
-restricted unpickler only, which builds tensors and plain containers and nothing else.
+ldp.models.pickles reads them.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldp.errors import WeightsError
+from ldp.models.pickles import read_pickle, tensors_under
 from ldp.models.weights import check_tensors, save_network, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ldp.models.released import LDPReleased, ReleasedConfig
+    from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
 
 BLUR_MAP = "clip-patch"
-"""The blur map that the released network was trained with."""
+"""The blur map that the released LDP network was trained with."""
 
 UNUSED = "ca.qkv_dwconv."
-"""Stored in the checkpoint and never used by the network."""
-
-_DAMAGED = (
-    RuntimeError,  # what PyTorch raises for most
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
-"""What the unpickler raises for damaged and foreign files, found by damaging some."""
+"""Stored in LDP's checkpoint and never used by the network."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +37,16 @@ class ReleasedCheckpoint:
     unused: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Converted:
+    """network: what was written. unused: names of the weights that were left out."""
+
+    network: LDPReleased | ViTDeblur
+    unused: tuple[str, ...]
+
+
 def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> ReleasedCheckpoint:
-    """Read the network of a released checkpoint.
+    """Read the network of LDP's released checkpoint.
 
     path: a file of torch.save with the weights under `params`; names may begin with `module.`, as
         they do after training on several GPUs.
@@ -61,11 +56,61 @@ def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> Release
     Raises WeightsError where there is no such file, and where it is no checkpoint, holds code, or
     has weights that do not fit; the message gives the first names that differ.
     """
+    return _released(path, tensors_under(path, read_pickle(path), "params"), config)
+
+
+def convert(
+    path: Path,
+    out: Path,
+    crop_px: int | None = None,
+    vitdeblur: ViTDeblurConfig | None = None,
+) -> Converted:
+    """Write a released checkpoint as a weights file of this library.
+
+    LDP's, with its weights under `params`, is for `ldp.load`, ViTDeblur's, with its weights under
+    `state_dict`, for `ldp.load_single`; the optimizer's state in it is dropped. The weights stay
+    float32, as they were released, so that the results do not change. ViTDeblur's gets a card
+    beside it, unless there is one.
+
+    path: the checkpoint, as in read_checkpoint.
+    out: the .safetensors file; it appears under its name only when it is complete.
+    crop_px: for LDP, side of the training crops, for the windows of ldp.models.tlc;
+        ReleasedConfig's if left out.
+    vitdeblur: the expected shape of ViTDeblur, the published one's if left out.
+
+    Raises WeightsError as read_checkpoint does, and where `out` cannot be written; ValueError for a
+    crop_px that the checkpoint has no use for.
+    """
+    from ldp.models.released import ReleasedConfig
+    from ldp.models.vitdeblur_weights import CARD, from_published
+
+    stored = read_pickle(path)
+    tensors = tensors_under(path, stored, "params", "state_dict")
+    del stored
+    notes = {"source": path.name, "source_sha256": sha256(path)}
+    if "primary_encoder.pretrain_mae.cls_token" in tensors:
+        if crop_px is not None:
+            raise ValueError(f"crop_px {crop_px}: {path} is ViTDeblur's, which has no use for it")
+        network, unused = from_published(path, tensors, vitdeblur)
+        _write_whole(out, lambda file: save_network(network, file, notes, half=False))
+        card = out.with_suffix(".md")
+        if not card.exists():
+            _write_whole(card, lambda file: file.write_text(CARD, encoding="utf-8"))
+        return Converted(network, unused)
+    config = ReleasedConfig() if crop_px is None else ReleasedConfig(crop_px=crop_px)
+    released = _released(path, tensors, config)
+    notes["blur_map"] = BLUR_MAP
+    _write_whole(out, lambda file: save_network(released.network, file, notes, half=False))
+    return Converted(released.network, released.unused)
+
+
+def _released(
+    path: Path, tensors: dict[str, Tensor], config: ReleasedConfig | None
+) -> ReleasedCheckpoint:
     import torch
 
     from ldp.models.released import LDPReleased, ReleasedConfig
 
-    tensors = _parameters(path)
     unused = tuple(sorted(name for name in tensors if name.startswith(UNUSED)))
     found = {name: value.float() for name, value in tensors.items() if name not in unused}
     if "ca.temperature" in found and found["ca.temperature"].numel() == 1:
@@ -84,66 +129,18 @@ def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> Release
     return ReleasedCheckpoint(network.eval(), unused)
 
 
-def convert(path: Path, out: Path, crop_px: int | None = None) -> ReleasedCheckpoint:
-    """Write a released checkpoint as a weights file that `ldp.load` reads.
-
-    The weights stay float32, as they were released, so that the results do not change.
-
-    path: the checkpoint, as in read_checkpoint.
-    out: the .safetensors file; it appears under its name only when it is complete.
-    crop_px: side of the training crops, for the windows of ldp.models.tlc; ReleasedConfig's if left
-        out.
-
-    Raises WeightsError as read_checkpoint does, and where `out` cannot be written.
-    """
+def _write_whole(out: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears under its name only when it is complete."""
     from safetensors import SafetensorError
 
-    from ldp.models.released import ReleasedConfig
-
-    config = ReleasedConfig() if crop_px is None else ReleasedConfig(crop_px=crop_px)
-    checkpoint = read_checkpoint(path, config)
-    notes = {"blur_map": BLUR_MAP, "source": path.name, "source_sha256": sha256(path)}
     unfinished = out.with_name(out.name + ".tmp")
     try:
-        save_network(checkpoint.network, unfinished, notes, half=False)
+        write(unfinished)
         unfinished.replace(out)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         raise WeightsError(f"{out}: cannot be written: {error}") from error
-    return checkpoint
-
-
-def _parameters(path: Path) -> dict[str, Tensor]:
-    import torch
-
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected the released checkpoint, model.pth")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own message advises to switch its protection off.
-        culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if culprit:
-            raise WeightsError(
-                f"{path}: refused, and nothing of it was run: beside weights it holds "
-                f"{culprit[1]!r}, which can be code; expected a checkpoint of tensors only"
-            ) from error
-        raise WeightsError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
-    except _DAMAGED as error:
-        raise WeightsError(f"{path}: not a PyTorch checkpoint, or a damaged one") from error
-    if not isinstance(stored, dict) or not isinstance(stored.get("params"), dict):
-        found = sorted(map(str, stored))[:3] if isinstance(stored, dict) else type(stored).__name__
-        raise WeightsError(
-            f"{path}: found {found}, expected a dictionary with the weights under 'params'; "
-            "this is not the released checkpoint"
-        )
-    for name, value in stored["params"].items():
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
-            raise WeightsError(
-                f"{path}: {name!r} is {type(value).__name__}, expected a tensor under a name"
-            )
-    return {name.removeprefix("module."): value for name, value in stored["params"].items()}
 
 
 def _released_name(name: str) -> str:

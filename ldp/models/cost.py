@@ -9,11 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ldp.models.network import SIZES, LDPNet, NetworkConfig, parameter_count
 from ldp.models.released import LDPReleased, ReleasedConfig
+from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
+from ldp.models.vitdeblur_weights import published_parameters
 
 PAPER_SIZE = (1120, 1680)
 """Height and width at which the field counts MACs: a photo of the DPDD data set."""
 
 RELEASED = "released"
+VITDEBLUR = "vitdeblur"
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,50 @@ def cost_of_config(config: NetworkConfig | ReleasedConfig) -> Cost:
         )
 
 
-def cost_of_size(size: str) -> Cost:
-    """Count the cost of one of ldp.models.network.SIZES, or of `released`; needs no weights.
+@dataclass(frozen=True)
+class WindowCost:
+    """What ViTDeblur costs.
+
+    parameters: values in its published checkpoint. used: those that restoring uses. macs:
+    multiply-accumulate operations for a window; of window_px.
+    """
+
+    parameters: int
+    used: int
+    macs: int
+    window_px: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.parameters / 1e6:.1f} M parameters as published, {self.used / 1e6:.1f} M of "
+            f"them used; {self.macs / 1e9:.1f} GMACs a window of {self.window_px} px"
+        )
+
+
+def cost_of_vitdeblur(config: ViTDeblurConfig) -> WindowCost:
+    """Count the cost of ViTDeblur's windows; needs no weights."""
+    window = (1, 3, config.window_px, config.window_px)
+    with torch.device("meta"):
+        network = ViTDeblur(config)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.window_features(torch.empty(window))
+    training_only = (network.contextual.head_norm, network.contextual.head)
+    used = sum(value.numel() for value in network.state_dict().values())
+    used -= sum(parameter_count(part) for part in training_only)
+    macs = counter.get_total_flops() // 2
+    return WindowCost(published_parameters(config), used, macs, config.window_px)
+
+
+def cost_of_size(size: str) -> Cost | WindowCost:
+    """Count the cost of one of ldp.models.network.SIZES, of `released` or `vitdeblur`, unloaded.
 
     Raises ValueError for a size that is not known.
     """
     if size == RELEASED:
         return cost_of_config(ReleasedConfig())
+    if size == VITDEBLUR:
+        return cost_of_vitdeblur(ViTDeblurConfig())
     if size not in SIZES:
-        raise ValueError(f"size {size!r}: expected one of {', '.join((*SIZES, RELEASED))}")
+        known = ", ".join((*SIZES, RELEASED, VITDEBLUR))
+        raise ValueError(f"size {size!r}: expected one of {known}")
     return cost_of_config(SIZES[size])

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ldp.errors import UnconvertedError, UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
+    from ldp.models.vitdeblur import ViTDeblur
+
+    _Network = TypeVar("_Network", bound=nn.Module)
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -27,6 +31,21 @@ FORMAT = "ldp-1"
 RELEASED_FORMAT = "ldp-released-1"
 """The format in the header of a weights file of ldp.models.released."""
 
+VITDEBLUR_FORMAT = "vitdeblur-1"
+"""The format in the header of a weights file of ldp.models.vitdeblur, a network of one picture."""
+
+FORMATS = (FORMAT, RELEASED_FORMAT, VITDEBLUR_FORMAT)
+
+_COUNTS_OF_BLOCKS = (
+    "encoder",
+    "middle",
+    "decoder",
+    "attention_below",
+    "primary_blocks",
+    "contextual_blocks",
+)
+"""Fields of a configuration that are numbers of blocks, or tuples of such."""
+
 _TORCH_MAGIC = (b"PK", b"\x80")  # a zip archive or a pickle: what torch.save writes
 
 
@@ -34,7 +53,7 @@ _TORCH_MAGIC = (b"PK", b"\x80")  # a zip archive or a pickle: what torch.save wr
 class Header:
     """The header of a weights file.
 
-    config_json: the fields of NetworkConfig or ReleasedConfig.
+    config_json: the fields of NetworkConfig, ReleasedConfig or ViTDeblurConfig.
     notes: free text, by name.
     """
 
@@ -57,9 +76,14 @@ class Header:
             return None
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the configuration, lists as tuples."""
+        return _fields(self.config_json)
+
+    @property
     def needs_soft_map(self) -> bool:
         """Whether the network reads the unnormalised map, which only `clip` has."""
-        return _fields(self.config_json).get("prior") == "soft"
+        return self.fields.get("prior") == "soft"
 
 
 def shipped_names() -> list[str]:
@@ -105,10 +129,10 @@ def read_header(path: Path) -> Header:
             tensors = len(file.keys())
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
-    if notes.get("format") not in (FORMAT, RELEASED_FORMAT) or "config" not in notes:
+    if notes.get("format") not in FORMATS or "config" not in notes:
         raise WeightsError(
-            f"{path}: the header says format {notes.get('format')!r}, expected {FORMAT!r} or "
-            f"{RELEASED_FORMAT!r}; this is not a network of this library"
+            f"{path}: the header says format {notes.get('format')!r}, expected "
+            f"{' or '.join(map(repr, FORMATS))}; this is not a network of this library"
         )
     try:
         _check_depth(_fields(notes["config"]), tensors)
@@ -118,7 +142,7 @@ def read_header(path: Path) -> Header:
 
 
 def save_network(
-    network: LDPNet | LDPReleased,
+    network: LDPNet | LDPReleased | ViTDeblur,
     path: Path,
     notes: dict[str, str] | None = None,
     half: bool = True,
@@ -132,13 +156,15 @@ def save_network(
     from safetensors.torch import save_file
 
     from ldp.models.released import LDPReleased
+    from ldp.models.vitdeblur import ViTDeblur
 
     dtype = torch.float16 if half else torch.float32
     tensors = {
         name: value.detach().to("cpu", dtype).contiguous()
         for name, value in network.state_dict().items()
     }
-    kind = RELEASED_FORMAT if isinstance(network, LDPReleased) else FORMAT
+    kinds: dict[type, str] = {LDPReleased: RELEASED_FORMAT, ViTDeblur: VITDEBLUR_FORMAT}
+    kind = kinds.get(type(network), FORMAT)
     header = {"format": kind, "config": json.dumps(asdict(network.config)), **(notes or {})}
     save_file(tensors, path, metadata=header)
 
@@ -147,12 +173,26 @@ def load_network(path: Path) -> LDPNet | LDPReleased:
     """Build the network of a weights file, in float32 and evaluation mode.
 
     Raises WeightsError where the file is not safetensors, not of this library, damaged, or does not
-    fit the network that its header describes.
+    fit the network that its header describes, and for a network of single pictures.
+    """
+    header = read_header(path)
+    if header.format == VITDEBLUR_FORMAT:
+        raise WeightsError(
+            f"{path}: a network of single pictures ({header.format}), expected one of two views; "
+            "load it with ldp.load_single"
+        )
+    return load_into(path, lambda: _build(header))
+
+
+def load_into(path: Path, build: Callable[[], _Network]) -> _Network:
+    """Build a network and give it the weights of a file, in float32 and evaluation mode.
+
+    build: called where a network takes no memory. Raises WeightsError where the file is not
+    safetensors or damaged, and where it does not fit the network.
     """
     import torch
     from safetensors import SafetensorError, safe_open
 
-    header = read_header(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
@@ -161,7 +201,7 @@ def load_network(path: Path) -> LDPNet | LDPReleased:
     try:
         # On the meta device a network takes no memory, whatever its size in the header.
         with torch.device("meta"):
-            network = _build(header)
+            network = build()
     except (ValueError, TypeError, RuntimeError) as error:
         raise _unusable(path, error) from error
     check_tensors(path, network.state_dict(), tensors)
@@ -173,7 +213,7 @@ def _build(header: Header) -> LDPNet | LDPReleased:
     from ldp.models.network import LDPNet, NetworkConfig
     from ldp.models.released import LDPReleased, ReleasedConfig
 
-    fields = _fields(header.config_json)
+    fields = header.fields
     if header.format == RELEASED_FORMAT:
         return LDPReleased(ReleasedConfig(**fields))
     # Earlier versions could attend at deeper levels too and wrote the field, empty where unused.
@@ -188,7 +228,7 @@ def _check_depth(fields: dict[str, Any], tensors: int) -> None:
     Even without memory for weights, a billion blocks take hours to set up.
     """
     blocks = 0
-    for name in ("encoder", "middle", "decoder", "attention_below"):
+    for name in _COUNTS_OF_BLOCKS:
         value = fields.get(name, 0)
         counts = value if isinstance(value, tuple) else (value,)
         blocks += len(counts) + sum(int(count) for count in counts)
@@ -204,8 +244,8 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     text = f"{path}: not a readable safetensors file ({error})"
     if _written_by_torch(path):
         return UnconvertedError(
-            f"{text}; it looks like a PyTorch checkpoint, and the one that LDP's authors released "
-            "can be converted by ldp.models.conversion.convert"
+            f"{text}; it looks like a PyTorch checkpoint, and those that the authors of LDP and "
+            "ViTDeblur released can be converted by ldp.models.conversion.convert"
         )
     return WeightsError(text)
 

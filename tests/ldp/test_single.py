@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import ldp
-from ldp.restore.tiling import Progress
-from ldp.single import Receive
+from ldp.restore.tiling import Progress, Receive
 from ldp.types import Picture, as_float
 
 

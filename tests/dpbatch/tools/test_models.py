@@ -39,7 +39,7 @@ def test_describe_needs_no_weights_for_a_size():
     assert "7.62 M parameters, 300 GMACs at 1680x1120" in result.output
     result = run("describe", "--size", "huge")
     assert result.exit_code == 2
-    assert "expected one of tiny, small, large, released" in result.output
+    assert "expected one of tiny, small, large, released, vitdeblur" in result.output
     assert run("describe").exit_code == 2
     assert run("describe", "micro", "--size", "tiny").exit_code == 2
 
