@@ -91,12 +91,19 @@ def write_ordinary_raw(path: Path, picture: FloatArray, sensor: Sensor) -> None:
     write_single_cr2(path, signal, tags=sensor.tags, wb_rggb=sensor.wb_rggb)
 
 
+def camera_from_srgb() -> FloatArray:
+    """Return the (3, 3) matrix from linear sRGB to the sensor's white-balanced colours.
+
+    Raw converters scale each row so that neutral light is neutral after white balance.
+    """
+    matrix = _CAMERA_FROM_XYZ @ _XYZ_FROM_SRGB
+    scaled: FloatArray = (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
 def _mosaic(linear: FloatArray, wb_rggb: Rggb) -> FloatArray:
     """Return (H, W) RGGB samples in camera space, before white balance."""
-    matrix = _CAMERA_FROM_XYZ @ _XYZ_FROM_SRGB
-    # Raw converters scale each row so that neutral light is neutral after white balance.
-    matrix = (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
-    camera = linear @ matrix.T
+    camera = linear @ camera_from_srgb().T
     mosaic = np.empty(linear.shape[:2], np.float32)
     for index, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         channel = (0, 1, 1, 2)[index]

@@ -110,6 +110,18 @@ def test_noise_is_neither_amplified_nor_shifted(level: float) -> None:
     assert picture.min() > mosaic.min() - 0.01
 
 
+@pytest.mark.parametrize(("level", "shift"), [(0.008, 0.06), (0.04, 0.015)])
+def test_noise_that_is_stronger_in_red_hardly_shifts_the_colours(
+    level: float, shift: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    strength = torch.full((256, 256), 0.004)
+    strength[::2, ::2] *= 2  # red's white balance gain
+    mosaic = level + strength * torch.randn(256, 256, generator=generator)
+    picture = demosaic(mosaic, RGGB)
+    assert (picture.mean(dim=(1, 2)) / level - 1).abs().max() < shift
+
+
 def test_a_repeated_call_gives_the_same_bits() -> None:
     mosaic = sampled(scene())
     before = mosaic.clone()
