@@ -76,6 +76,11 @@ class Header:
             return None
 
     @property
+    def views(self) -> int:
+        """How many pictures the network is given: the 2 views of a photo, or 1 picture."""
+        return 1 if self.format == VITDEBLUR_FORMAT else int(self.fields.get("views", 2))
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The fields of the configuration, lists as tuples."""
         return _fields(self.config_json)

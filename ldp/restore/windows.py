@@ -117,10 +117,10 @@ class WindowRestorer:
         height, width = picture.shape[:2]
         window = self.network.config.window_px
         if self.settings.padding == "published" and min(height, width) < window:
-            enlarged = _resized(as_float(picture), max(height, window), max(width, window))
+            enlarged = resized(as_float(picture), max(height, window), max(width, window))
             bands = [band for _, band in self._bands(enlarged, progress)]
             whole = np.concatenate(bands)[: len(enlarged), : enlarged.shape[1]]
-            receive(0, _resized(whole, height, width))
+            receive(0, resized(whole, height, width))
             return
         for first_row, band in self._bands(picture, progress):
             kept = band[: max(0, height - first_row), :width]
@@ -183,7 +183,7 @@ class WindowRestorer:
         """Return the picture's pixels along a side, and those that are reflected behind them."""
         length = max(side, self.network.config.window_px)
         if self.settings.padding == "published":
-            length = -(-length // PADDED_MULTIPLE_PX) * PADDED_MULTIPLE_PX
+            length = _up_to_multiple(length)
         return reflected(length, side)
 
 
@@ -291,7 +291,24 @@ def _totals(starts: list[int], ramp: Tensor) -> Tensor:
     return totals
 
 
-def _resized(picture: FloatArray, height: int, width: int) -> FloatArray:
+def padded_as_published(picture: Picture, window: int = 320) -> Picture:
+    """Return a picture as ViTDeblur's published code pads it, before it scores it.
+
+    Sides shorter than a window are enlarged to one by bicubic interpolation, which makes float32 of
+    any picture; then it is reflected at the bottom and on the right, up to multiples of 16 px.
+    """
+    height, width = picture.shape[:2]
+    if min(height, width) < window:
+        picture = resized(as_float(picture), max(height, window), max(width, window))
+    rows, columns = (reflected(_up_to_multiple(side), side) for side in picture.shape[:2])
+    return picture[rows[:, None], columns]
+
+
+def _up_to_multiple(side: int) -> int:
+    return -(-side // PADDED_MULTIPLE_PX) * PADDED_MULTIPLE_PX
+
+
+def resized(picture: FloatArray, height: int, width: int) -> FloatArray:
     """Return a picture with both sides enlarged (bicubic) or both reduced (area), in [0, 1]."""
     smaller = height < picture.shape[0] or width < picture.shape[1]
     kind = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC

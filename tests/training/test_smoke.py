@@ -174,4 +174,4 @@ def test_dpdd_is_trained_on_and_evaluated_by_the_documented_commands(tmp_path, m
     for kind in ("all (3)", "indoor (2)", "outdoor (1)"):
         assert re.search(rf"(?m)^{re.escape(kind)} +weights-best +\d+\.\d\d ", table)
     averages = json.loads(figures.read_text())["averages"]
-    assert averages[0]["average"].keys() >= {"psnr_db", "ssim", "mae", "rmse", "lpips"}
+    assert averages[0]["average"].keys() >= {"psnr_db", "ssim", "mae", "rmse", "lpips_alex"}

@@ -97,6 +97,29 @@ def find_scenes(folder: Path, split: str = "train") -> list[Scene]:
     )
 
 
+def find_combined_scenes(folder: Path, split: str = "train") -> list[Scene] | None:
+    """Return the combined photos of a split with their sharp ones; both views are the photo.
+
+    folder: as in find_scenes, with train_c/source and train_c/target, paired in sorted order, or
+        with inputC and target in the repack. None where it has neither.
+
+    Raises DataError where counts differ or files are not of one scene.
+    """
+    for root in (folder, folder / "dd_dp_dataset_canon"):
+        blurred = root / f"{split}_c" / "source"
+        if blurred.is_dir():
+            pairs = zip(*_equally_many([blurred, blurred.with_name("target")]), strict=True)
+            scenes = [Scene(source, source, sharp) for source, sharp in pairs]
+            for scene in scenes:
+                _check_capture(scene)
+            return scenes
+    for root in (folder / split, folder):
+        if (root / "inputC").is_dir():
+            pairs = zip(*_equally_many([root / "inputC", root / "target"]), strict=True)
+            return [Scene(source, source, sharp) for source, sharp in pairs]
+    return None
+
+
 def read_scene(scene: Scene) -> Pixels:
     """Read (H, W, 9) uint16: left RGB, right RGB, sharp RGB; 8-bit files fill the 16 bits.
 
@@ -262,7 +285,7 @@ def _equally_many(folders: list[Path]) -> list[list[Path]]:
 def _check_capture(scene: Scene) -> None:
     """Raise DataError unless the views are of one capture and the sharp photo belongs to it."""
     name = scene.left.stem.removesuffix("_L")
-    if f"{name}_R" != scene.right.stem:
+    if scene.left != scene.right and f"{name}_R" != scene.right.stem:
         raise DataError(
             f"{scene.left} and {scene.right} stand at the same place, expected one name but for "
             "_L and _R"

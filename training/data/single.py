@@ -4,32 +4,53 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.dpdd import Scene
+from training.data.dpdd import Scene, find_combined_scenes
 from training.errors import DataError
 from training.pictures import PICTURE_SUFFIXES
 
+_LAYOUTS = (
+    ("source", "target"),
+    ("test_data/input", "test_data/ground_truth"),
+    ("input", "ground_truth"),
+    ("input", "gt"),
+)
+"""Folders of blurred pictures and of their ground truths."""
 
-def find_single_scenes(folder: Path) -> list[Scene]:
-    """Return the scenes of RealDOF or LFDOF; both views are the blurred picture.
 
-    folder: holds source and target with equal names (RealDOF, Lee et al., CVPR 2021), or
-        test_data/input and test_data/ground_truth, or these two themselves (LFDOF, Ruan et al.,
-        IEEE TIP 2021), in which the inputs of a ground truth NAME are NAME.* or the files of a
-        folder NAME.
+def find_single_scenes(folder: Path, split: str = "test") -> list[Scene]:
+    """Return the scenes of a set of single pictures; both views are the blurred picture.
 
-    Raises DataError where there is neither, and for a picture without its ground truth.
+    folder: one of
+        DPDD in its own layout, of which the combined photos are taken, or in its common repack;
+        source and target with equal names (RealDOF, Lee et al., CVPR 2021);
+        input and ground_truth, in a folder test_data or not (LFDOF, Ruan et al., IEEE TIP 2021), in
+            which the inputs of a ground truth NAME are NAME.* or the files of a folder NAME;
+        input and gt with equal names;
+        NAME_L, NAME_R and NAME_gt beside each other: views whose mean is the picture.
+    split: of DPDD: train, val or test.
+
+    Raises DataError where there is none of these, and for a picture without its ground truth.
     """
-    for source, target in (
-        ("source", "target"),
-        ("test_data/input", "test_data/ground_truth"),
-        ("input", "ground_truth"),
-    ):
-        if (folder / source).is_dir():
-            return _paired(folder / source, folder / target)
+    combined = find_combined_scenes(folder, split)
+    if combined is not None:
+        return combined
+    for blurred, sharp in _LAYOUTS:
+        if (folder / blurred).is_dir() and (folder / sharp).is_dir():
+            return _paired(folder / blurred, folder / sharp)
+    views = sorted(folder.glob("*_L.png"))
+    if views:
+        return [_views_scene(left) for left in views]
     raise DataError(
-        f"{folder}: expected source and target (RealDOF), or input and ground_truth, in a folder "
-        "test_data or not (LFDOF)"
+        f"{folder}: expected {split}_c/source and {split}_c/target (DPDD), source and target "
+        "(RealDOF), input and ground_truth, in a folder test_data or not (LFDOF), input and gt, "
+        "or NAME_L.png, NAME_R.png and NAME_gt.png"
     )
+
+
+def _views_scene(left: Path) -> Scene:
+    name = left.name.removesuffix("_L.png")
+    right, sharp = (left.with_name(f"{name}_{part}.png") for part in ("R", "gt"))
+    return Scene(left, right, sharp)
 
 
 def _paired(blurred: Path, sharp: Path) -> list[Scene]:

@@ -13,76 +13,16 @@ about 10 s with `tiny` on one core, the 76 of the test split so 12 minutes.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ldp.errors import LdpError
 from ldp.types import ViewPair
-from training.data.dpdd import Scene, find_scenes, read_scene
+from training.data.dpdd import find_scenes, read_scene
 from training.errors import DataError
-from training.evaluation.perceptual import Perceptual, load_perceptual
-from training.evaluation.protocols import (
-    NOT_MEASURED,
-    PROTOCOLS,
-    PictureScores,
-    Protocol,
-    Restore,
-    mean_scores,
-    picture_scores,
-)
-from training.evaluation.scoring import (
-    add_network_options,
-    add_protocol_options,
-    chosen_restorers,
-    optional_cells,
-    optional_heads,
-    write_figures,
-)
+from training.evaluation.scoring import Methods, SceneResult, Summary, run_evaluation, summarised
 
 MEAN_VIEW = "mean of views"
-
-
-@dataclass(frozen=True)
-class SceneResult:
-    """One scene's scores by method; the mean of the two views is always one of them."""
-
-    name: str
-    scores: dict[str, PictureScores]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A method's averages over the scenes of one kind."""
-
-    method: str
-    scenes: str
-    count: int
-    average: PictureScores
-
-
-def score_scene(
-    scene: Scene,
-    restorers: dict[str, Restore],
-    protocol: Protocol,
-    perceptual: Perceptual = NOT_MEASURED,
-) -> SceneResult:
-    """Restore and score one scene. Raises DataError if it cannot be read."""
-    pixels = read_scene(scene)
-    left, right, sharp = (np.ascontiguousarray(pixels[..., c : c + 3]) for c in (0, 3, 6))
-    truth = sharp / 65535
-    mean_view = (left / 65535 + right / 65535) / 2
-    pictures = {MEAN_VIEW: mean_view}
-    for name, restore in restorers.items():
-        pictures[name] = restore(ViewPair(left, right)) / 65535
-    scores = {
-        name: picture_scores(picture, truth, mean_view, protocol, perceptual)
-        for name, picture in pictures.items()
-    }
-    return SceneResult(scene.left.stem.removesuffix("_L"), scores)
 
 
 def find_labels(folder: Path, split: str, count: int) -> dict[str, list[int]]:
@@ -103,38 +43,10 @@ def find_labels(folder: Path, split: str, count: int) -> dict[str, list[int]]:
     return kinds
 
 
-def summarised(results: Sequence[SceneResult], kinds: dict[str, list[int]]) -> list[Summary]:
-    """Return every method's averages over every kind of scenes."""
-    return [
-        Summary(method, kind, len(places), mean_scores([results[i].scores[method] for i in places]))
-        for kind, places in kinds.items()
-        for method in results[0].scores
-    ]
-
-
-def formatted(summaries: Sequence[Summary]) -> str:
-    """Format the averages."""
-    head = f"{'scenes':<14}{'method':<16}{'PSNR':>7}{'SSIM':>7}{'MAE':>7}{'RMSE':>8}"
-    lines = [head + optional_heads()]
-    for summary in summaries:
-        scores = summary.average
-        lines.append(
-            f"{f'{summary.scenes} ({summary.count})':<14}{summary.method:<16}"
-            f"{scores.psnr_db:7.2f}{scores.ssim:7.3f}{scores.mae:7.3f}"
-            f"{scores.rmse:8.4f}{optional_cells(scores)}"
-        )
-    return "\n".join(lines)
-
-
 def evaluate_dpdd(
-    folder: Path,
-    restorers: dict[str, Restore],
-    split: str = "test",
-    protocol: Protocol = PROTOCOLS["restormer"],
-    perceptual: Perceptual = NOT_MEASURED,
-    report: Callable[[SceneResult], None] = lambda _: None,
+    folder: Path, methods: Methods, split: str = "test"
 ) -> tuple[list[SceneResult], list[Summary]]:
-    """Score every scene of a split; report is called after each.
+    """Score every scene of a split.
 
     Raises DataError for a folder, a scene or a list of labels that cannot be used.
     """
@@ -142,14 +54,11 @@ def evaluate_dpdd(
     kinds = find_labels(folder, split, len(scenes))
     results = []
     for scene in scenes:
-        results.append(score_scene(scene, restorers, protocol, perceptual))
-        report(results[-1])
+        pixels = read_scene(scene)
+        left, right, sharp = (np.ascontiguousarray(pixels[..., c : c + 3]) for c in (0, 3, 6))
+        name = scene.left.stem.removesuffix("_L")
+        results.append(methods.scored(name, MEAN_VIEW, ViewPair(left, right), sharp))
     return results, summarised(results, kinds)
-
-
-def _report(result: SceneResult) -> None:
-    cells = "  ".join(f"{name} {s.psnr_db:.2f} {s.ssim:.3f}" for name, s in result.scores.items())
-    print(f"{result.name}: {cells}", flush=True)
 
 
 def main() -> None:
@@ -159,26 +68,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DPDD")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
-    add_network_options(parser)
-    add_protocol_options(parser)
-    args = parser.parse_args()
-    try:
-        restorers = chosen_restorers(args)
-        protocol = PROTOCOLS[args.protocol]
-        perceptual = load_perceptual(args.measure, args.lpips)
-        results, summaries = evaluate_dpdd(
-            args.folder, restorers, args.split, protocol, perceptual, _report
-        )
-        figures = {
-            "protocol": args.protocol,
-            "lpips_network": args.lpips if perceptual.lpips else None,
-            "scenes": [asdict(result) for result in results],
-            "averages": [asdict(summary) for summary in summaries],
-        }
-        write_figures(args.json, figures)
-    except (ValueError, OSError, LdpError) as error:
-        sys.exit(f"evaluate_dpdd: {error}")
-    print(formatted(summaries))
+    run_evaluation(
+        parser,
+        "evaluate_dpdd",
+        lambda args, methods: evaluate_dpdd(args.folder, methods, args.split),
+    )
 
 
 if __name__ == "__main__":

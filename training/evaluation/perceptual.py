@@ -20,8 +20,8 @@ Distance = Callable[[Float64Picture, Float64Picture], float]
 """(restored, reference) -> value."""
 Quality = Callable[[Float64Picture], float]
 
-NAMES = ("lpips", "fsim", "musiq", "ckdn")
-DEFAULT = ("lpips", "fsim")
+NAMES = ("lpips_alex", "lpips_squeeze", "fsim", "musiq", "ckdn")
+DEFAULT = ("lpips_alex", "fsim")
 """The others take seconds a picture, and the weights of large networks."""
 
 
@@ -29,31 +29,34 @@ DEFAULT = ("lpips", "fsim")
 class Perceptual:
     """The measures that are taken, None for those that are not.
 
-    lpips: 0 best. fsim: in [0, 1], 1 best. musiq: of the restored picture alone, 100 best. ckdn:
-    of the restored picture beside the degraded one, 1 best.
+    lpips_alex, lpips_squeeze: LPIPS with the features of AlexNet, as most papers of the field have
+    it, and of SqueezeNet; 0 best, and not to be compared with each other. fsim: in [0, 1], 1 best.
+    musiq: of the restored picture alone, 100 best. ckdn: of the restored picture beside the
+    degraded one, 1 best.
     """
 
-    lpips: Distance | None = None
+    lpips_alex: Distance | None = None
+    lpips_squeeze: Distance | None = None
     fsim: Distance | None = None
     musiq: Quality | None = None
     ckdn: Distance | None = None
 
 
-def load_perceptual(names: Sequence[str] = DEFAULT, lpips_network: str = "alex") -> Perceptual:
+def load_perceptual(names: Sequence[str] = DEFAULT) -> Perceptual:
     """Load measures by name, those whose package is installed.
 
-    lpips_network: alex, as most papers of the field have it, squeeze or vgg. Packages download
-    their networks' weights on first use and raise OSError where they cannot.
+    Packages download their networks' weights on first use and raise OSError where they cannot.
     """
     return Perceptual(
-        lpips=lpips_distance(lpips_network) if "lpips" in names else None,
+        lpips_alex=lpips_distance("alex") if "lpips_alex" in names else None,
+        lpips_squeeze=lpips_distance("squeeze") if "lpips_squeeze" in names else None,
         fsim=fsim_similarity() if "fsim" in names else None,
         musiq=musiq_quality() if "musiq" in names else None,
         ckdn=ckdn_quality() if "ckdn" in names else None,
     )
 
 
-def lpips_distance(network: str = "alex") -> Distance | None:
+def lpips_distance(network: str) -> Distance | None:
     """Return LPIPS (Zhang et al., CVPR 2018) by the package `lpips`, None without it."""
     try:
         import lpips

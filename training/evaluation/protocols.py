@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 import ldp
 from ldp import ViewPair
+from ldp.models.weights import read_header, resolve
+from ldp.restore.windows import WindowSettings
+from ldp.types import FloatArray, as_float
 from training.evaluation.metrics import mae, psnr_db, rmse, ssim
 from training.evaluation.perceptual import NAMES, Perceptual
 from training.pictures import Float64Picture
@@ -54,14 +57,15 @@ class PictureScores:
     """How close one picture is to the true one.
 
     rmse: 10^(-PSNR / 20), the MSE_rel of the papers; of an average, that of the average PSNR, as in
-    their tables. lpips, fsim, musiq, ckdn: None where not measured, see perceptual.Perceptual.
+    their tables. The others: None where not measured, see perceptual.Perceptual.
     """
 
     psnr_db: float
     ssim: float
     mae: float
     rmse: float
-    lpips: float | None = None
+    lpips_alex: float | None = None
+    lpips_squeeze: float | None = None
     fsim: float | None = None
     musiq: float | None = None
     ckdn: float | None = None
@@ -81,7 +85,8 @@ def picture_scores(
         ssim=ssim(found, wanted),
         mae=mae(found, wanted),
         rmse=rmse(found, wanted),
-        lpips=perceptual.lpips(found, wanted) if perceptual.lpips else None,
+        lpips_alex=perceptual.lpips_alex(found, wanted) if perceptual.lpips_alex else None,
+        lpips_squeeze=perceptual.lpips_squeeze(found, wanted) if perceptual.lpips_squeeze else None,
         fsim=perceptual.fsim(found, wanted) if perceptual.fsim else None,
         musiq=perceptual.musiq(found) if perceptual.musiq else None,
         ckdn=perceptual.ckdn(found, before) if perceptual.ckdn else None,
@@ -104,11 +109,35 @@ def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
     )
 
 
-def load_restorer(model: str, device: str = "auto", tile: int = 0) -> Restore:
+def load_restorer(
+    model: str,
+    device: str = "auto",
+    tile: int = 0,
+    windows: WindowSettings | None = None,
+) -> Restore:
     """Return what `dpbatch run` does with a pair of views: the network's blur map, tiles, 16 bit.
 
-    model: a shipped network's name or a .safetensors path. Raises WeightsError,
-    ClipUnavailableError, ValueError for an impossible device.
+    A network of single pictures is given the mean of the two views, which is the composite photo.
+
+    model: a shipped network's name or a .safetensors path.
+    windows: how ViTDeblur cuts a picture.
+
+    Raises WeightsError, ClipUnavailableError, ValueError for an impossible device or setting.
     """
+    if read_header(resolve(model)).views == 1:
+        chosen = windows or WindowSettings()
+        single = ldp.load_single(
+            model,
+            device=device,
+            window_stride=chosen.stride_px,
+            blending=chosen.blending,
+            padding=chosen.padding,
+        )
+        return lambda views: single.restore_uint16(composite(views))
     loaded = ldp.load(model, device=device, tile=tile)
     return lambda views: loaded.restore_uint16(views).sharp
+
+
+def composite(views: ViewPair) -> FloatArray:
+    """Return the mean of two views, (H, W, 3) float32, white at 1."""
+    return (as_float(views.left) + as_float(views.right)) / np.float32(2)

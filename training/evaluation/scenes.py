@@ -42,6 +42,7 @@ from training.evaluation.scoring import (
     add_network_options,
     add_protocol_options,
     chosen_restorers,
+    chosen_settings,
     optional_cells,
     optional_heads,
     write_figures,
@@ -203,7 +204,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         restorers = chosen_restorers(args)
-        perceptual = load_perceptual(args.measure, args.lpips)
+        perceptual = load_perceptual(args.measure)
         beside, protocol = tuple(args.beside), PROTOCOLS[args.protocol]
         table = evaluate(
             args.scenes,
@@ -215,9 +216,8 @@ def main() -> None:
             perceptual=perceptual,
         )
         figures = {
-            "protocol": args.protocol,
+            **chosen_settings(args),
             "skip_rows": args.skip_rows,
-            "lpips_network": args.lpips if perceptual.lpips else None,
             "scenes": {
                 stem: {name: asdict(found) for name, found in row.items()}
                 for stem, row in table.items()

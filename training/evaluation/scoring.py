@@ -1,14 +1,112 @@
-"""Options and output that the evaluating commands share."""
+"""Options, scores and output that the evaluating commands share."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
-from training.evaluation.perceptual import DEFAULT, NAMES
-from training.evaluation.protocols import PROTOCOLS, PictureScores, Restore, load_restorer
+import numpy as np
+
+from ldp.errors import LdpError
+from ldp.restore.windows import PUBLISHED_STRIDE_PX, Blending, WindowSettings
+from ldp.types import Picture, ViewPair
+from training.evaluation.perceptual import DEFAULT, NAMES, Perceptual, load_perceptual
+from training.evaluation.protocols import (
+    NOT_MEASURED,
+    PROTOCOLS,
+    PictureScores,
+    Protocol,
+    Restore,
+    load_restorer,
+    mean_scores,
+    picture_scores,
+)
+from training.pictures import Float64Picture, StoredPicture, as_float64
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """One scene's scores by method; the picture before any restoring is always one of them."""
+
+    name: str
+    scores: dict[str, PictureScores]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A method's averages over the scenes of one kind."""
+
+    method: str
+    scenes: str
+    count: int
+    average: PictureScores
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What a data set is evaluated with.
+
+    restorers: networks by name. protocol, perceptual: how results are compared with the truth.
+    report: called after each scene.
+    """
+
+    restorers: Mapping[str, Restore]
+    protocol: Protocol = PROTOCOLS["restormer"]
+    perceptual: Perceptual = NOT_MEASURED
+    report: Callable[[SceneResult], None] = lambda _: None
+
+    def scored(self, name: str, before: str, views: ViewPair, truth: Picture) -> SceneResult:
+        """Restore two views, or one picture given twice, and score the results.
+
+        before: the name that the scores of the views' mean are given.
+        """
+        left, right, sharp = (_as_float64(picture) for picture in (views.left, views.right, truth))
+        mean_view: Float64Picture = (left + right) / 2
+        pictures = {before: mean_view}
+        for method, restore in self.restorers.items():
+            pictures[method] = restore(views) / 65535
+        scores = {
+            method: picture_scores(picture, sharp, mean_view, self.protocol, self.perceptual)
+            for method, picture in pictures.items()
+        }
+        result = SceneResult(name, scores)
+        self.report(result)
+        return result
+
+
+def _as_float64(picture: Picture) -> Float64Picture:
+    """Return a picture of any type with white at 1."""
+    if picture.dtype == np.float32:
+        return picture.astype(np.float64)
+    return as_float64(cast(StoredPicture, picture))
+
+
+def summarised(results: Sequence[SceneResult], kinds: Mapping[str, list[int]]) -> list[Summary]:
+    """Return every method's averages over every kind of scenes, given by their places."""
+    return [
+        Summary(method, kind, len(places), mean_scores([results[i].scores[method] for i in places]))
+        for kind, places in kinds.items()
+        for method in results[0].scores
+    ]
+
+
+def formatted(summaries: Sequence[Summary]) -> str:
+    """Format the averages."""
+    head = f"{'scenes':<14}{'method':<16}{'PSNR':>7}{'SSIM':>7}{'MAE':>7}{'RMSE':>8}"
+    lines = [head + optional_heads()]
+    for summary in summaries:
+        scores = summary.average
+        lines.append(
+            f"{f'{summary.scenes} ({summary.count})':<14}{summary.method:<16}"
+            f"{scores.psnr_db:7.2f}{scores.ssim:7.3f}{scores.mae:7.3f}"
+            f"{scores.rmse:8.4f}{optional_cells(scores)}"
+        )
+    return "\n".join(lines)
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +114,22 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tile", type=int, default=0, metavar="PX")
+    parser.add_argument(
+        "--window-stride",
+        type=int,
+        default=PUBLISHED_STRIDE_PX,
+        metavar="PX",
+        help=f"of ViTDeblur's windows; {PUBLISHED_STRIDE_PX} as published, at most 310",
+    )
+    parser.add_argument(
+        "--blending", default="uniform", choices=get_args(Blending), help="of these windows"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of how results are compared with the truth."""
     parser.add_argument("--protocol", default="restormer", choices=list(PROTOCOLS))
-    parser.add_argument("--lpips", default="alex", choices=["alex", "squeeze", "vgg"])
     parser.add_argument(
         "--measure",
         nargs="*",
@@ -35,7 +142,50 @@ def add_protocol_options(parser: argparse.ArgumentParser) -> None:
 
 def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
     """Load the networks of add_network_options, by name. Raises what load_restorer raises."""
-    return {Path(model).stem: load_restorer(model, args.device, args.tile) for model in args.model}
+    windows = WindowSettings(args.window_stride, args.blending)
+    return {
+        Path(model).stem: load_restorer(model, args.device, args.tile, windows)
+        for model in args.model
+    }
+
+
+def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
+    """Return the options that change figures, for their file."""
+    names = ("protocol", "tile", "window_stride", "blending", "split", "padding")
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def run_evaluation(
+    parser: argparse.ArgumentParser,
+    label: str,
+    evaluate: Callable[[argparse.Namespace, Methods], tuple[list[SceneResult], list[Summary]]],
+) -> None:
+    """Run a command whose figures are averages over scenes: evaluate, print, write.
+
+    parser: has the command's own options; those of networks and protocols are added.
+    label: begins an error's message.
+    """
+    add_network_options(parser)
+    add_protocol_options(parser)
+    args = parser.parse_args()
+    try:
+        perceptual = load_perceptual(args.measure)
+        methods = Methods(chosen_restorers(args), PROTOCOLS[args.protocol], perceptual, _report)
+        results, summaries = evaluate(args, methods)
+        figures = {
+            **chosen_settings(args),
+            "scenes": [asdict(result) for result in results],
+            "averages": [asdict(summary) for summary in summaries],
+        }
+        write_figures(args.json, figures)
+    except (ValueError, OSError, LdpError) as error:
+        sys.exit(f"{label}: {error}")
+    print(formatted(summaries))
+
+
+def _report(result: SceneResult) -> None:
+    cells = "  ".join(f"{name} {s.psnr_db:.2f} {s.ssim:.3f}" for name, s in result.scores.items())
+    print(f"{result.name}: {cells}", flush=True)
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
@@ -45,11 +195,15 @@ def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
 
 
 def optional_cells(scores: PictureScores) -> str:
-    """Format the measures of perceived quality, eight characters each, "-" for one not measured."""
-    values = (getattr(scores, name) for name in NAMES)
-    return "".join(f"{'-' if value is None else f'{value:.3f}':>8}" for value in values)
+    """Format the measures of perceived quality, "-" for one that was not measured."""
+    values = ((getattr(scores, name), _cell_width(name)) for name in NAMES)
+    return "".join(f"{'-' if x is None else f'{x:.3f}':>{width}}" for x, width in values)
 
 
 def optional_heads() -> str:
     """Format the heads of optional_cells."""
-    return "".join(f"{name.upper():>8}" for name in NAMES)
+    return "".join(f"{name.upper().replace('_', ' '):>{_cell_width(name)}}" for name in NAMES)
+
+
+def _cell_width(name: str) -> int:
+    return max(8, len(name) + 2)

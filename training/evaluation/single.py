@@ -1,53 +1,57 @@
-"""Score networks on sets of single pictures, RealDOF and LFDOF, which have no dual-pixel views.
+"""Score networks on single pictures: RealDOF, LFDOF, DPDD's combined photos, composites.
 
-    python -m training.evaluation.single REALDOF --model tiny
+    python -m training.evaluation.single REALDOF --model single --model vitdeblur.safetensors
+    python -m training.evaluation.single DPDD --split test --model single --measure lpips_squeeze
 
-Both views are the blurred picture: what a network can do without disparity. The layouts are those
-of training.data.single; the scores are those of training.evaluation.dpdd.
+The layouts are those of training.data.single. Every network is given the one picture, a network of
+two views twice: what it can do without disparity. ViTDeblur's published figures are of pictures
+that are padded, together with the truth, and scored whole: --padding published.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-from ldp.errors import LdpError
+import numpy as np
+
+from ldp.restore.windows import padded_as_published
+from ldp.types import Picture, ViewPair
+from training.data.dpdd import Pixels, read_scene
 from training.data.single import find_single_scenes
-from training.evaluation.dpdd import SceneResult, Summary, formatted, score_scene, summarised
-from training.evaluation.perceptual import Perceptual, load_perceptual
-from training.evaluation.protocols import NOT_MEASURED, PROTOCOLS, Protocol, Restore
-from training.evaluation.scoring import (
-    add_network_options,
-    add_protocol_options,
-    chosen_restorers,
-    write_figures,
-)
+from training.evaluation.scoring import Methods, SceneResult, Summary, run_evaluation, summarised
+
+INPUT = "input"
+PADDINGS = ("none", "published")
 
 
 def evaluate_single(
-    folder: Path,
-    restorers: dict[str, Restore],
-    protocol: Protocol = PROTOCOLS["restormer"],
-    perceptual: Perceptual = NOT_MEASURED,
-    report: Callable[[SceneResult], None] = lambda _: None,
+    folder: Path, methods: Methods, split: str = "test", *, as_published: bool = False
 ) -> tuple[list[SceneResult], list[Summary]]:
-    """Score every picture of a set; report is called after each.
+    """Score every picture of a set.
+
+    split: of DPDD. as_published: pad pictures and truth as the published code of ViTDeblur does,
+    and score them whole.
 
     Raises DataError for a folder or a picture that cannot be used.
     """
     results = []
-    for scene in find_single_scenes(folder):
-        results.append(score_scene(scene, restorers, protocol, perceptual))
-        report(results[-1])
+    for scene in find_single_scenes(folder, split):
+        pixels = read_scene(scene)
+        picture: Picture = _mean(pixels[..., :3], pixels[..., 3:6])
+        sharp: Picture = np.ascontiguousarray(pixels[..., 6:])
+        if as_published:
+            picture, sharp = padded_as_published(picture), padded_as_published(sharp)
+        name = scene.left.stem
+        if scene.left != scene.right:
+            name = name.removesuffix("_L")
+        results.append(methods.scored(name, INPUT, ViewPair(picture, picture), sharp))
     return results, summarised(results, {"all": list(range(len(results)))})
 
 
-def _report(result: SceneResult) -> None:
-    cells = "  ".join(f"{name} {s.psnr_db:.2f} {s.ssim:.3f}" for name, s in result.scores.items())
-    print(f"{result.name}: {cells}", flush=True)
+def _mean(left: Pixels, right: Pixels) -> Pixels:
+    """Return the mean of two pictures, uint16; of one picture given twice, that picture."""
+    return ((left.astype(np.uint32) + right + 1) // 2).astype(np.uint16)
 
 
 def main() -> None:
@@ -56,25 +60,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    add_network_options(parser)
-    add_protocol_options(parser)
-    args = parser.parse_args()
-    try:
-        restorers = chosen_restorers(args)
-        perceptual = load_perceptual(args.measure, args.lpips)
-        results, summaries = evaluate_single(
-            args.folder, restorers, PROTOCOLS[args.protocol], perceptual, _report
-        )
-        figures = {
-            "protocol": args.protocol,
-            "lpips_network": args.lpips if perceptual.lpips else None,
-            "scenes": [asdict(result) for result in results],
-            "averages": [asdict(summary) for summary in summaries],
-        }
-        write_figures(args.json, figures)
-    except (ValueError, OSError, LdpError) as error:
-        sys.exit(f"evaluate_single: {error}")
-    print(formatted(summaries))
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="of DPDD")
+    parser.add_argument("--padding", default="none", choices=PADDINGS)
+    run_evaluation(
+        parser,
+        "evaluate_single",
+        lambda args, methods: evaluate_single(
+            args.folder, methods, args.split, as_published=args.padding == "published"
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import pytest
 
 from ldp.types import as_float
 from tests.helpers.made_dpdd import made_scene, write_dpdd
-from training.evaluation.dpdd import MEAN_VIEW, evaluate_dpdd, find_labels, formatted, main
+from training.evaluation.dpdd import MEAN_VIEW, evaluate_dpdd, find_labels, main
 from training.evaluation.metrics import psnr_db
+from training.evaluation.scoring import Methods, formatted
 
 
 def left_view(views):
@@ -21,7 +22,9 @@ def left_view(views):
 def test_every_scene_of_either_layout_is_scored(tmp_path, repack):
     seen: list[Any] = []
     results, summaries = evaluate_dpdd(
-        write_dpdd(tmp_path, repack=repack), {"left": left_view}, "train", report=seen.append
+        write_dpdd(tmp_path, repack=repack),
+        Methods({"left": left_view}, report=seen.append),
+        "train",
     )
     assert [result.name for result in results] == ["1P0A0917", "1P0A0919", "1P0A0921"]
     assert seen == results
@@ -43,7 +46,7 @@ def test_indoor_and_outdoor_are_numbered_from_one(tmp_path):
     folder = write_dpdd(tmp_path, repack=True)
     np.save(folder / "train" / "indoor_labels.npy", np.array([1, 3]))
     np.save(folder / "outdoor_labels.npy", np.array([2]))
-    results, summaries = evaluate_dpdd(folder, {}, "train")
+    results, summaries = evaluate_dpdd(folder, Methods({}), "train")
     by_kind = {summary.scenes: summary for summary in summaries}
     assert asdict(by_kind["outdoor"].average) == pytest.approx(asdict(results[1].scores[MEAN_VIEW]))
     assert by_kind["indoor"].count == 2

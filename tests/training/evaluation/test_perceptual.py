@@ -19,7 +19,7 @@ def picture():
 
 def test_lpips_is_left_out_where_its_package_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    assert lpips_distance() is None
+    assert lpips_distance("alex") is None
 
 
 def test_lpips_sees_pictures_between_minus_one_and_one(monkeypatch, picture):
@@ -37,10 +37,26 @@ def test_lpips_sees_pictures_between_minus_one_and_one(monkeypatch, picture):
     assert distance(np.ones_like(picture), np.zeros_like(picture)) == 2
 
 
+def test_lpips_of_two_networks_are_two_measures(monkeypatch, picture):
+    class Fake:
+        def __init__(self, net, verbose):
+            self.value = {"alex": 1.0, "squeeze": 2.0}[net]
+
+        def __call__(self, restored, truth):
+            return self.value
+
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Fake))
+    both = load_perceptual(("lpips_alex", "lpips_squeeze"))
+    assert both.lpips_alex is not None
+    assert both.lpips_squeeze is not None
+    assert (both.lpips_alex(picture, picture), both.lpips_squeeze(picture, picture)) == (1, 2)
+    assert load_perceptual(("lpips_squeeze",)).lpips_alex is None
+
+
 def test_measures_without_their_package_are_left_out(monkeypatch):
     for name in ("lpips", "piq", "pyiqa"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert load_perceptual(("lpips", "fsim", "musiq", "ckdn")) == Perceptual()
+    assert load_perceptual(("lpips_alex", "lpips_squeeze", "fsim", "musiq", "ckdn")) == Perceptual()
 
 
 def test_measures_that_are_not_named_are_not_taken(monkeypatch):
@@ -69,7 +85,7 @@ def test_musiq_sees_the_result_alone_and_ckdn_the_degraded_picture_too(monkeypat
     measures = load_perceptual(("musiq", "ckdn"))
     assert measures.musiq is not None
     assert measures.ckdn is not None
-    assert measures.lpips is None
+    assert measures.lpips_alex is None
     assert measures.musiq(np.full((8, 8, 3), 0.25)) == pytest.approx(25)
     # Clipped to what a file would hold.
     assert measures.ckdn(picture + 5, picture - 5) == pytest.approx(1)
