@@ -19,6 +19,8 @@ from training.settings import TrainSettings
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "weights-best.safetensors"
+_USUAL_AMOUNT = 0.6
+"""The blur map's amount that a network of one view begins with, everywhere."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class TrainState:
 def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
     """Load the weights that a recipe is to begin with.
 
-    init: a shipped network's name or a .safetensors path.
+    init: a shipped network's name or a .safetensors path. A recipe of one view may begin with those
+        of two: see `of_one_view`.
 
     Raises WeightsError for unusable weights, RecipeError for those of another network.
     """
@@ -71,12 +74,42 @@ def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
     network = load_network(path)
     if not isinstance(network, LDPNet):
         raise WeightsError(f"{path}: the authors' network cannot be trained on")
+    digest = sha256(path)
+    if settings.views == 1 and network.config.views == 2:
+        network = of_one_view(network)
     # The windows of inference come from the crops, and are no weights.
     if replace(network.config, crop_px=settings.crop_px) != settings.network:
         raise RecipeError(
             f"{path}: weights of {network.config}, but the recipe trains {settings.network}"
         )
-    return InitialWeights(network, sha256(path))
+    return InitialWeights(network, digest)
+
+
+@torch.no_grad()
+def of_one_view(network: LDPNet) -> LDPNet:
+    """Return a network of one view that gives about what `network` gives for two equal views.
+
+    The first convolution's weights of the two views are added; those of the blur map begin at 0 as
+    weights of the noise level, after a constant map's part went into the bias, and the blur-prior
+    attention is left out.
+    """
+    config = replace(network.config, views=1, map_channel=True, attention=False, prior="amount")
+    single = LDPNet(config)
+    weights = {
+        name: value
+        for name, value in network.state_dict().items()
+        if not name.startswith("attention.")
+    }
+    colours = 3 * config.shuffle**2
+    first = weights["intro.weight"]
+    left, right, planes = first.split(
+        [colours, colours, first.shape[1] - 2 * colours], 1
+    )
+    noise = torch.zeros(first.shape[0], config.shuffle**2, *first.shape[2:])
+    weights["intro.weight"] = torch.cat([left + right, noise], 1)
+    weights["intro.bias"] = weights["intro.bias"] + _USUAL_AMOUNT * planes.sum((1, 2, 3))
+    single.load_state_dict(weights)
+    return single.eval()
 
 
 def begin(

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ldp.models.network import mean_view
+
 LEAST_BLUR_ERROR = 1e-4
 """Guards Eq. 12, which divides by 0 where the views' mean is already right: below this mean squared
 error over RGB (2.55 of 255 levels) the denominator is this. At or above it, Eq. 12 is exact."""
@@ -46,7 +48,7 @@ def blur_weighting(restored: Tensor, sharp: Tensor, views: Tensor, amount: Tenso
 
     The squared distances are taken over the three colours of a pixel; see LEAST_BLUR_ERROR.
     """
-    blurred = (views[:, :3] + views[:, 3:]) / 2
+    blurred = mean_view(views)
     error = (restored - sharp).square().mean(1, keepdim=True)
     error_before = (blurred - sharp).square().mean(1, keepdim=True)
     return (error / error_before.clamp_min(LEAST_BLUR_ERROR) * amount).mean()

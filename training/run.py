@@ -129,6 +129,8 @@ def _check(stages: Sequence[TrainSettings], processes: Processes, inputs: Traini
             )
         if inputs.dpdd is not None and stage.crop_px > stage.patch_px:
             raise RecipeError(f"crop_px {stage.crop_px}: expected at most patch_px")
+        if inputs.dpdd is not None and stage.views == 1:
+            raise RecipeError("views 1: trained on rendered pairs only; give photos")
         if inputs.dpdd is not None and stage.crop_sizes_px:
             raise RecipeError("crop_sizes_px: only rendered pairs have crops of several sizes")
 

@@ -23,6 +23,7 @@ KERNELS = ("mixed", "fixed")
 # A run has one network, one set of blur maps and one set of patches.
 _SAME_IN_ALL_STAGES = (
     "size",
+    "views",
     "map_channel",
     "attention",
     "prior",
@@ -54,6 +55,8 @@ class TrainSettings:
 
     map_channel, attention, prior: how the network reads the blur map, see
     ldp.models.network.NetworkConfig.
+    views: 2, or 1 for a network of ordinary photos, trained on the composite of rendered pairs with
+    the noise level as its plane (map_channel); it has no attention.
     kernels: "mixed", the family that spans the real cameras, or "fixed", its plainest member.
     noise: whether rendered pairs have any.
     batch: crops a step, over all processes. accumulate: passes a step, each of a part of the batch.
@@ -61,8 +64,10 @@ class TrainSettings:
     crop_sizes_px: for rendered pairs, the sides of which each step takes one, with as many crops as
     have about the pixels of `batch` crops of crop_px; none: crop_px at all steps. crop_px stays the
     size that the network's windows of inference are made of.
-    radius_px: largest radius of a circle of confusion in rendered pairs. mosaic_share: of those
-    with noise, the share whose noise is correlated as by a demosaic.
+    radius_px: largest radius of a circle of confusion in rendered pairs. rare_radius_px,
+    in_focus_share, far_share: see training.simulator.scenes.SceneSettings. mosaic_share: of those
+    with noise, the share whose noise is correlated as by a demosaic. noise_stops, jpeg_share: see
+    training.simulator.camera.sample_camera; the views of a pair are no JPEGs.
     start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
     rendered scenes, of which there are start_scenes and one more every scene_every steps.
     blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
@@ -72,11 +77,12 @@ class TrainSettings:
     and two validations, after each of which comes a checkpoint too.
     validate_pairs, validate_scenes: numbers of rendered pairs, and of the given real scenes at
     most, to validate on; 0 for none.
-    bf16: where the hardware has such products, see ldp.devices.choose_precision.
+    bf16: where the hardware has such products, see ldp.devices.trains_in_bfloat16.
     compile: by torch.compile, which costs a minute first.
     """
 
     size: str = "tiny"
+    views: int = 2
     map_channel: bool = True
     attention: bool = True
     prior: MapPlane = "amount"
@@ -98,7 +104,12 @@ class TrainSettings:
     blur_aware_weight: float = 0.0
     blur_weighting_weight: float = 0.0
     radius_px: float = 12.0
+    rare_radius_px: float = 0.0
+    in_focus_share: float = 0.06
+    far_share: float = 0.0
     mosaic_share: float = 0.0
+    noise_stops: float = 0.0
+    jpeg_share: float = 0.0
     start_scenes: int = 128
     pool_scenes: int = 1000
     scene_every: int = 4
@@ -137,6 +148,8 @@ class TrainSettings:
         for name in ("validate_pairs", "validate_scenes", "workers"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if self.views not in (1, 2):
+            raise RecipeError(f"views {self.views}: expected 2, or 1 for ordinary photos")
         if self.batch % self.accumulate:
             raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
 
@@ -147,8 +160,9 @@ class TrainSettings:
             SIZES[self.size],
             crop_px=self.crop_px,
             map_channel=self.map_channel,
-            attention=self.attention,
+            attention=self.attention and self.views == 2,
             prior=self.prior,
+            views=self.views,
         )
 
     @property

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ldp.devices import choose_precision
+from ldp.devices import trains_in_bfloat16
 from ldp.errors import LdpError
-from ldp.models.network import parameter_count
+from ldp.models.network import mean_view, parameter_count
 from training import checkpoint
 from training.checkpoint import TrainState, update_average
 from training.errors import RecipeError, TrainingError
@@ -94,7 +94,7 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
         forward = torch.compile(forward, dynamic=False)
     schedule = Schedule(settings, processes, run.budget, state.spent_s)
     # Where the hardware has no bfloat16 products it would be the slower way.
-    narrow = settings.bf16 and choose_precision(device) == torch.bfloat16
+    narrow = settings.bf16 and trains_in_bfloat16(device)
     if log:
         print(_headline(run, state, schedule), flush=True)
     batches = iter(run.source(settings, state.stage, state.step, processes))
@@ -205,8 +205,7 @@ def _validate(run: Run, state: TrainState, log: RunLog) -> float:
 
 def gain_db(restored: Tensor, views: Tensor, sharp: Tensor) -> Tensor:
     """Return the PSNR over that of the mean view, averaged over the batch; a scalar in dB."""
-    mean_view = (views[:, :3] + views[:, 3:]) / 2
-    before = ((mean_view - sharp) ** 2).mean((1, 2, 3))
+    before = ((mean_view(views) - sharp) ** 2).mean((1, 2, 3))
     after = ((restored - sharp) ** 2).mean((1, 2, 3))
     return 10 * torch.log10((before + 1e-8) / (after + 1e-8)).mean()
 

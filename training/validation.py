@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,9 @@ from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from ldp.devices import choose_precision
-from ldp.models.network import LDPNet
+from ldp.models.network import LDPNet, mean_view
+from ldp.restore.composite import CompositeRestorer
+from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import BlurMap, Picture, ViewPair, as_float
 from training.data.dpdd import find_scenes
 from training.data.rendered import crop_settings, validation_pairs
@@ -146,17 +148,22 @@ def read_validation_set(
         rendered = validation_pairs(photos, crop_settings(settings), settings.validate_pairs)
     real: tuple[RealScene, ...] = ()
     if validation and settings.validate_scenes:
-        estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
+        estimator: BlurEstimator | None = None
+        if settings.views == 2:
+            estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
         real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
     if not rendered and not real:
         return None
     return ValidationSet(tuple(rendered), real, validation.skip_rows if validation else 0)
 
 
-def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple[RealScene, ...]:
+def read_real_scenes(
+    folder: Path, most: int, estimator: BlurEstimator | None
+) -> tuple[RealScene, ...]:
     """Read at most `most` scenes of a folder, evenly spread, with the blur maps that users get.
 
-    folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
+    estimator: None for a network of one view, whose scenes have the composite in the place of both
+    views. folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
     data set, of which the validation split is read.
 
     Raises DataError for a folder with neither and for unreadable pictures.
@@ -175,8 +182,20 @@ def read_real_scenes(folder: Path, most: int, estimator: BlurEstimator) -> tuple
                 f"{truth.shape}, expected one size"
             )
         views = ViewPair(left, right)
-        scenes.append(RealScene(name, views, estimator.estimate(views), truth))
+        if estimator is None:
+            views = _composites(views)
+            blur_map = BlurMap(np.zeros((1, 1), np.float32))
+        else:
+            blur_map = estimator.estimate(views)
+        scenes.append(RealScene(name, views, blur_map, truth))
     return tuple(scenes)
+
+
+def _composites(views: ViewPair) -> ViewPair:
+    """Return the photo that a camera makes of both views, twice: the mean of their light."""
+    left, right = (decode_srgb(np.array(as_float(view))) for view in (views.left, views.right))
+    composite = encode_srgb((left + right) / 2)
+    return ViewPair(composite, composite)
 
 
 def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> Validation:
@@ -189,8 +208,8 @@ def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> 
     real = []
     if pictures.real:
         # Users' own path, local statistics included: a model is a copy of the network.
-        model = ldp.Model(average, device=device)
-        real = [_score_real(model, scene, pictures.skip_rows) for scene in pictures.real]
+        restore = _restorer(average, device)
+        real = [_score_real(restore, scene, pictures.skip_rows) for scene in pictures.real]
     samples = [
         (name, np.concatenate([strip for *_, strip in scored[:SAMPLES_SHOWN]]))
         for name, scored in (("rendered", rendered), ("real", real))
@@ -205,6 +224,16 @@ def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> 
     return Validation(ValidationScores(psnr, gain, plain, fitted, least, seconds), tuple(samples))
 
 
+def _restorer(average: LDPNet, device: torch.device) -> Callable[[RealScene], Picture]:
+    """Return the function that restores a scene as users' own path does."""
+    if average.config.views == 1:
+        restorer = CompositeRestorer.of(average, device)
+        single = ldp.SingleModel(restorer, ldp.SingleInfo(parameters=0))
+        return lambda scene: single.restore_uint16(scene.views.left)
+    model = ldp.Model(average, device=device)
+    return lambda scene: model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
+
+
 def _score_rendered(
     average: LDPNet, example: Example, device: torch.device
 ) -> tuple[float, float, Strip]:
@@ -216,20 +245,20 @@ def _score_rendered(
         torch.autocast(device.type, precision, enabled=precision != torch.float32),
     ):
         restored = average(views.contiguous(memory_format=torch.channels_last), blur).float()
-    mean_view = (views[:, :3] + views[:, 3:]) / 2
+    blurred = mean_view(views)
     before, after = (
         max(_LEAST_ERROR, float(((x.clamp(0, 1) - sharp) ** 2).mean()))
-        for x in (mean_view, restored)
+        for x in (blurred, restored)
     )
-    shown = [x[0].permute(1, 2, 0).cpu().numpy() for x in (mean_view, restored, sharp, blur[:, :1])]
+    shown = [x[0].permute(1, 2, 0).cpu().numpy() for x in (blurred, restored, sharp, blur[:, :1])]
     return -10 * np.log10(after), 10 * np.log10(before / after), _strip(*shown)
 
 
 def _score_real(
-    model: ldp.Model, scene: RealScene, skip_rows: int
+    restore: Callable[[RealScene], Picture], scene: RealScene, skip_rows: int
 ) -> tuple[float, float, float, Strip]:
     """Return PSNR, exposure-fitted PSNR and its gain in dB, and a strip of the picture's middle."""
-    restored = model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
+    restored = restore(scene)
     mean_view = (as_float(scene.views.left) + as_float(scene.views.right)) / 2
     truth = as_float(scene.truth).astype(np.float64)[skip_rows:]
     found, before = (

@@ -1,4 +1,4 @@
-"""The LDP network: two views and a blur map in, one sharp picture out."""
+"""The LDP network: two views and a blur map in, one sharp picture out; or one picture alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ldp.models.attention import BlurPriorAttention, map_logit
 from ldp.models.nafnet import NAFNet
 from ldp.types import MapPlane
 
+NOISE_SCALE = 16.0
+"""A network of one view reads its noise level, at most about 0.06, times this."""
 PRIORS: tuple[MapPlane, ...] = ("amount", "soft")
 
 
@@ -30,6 +32,8 @@ class NetworkConfig:
     attention_kernel: side q of the neighbourhood of the blur-prior attention.
     crop_px: side of the training crops: the window of the global statistics at inference, see
         ldp.models.tlc.
+    views: 2, or 1 for a network of ordinary photos: in the place of the blur map it is given the
+        noise level, as a plane that is the same everywhere; it has no attention.
     """
 
     width: int = 32
@@ -42,6 +46,7 @@ class NetworkConfig:
     prior: MapPlane = "amount"
     attention_kernel: int = 5
     crop_px: int = 256
+    views: int = 2
 
     @property
     def stride(self) -> int:
@@ -50,7 +55,10 @@ class NetworkConfig:
 
     @property
     def map_planes(self) -> tuple[MapPlane, ...]:
-        """The planes of the blur map that the network is given, in this order."""
+        """The planes of the blur map that the network is given, in this order.
+
+        A network of one view is given its noise level in the place of the amount.
+        """
         return ("amount",) if self.prior == "amount" else ("amount", "soft")
 
     @property
@@ -72,11 +80,16 @@ class LDPNet(nn.Module):
         super().__init__()
         if config.prior not in PRIORS:
             raise ValueError(f"prior {config.prior!r}: expected one of {', '.join(PRIORS)}")
+        if config.views not in (1, 2):
+            raise ValueError(f"{config.views} views: expected 2, or 1")
+        if config.views == 1 and config.attention:
+            raise ValueError("one view: no blur map for the blur-prior attention")
         self.config = config
         planes = config.shuffle**2
+        channels = 3 * config.views + config.map_channel
         # The map is an input channel too: attention weights choose the neighbours, the channel says
         # how much to sharpen.
-        self.intro = nn.Conv2d((6 + config.map_channel) * planes, config.width, 3, padding=1)
+        self.intro = nn.Conv2d(channels * planes, config.width, 3, padding=1)
         self.attention = (
             BlurPriorAttention(config.width, config.attention_kernel) if config.attention else None
         )
@@ -87,8 +100,9 @@ class LDPNet(nn.Module):
         """Return the sharp picture, (B, 3, H, W), not clipped.
 
         views: (B, 6, H, W), left RGB then right RGB, sRGB-encoded, white at 1; H and W multiples of
-            config.stride.
-        blur: (B, 1 or 2, H, W), the planes of the blur map in config.map_planes, in [0, 1].
+            config.stride. A network of one view reads the first three channels.
+        blur: (B, 1 or 2, H, W), the planes of the blur map in config.map_planes, in [0, 1]; or the
+            standard deviation of the picture's noise (B, 1, H, W) for a network of one view.
 
         Raises ValueError for another number of planes.
         """
@@ -99,14 +113,17 @@ class LDPNet(nn.Module):
             )
         shuffle = self.config.shuffle
         amount, prior = blur[:, :1], blur[:, -1:]
-        logits = map_logit(prior)
-        mean = (views[:, :3] + views[:, 3:]) / 2
+        if self.config.views == 1:
+            views, amount = views[:, :3], amount * NOISE_SCALE
+        mean = mean_view(views)
         x = torch.cat([views, amount.to(views.dtype)], 1) if self.config.map_channel else views
         if shuffle > 1:
             x = F.pixel_unshuffle(x, shuffle)
-            logits = F.avg_pool2d(logits, shuffle)
         x = self.intro(x)
         if self.attention is not None:
+            logits = map_logit(prior)
+            if shuffle > 1:
+                logits = F.avg_pool2d(logits, shuffle)
             x = self.attention(x, logits.to(x.dtype))
         x = self.ending(self.naf(x) + x)
         if shuffle > 1:
@@ -117,6 +134,11 @@ class LDPNet(nn.Module):
         """Give every pooling a window of crop_px input pixels; None makes it global again."""
         shuffled_px = None if crop_px is None else crop_px // self.config.shuffle
         self.naf.use_local_statistics(shuffled_px)
+
+
+def mean_view(views: Tensor) -> Tensor:
+    """Return the mean of two views (B, 6, H, W), which is the composite; one view is its own."""
+    return views if views.shape[1] == 3 else (views[:, :3] + views[:, 3:]) / 2
 
 
 def parameter_count(network: nn.Module) -> int:

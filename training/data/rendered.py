@@ -33,6 +33,7 @@ from training.simulator.camera import (
     simulate_camera,
     single_crop,
 )
+from training.simulator.composite import simulate_composite
 from training.simulator.scenes import (
     AMOUNT,
     DISPARITY,
@@ -67,7 +68,8 @@ _SCENE_MODULES = (
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Views (B, 6, S, S), the planes of the blur map that the network reads (B, 1 or 2, S, S), the
-amount first, and sharp pictures (B, 3, S, S); float32, sRGB-encoded."""
+amount first, and sharp pictures (B, 3, S, S); float32, sRGB-encoded. For one view: composites
+(B, 3, S, S), noise levels (B, 1, S, S) and sharp pictures."""
 Plane16 = npt.NDArray[np.float16]
 
 
@@ -75,8 +77,9 @@ Plane16 = npt.NDArray[np.float16]
 class CropSettings:
     """Which crops are cut: a function of these, the stage, the step and the index in the batch.
 
-    batch: crops of crop_px a step. mosaic_share: see camera.sample_camera. sizes_px: sides of which
-    each step takes one, with as many crops as have about the same pixels; none: always crop_px.
+    batch: crops of crop_px a step. mosaic_share, noise_stops, jpeg_share: see camera.sample_camera.
+    sizes_px: sides of which each step takes one, with as many crops as have about the same pixels;
+    none: always crop_px. views: 2, or 1 for the composite.
     """
 
     seed: int
@@ -86,6 +89,13 @@ class CropSettings:
     pool: PoolSettings = field(default_factory=PoolSettings)
     mosaic_share: float = 0.0
     sizes_px: tuple[int, ...] = ()
+    noise_stops: float = 0.0
+    jpeg_share: float = 0.0
+    views: int = 2
+
+    def simulate(self, crops: LinearCrops, device: torch.device) -> Batch:
+        """Return what a camera makes of crops in linear light, on the device."""
+        return (simulate_composite if self.views == 1 else simulate_camera)(crops, device)
 
     def at(self, stage: int, step: int) -> CropSettings:
         """Return the settings of a step, with its own size and number of crops."""
@@ -107,6 +117,10 @@ def crop_settings(settings: TrainSettings) -> CropSettings:
         radius_px=settings.radius_px,
         fixed_kernel=settings.kernels == "fixed",
         noise=settings.noise,
+        in_focus_share=settings.in_focus_share,
+        rare_radius_px=settings.rare_radius_px,
+        far_share=settings.far_share,
+        estimates=settings.views == 2,
     )
     pool = PoolSettings(settings.start_scenes, settings.pool_scenes, settings.scene_every)
     return CropSettings(
@@ -117,6 +131,9 @@ def crop_settings(settings: TrainSettings) -> CropSettings:
         pool,
         settings.mosaic_share,
         settings.crop_sizes_px,
+        settings.noise_stops,
+        settings.jpeg_share,
+        settings.views,
     )
 
 
@@ -162,7 +179,7 @@ def synthetic_batches(
         pin_memory=on_gpu,
     )
     for batch in loader:
-        yield simulate_camera(batch, device) if on_gpu else batch
+        yield settings.simulate(batch, device) if on_gpu else batch
 
 
 def validation_pairs(
@@ -177,10 +194,10 @@ def validation_pairs(
     pairs = []
     for number in range(count):
         rng = np.random.default_rng([_OF_VALIDATION, number])
-        scene = stored_scene(rng, sample_scene(rng, photos, own), own.noise)
+        scene = stored_scene(rng, sample_scene(rng, photos, own), own.noise, own.estimates)
         planes = np.concatenate([scene[:DISPARITY], scene[AMOUNT:]])
         crops = collate([_with_camera(rng, planes, settings)])
-        views, amount, sharp = simulate_camera(crops, torch.device("cpu"))
+        views, amount, sharp = settings.simulate(crops, torch.device("cpu"))
         pairs.append((views[0], amount[0], sharp[0]))
     return pairs
 
@@ -229,13 +246,14 @@ class SyntheticCrops(IterableDataset[LinearCrops | Batch]):
                         for index in range(part)
                     ]
                 )
-                yield batch if self.device is None else simulate_camera(batch, self.device)
+                yield batch if self.device is None else settings.simulate(batch, self.device)
 
 
 def numbered_scene(photos: Sequence[Photo], settings: CropSettings, number: int) -> StoredScene:
     """Render the scene of a number: the same bits every time."""
     rng = np.random.default_rng([_OF_SCENES, settings.seed, number])
-    return stored_scene(rng, sample_scene(rng, photos, settings.scenes), settings.scenes.noise)
+    scenes = settings.scenes
+    return stored_scene(rng, sample_scene(rng, photos, scenes), scenes.noise, scenes.estimates)
 
 
 def numbered_crop(
@@ -291,7 +309,13 @@ def blur_amount(disparity_px: FloatArray) -> FloatArray:
 
 
 def _with_camera(rng: np.random.Generator, planes: Plane16, settings: CropSettings) -> LinearCrops:
-    sampled = sample_camera(rng, settings.scenes.noise, settings.mosaic_share)
+    sampled = sample_camera(
+        rng,
+        settings.scenes.noise,
+        settings.mosaic_share,
+        noise_stops=settings.noise_stops,
+        jpeg_share=settings.jpeg_share,
+    )
     return single_crop(planes, sampled, int(rng.integers(2**62)))
 
 

@@ -25,6 +25,7 @@ _NOISY_SHARE = 0.8
 _PALETTE_SHARE = 0.3
 # A whole picture's palette has 256; fewer of them serve any one crop.
 _LOG_COLOURS = (6.0, 8.0)
+_JPEG_QUALITIES = (80, 100)
 
 
 class CameraSample(NamedTuple):
@@ -37,6 +38,7 @@ class CameraSample(NamedTuple):
     levels: a photodiode's number of levels from black to white.
     gamma, contrast: of the curve after sRGB encoding.
     colours: the palette that the views went through, 0 for none.
+    jpeg_quality: of the JPEG that a single picture went through, 0 for none; views have none.
     """
 
     gain: float
@@ -48,13 +50,14 @@ class CameraSample(NamedTuple):
     gamma: float
     contrast: float
     colours: float
+    jpeg_quality: float = 0.0
 
 
 class LinearCrops(NamedTuple):
     """A batch before the camera.
 
     planes: (B, 10, S, S) float16: left, right, sharp in linear light, and the blur amount.
-    cameras: (B, 9) float64 on the CPU, rows of CameraSample.
+    cameras: (B, 10) float64 on the CPU, rows of CameraSample.
     seeds: (B,) int64 on the CPU, of the noise.
     """
 
@@ -64,21 +67,29 @@ class LinearCrops(NamedTuple):
 
 
 def sample_camera(
-    rng: np.random.Generator, noise: bool = True, mosaic_share: float = 0.0
+    rng: np.random.Generator,
+    noise: bool = True,
+    mosaic_share: float = 0.0,
+    *,
+    noise_stops: float = 0.0,
+    jpeg_share: float = 0.0,
 ) -> CameraSample:
     """Sample a camera.
 
-    noise: whether most cameras have any. mosaic_share: the share of those whose noise is
-    correlated as a demosaic leaves it, in [0, 1].
+    noise: whether most cameras have any, at most that of about ISO 4400 and noise_stops stops more.
+    mosaic_share: the share of those whose noise is correlated as a demosaic leaves it, in [0, 1].
+    jpeg_share: the share of all whose pictures went through a JPEG.
     """
     shot = read = 0.0
     mosaic = 0
     gain, shading = rng.uniform(0.6, 1.25), rng.uniform(-_SHADING, _SHADING)
     if noise and rng.random() < _NOISY_SHARE:
-        shot, read = 10 ** rng.uniform(-5.0, -2.9), 10 ** rng.uniform(-4.0, -2.5)
+        decades = noise_stops * np.log10(2)
+        shot = 10 ** rng.uniform(-5.0, -2.9 + decades)
+        read = 10 ** rng.uniform(-4.0, -2.5 + decades)
         if rng.random() < mosaic_share:
             mosaic = int(rng.integers(1, 5))
-    return CameraSample(
+    sample = CameraSample(
         gain=gain,
         shading=shading,
         shot=shot,
@@ -89,6 +100,9 @@ def sample_camera(
         contrast=rng.uniform(0.0, 0.5),
         colours=round(2 ** rng.uniform(*_LOG_COLOURS)) if rng.random() < _PALETTE_SHARE else 0,
     )
+    if jpeg_share and rng.random() < jpeg_share:
+        sample = sample._replace(jpeg_quality=float(rng.integers(*_JPEG_QUALITIES)))
+    return sample
 
 
 def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +116,7 @@ def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, T
     seeds = crops.seeds.tolist()
     planes = crops.planes.to(device, non_blocking=True)
     cameras = crops.cameras.to(device, torch.float32, non_blocking=True)
-    gain, shading, shot, read, _, levels, gamma, contrast, _ = (
+    gain, shading, shot, read, _, levels, gamma, contrast, *_ = (
         column.view(-1, 1, 1, 1) for column in cameras.unbind(1)
     )
     light = planes[:, :9].float() * gain
@@ -124,7 +138,7 @@ def simulate_camera(crops: LinearCrops, device: torch.device) -> tuple[Tensor, T
                 noise[index] = mosaicked(noise[index], int(sample.mosaic))
         views += noise
     torch.div((views * levels).round_(), levels, out=views)
-    rendered = _rendered(light, gamma, contrast)
+    rendered = styled(light, gamma, contrast)
     for index, sample in enumerate(samples):
         if sample.colours:
             generator.manual_seed(seeds[index] + 1)
@@ -194,7 +208,7 @@ def collate(crops: Sequence[LinearCrops]) -> LinearCrops:
     return LinearCrops(*(torch.cat(parts) for parts in zip(*crops, strict=True)))
 
 
-def _rendered(light: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
+def styled(light: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
     """Encode to sRGB, then apply a gamma and an S-curve as picture styles do; clip at white."""
     encoded = encode_srgb_tensor(light.clamp(0, 1)).clamp_(0, 1).pow(gamma)
     return encoded + contrast * 2 * encoded * (1 - encoded) * (encoded - 0.5)

@@ -23,6 +23,7 @@ from training.simulator.render import RenderedPair, Surface, render
 
 ON_AXIS_SHARE = 0.5
 """Share of the scenes that are seen as in the middle of the frame."""
+_RARE_SHARE = 0.1
 ESTIMATOR = DisparityEstimator(search_share=0.04, field_falloff=0.0)
 """For a scene that is cut out of a larger photo and rendered without the lens's falloff."""
 DISPARITY, AMOUNT = 9, 10
@@ -44,6 +45,10 @@ class SceneSettings:
     in_focus_share: share of the scenes that are sharp all over.
     fixed_kernel: every scene has KernelShape's defaults rather than a member of the family.
     noise: whether most crops get some.
+    rare_radius_px: the largest radius in a tenth of the scenes instead; 0 for the same in all.
+    far_share: of the surfaces, those that are put behind the focus plane, beside the ones that are
+        there by chance.
+    estimates: whether the estimator makes the blur map; else its amount is 0.
     """
 
     side_px: int = 256
@@ -51,6 +56,9 @@ class SceneSettings:
     in_focus_share: float = 0.06
     fixed_kernel: bool = False
     noise: bool = True
+    rare_radius_px: float = 0.0
+    far_share: float = 0.0
+    estimates: bool = True
 
 
 def read_photos(folder: Path) -> list[Photo]:
@@ -97,7 +105,10 @@ def sample_scene(
     shape = sample_kernel_shape(rng)
     if settings.fixed_kernel:
         shape = KernelShape()
-    reach = settings.radius_px * rng.uniform(0.05, 1.0)
+    radius_px = settings.radius_px
+    if settings.rare_radius_px and rng.random() < _RARE_SHARE:
+        radius_px = settings.rare_radius_px
+    reach = radius_px * rng.uniform(0.05, 1.0)
     if rng.random() < settings.in_focus_share:
         reach = rng.uniform(0.0, 0.4)
     photo = photos[int(rng.integers(len(photos)))]
@@ -106,25 +117,32 @@ def sample_scene(
     background = Surface(
         _texture(rng, photos, side),
         np.ones((side, side), np.float32),
-        _smooth_coc(rng, side, reach),
+        _smooth_coc(rng, side, reach, settings.far_share),
     )
     surfaces = [background]
     floor = float(background.coc_px.max())
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
         alpha = _mask(rng, side)
-        coc = _smooth_coc(rng, side, reach)
+        coc = _smooth_coc(rng, side, reach, settings.far_share)
         # A nearer surface has the larger signed radius; the list is in the order of depth.
         coc = coc + max(0.0, floor - float(coc.min()))
-        if float(coc.max()) > settings.radius_px:
+        if float(coc.max()) > radius_px:
             break
         floor = float(coc.max())
         surfaces.append(Surface(_texture(rng, photos, side), alpha, coc))
     return render(surfaces, shape)
 
 
-def stored_scene(rng: np.random.Generator, pair: RenderedPair, noise: bool = True) -> StoredScene:
-    """Return a rendered scene as crops are cut from it: (11, H, W) float16."""
-    amount = estimated_blur_map(rng, pair, noise)
+def stored_scene(
+    rng: np.random.Generator, pair: RenderedPair, noise: bool = True, estimates: bool = True
+) -> StoredScene:
+    """Return a rendered scene as crops are cut from it: (11, H, W) float16.
+
+    estimates: whether the estimator makes the blur map; else its amount is 0.
+    """
+    amount = np.zeros_like(pair.disparity_px)
+    if estimates:
+        amount = estimated_blur_map(rng, pair, noise)
     light = np.concatenate([pair.left, pair.right, pair.sharp], 2).transpose(2, 0, 1)
     return np.concatenate([light, pair.disparity_px[None], amount[None]]).astype(np.float16)
 
@@ -231,9 +249,13 @@ def _lettered(rng: np.random.Generator, linear: FloatArray) -> FloatArray:
     return np.asarray(linear * (1 - ink[..., None]) + colour * ink[..., None], np.float32)
 
 
-def _smooth_coc(rng: np.random.Generator, side: int, reach_px: float) -> FloatArray:
+def _smooth_coc(
+    rng: np.random.Generator, side: int, reach_px: float, far_share: float
+) -> FloatArray:
     """Sample a plane, a ramp or a gently waved field of signed radii within +-reach_px."""
     centre = rng.uniform(-reach_px, reach_px)
+    if far_share and rng.random() < far_share:
+        centre = -abs(centre)
     kind = rng.random()
     if kind < 0.3:
         field = np.zeros((side, side), np.float32)

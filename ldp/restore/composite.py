@@ -1,0 +1,77 @@
+"""Restore a single picture of any size with a network of one view, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ldp.errors import DeviceMemoryError
+from ldp.models.network import LDPNet
+from ldp.restore.deblur import MIN_TILE_PX, Deblurrer
+from ldp.restore.noise import noise_level
+from ldp.restore.tiling import Progress, RowBlender
+from ldp.types import BlurMap, FloatArray, Picture, ViewPair
+
+
+@dataclass(frozen=True)
+class CompositeRestorer:
+    """A network of one view on a device; see ldp.single.BandRestorer.
+
+    deblurrer: of the network, which is given the picture as both views and reads one.
+    """
+
+    network: LDPNet
+    deblurrer: Deblurrer
+
+    @classmethod
+    def of(cls, network: LDPNet, device: torch.device, tile_px: int = 0) -> CompositeRestorer:
+        """Prepare a copy of a network on a device. tile_px: as in Deblurrer.of."""
+        return cls(network, Deblurrer.of(network, device, tile_px))
+
+    def restore_bands(
+        self,
+        picture: Picture,
+        receive: Callable[[int, FloatArray], None],
+        progress: Progress | None = None,
+    ) -> None:
+        """See ldp.single.BandRestorer."""
+        views = ViewPair(picture, picture)
+        level = BlurMap(np.full((1, 1), noise_level(picture), np.float32))
+        tile_px = self.deblurrer.tile_px
+        while True:
+            try:
+                self._restore(views, level, tile_px, receive, progress)
+                return
+            except torch.OutOfMemoryError as error:
+                if tile_px <= MIN_TILE_PX:
+                    raise DeviceMemoryError(
+                        f"the memory of {self.deblurrer.device} does not hold the network and a "
+                        f"tile of {tile_px} px; free some of it, or restore on the CPU"
+                    ) from error
+                tile_px = max(MIN_TILE_PX, tile_px // 2)
+            torch.cuda.empty_cache()
+
+    def _restore(
+        self,
+        views: ViewPair,
+        level: BlurMap,
+        tile_px: int,
+        receive: Callable[[int, FloatArray], None],
+        progress: Progress | None,
+    ) -> None:
+        rows, columns = self.deblurrer.tile_spans(views.size, tile_px)
+        restore_tile = self.deblurrer.tile_restorer(views, level)
+        blender = RowBlender(views.size[1])
+        done, finished = 0, 0
+        for row in rows:
+            for column in columns:
+                blender.add(row, column, restore_tile(row, column))
+                done += 1
+                if progress:
+                    progress(done, len(rows) * len(columns))
+            band = blender.take(row)
+            receive(finished, band)
+            finished += len(band)
