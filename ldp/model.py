@@ -315,6 +315,8 @@ def load(
         weights_sha256=sha256(path),
     )
     network = load_network(path)
+    if isinstance(network, LDPNet) and network.config.views == 1:
+        raise WeightsError(f"{path}: a network of single pictures; load it with ldp.load_single")
     return Model(
         network,
         device=chosen,

@@ -102,9 +102,7 @@ def of_one_view(network: LDPNet) -> LDPNet:
     }
     colours = 3 * config.shuffle**2
     first = weights["intro.weight"]
-    left, right, planes = first.split(
-        [colours, colours, first.shape[1] - 2 * colours], 1
-    )
+    left, right, planes = first.split([colours, colours, first.shape[1] - 2 * colours], 1)
     noise = torch.zeros(first.shape[0], config.shuffle**2, *first.shape[2:])
     weights["intro.weight"] = torch.cat([left + right, noise], 1)
     weights["intro.bias"] = weights["intro.bias"] + _USUAL_AMOUNT * planes.sum((1, 2, 3))

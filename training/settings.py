@@ -132,10 +132,11 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise RecipeError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
-        if self.blur not in BLUR_MAPS:
-            raise RecipeError(f"blur {self.blur!r}: expected one of {', '.join(BLUR_MAPS)}")
-        if self.kernels not in KERNELS:
-            raise RecipeError(f"kernels {self.kernels!r}: expected one of {', '.join(KERNELS)}")
+        known = {"views": (2, 1), "blur": BLUR_MAPS, "kernels": KERNELS}
+        for name, values in known.items():
+            if (value := getattr(self, name)) not in values:
+                expected = ", ".join(map(str, values))
+                raise RecipeError(f"{name} {value!r}: expected one of {expected}")
         if self.prior == "soft" and self.blur != "clip":
             raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
         stride = SIZES[self.size].stride
@@ -148,8 +149,6 @@ class TrainSettings:
         for name in ("validate_pairs", "validate_scenes", "workers"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} {getattr(self, name)}: expected 0 or more")
-        if self.views not in (1, 2):
-            raise RecipeError(f"views {self.views}: expected 2, or 1 for ordinary photos")
         if self.batch % self.accumulate:
             raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
 

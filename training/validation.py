@@ -163,8 +163,9 @@ def read_real_scenes(
     """Read at most `most` scenes of a folder, evenly spread, with the blur maps that users get.
 
     estimator: None for a network of one view, whose scenes have the composite in the place of both
-    views. folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
-    data set, of which the validation split is read.
+        views.
+    folder: as training.evaluation.scenes reads, NAME_L.png, NAME_R.png, NAME_gt.png; or the DPDD
+        data set, of which the validation split is read.
 
     Raises DataError for a folder with neither and for unreadable pictures.
     """
@@ -194,7 +195,7 @@ def read_real_scenes(
 def _composites(views: ViewPair) -> ViewPair:
     """Return the photo that a camera makes of both views, twice: the mean of their light."""
     left, right = (decode_srgb(np.array(as_float(view))) for view in (views.left, views.right))
-    composite = encode_srgb((left + right) / 2)
+    composite = encode_srgb((left + right) * np.float32(0.5))
     return ViewPair(composite, composite)
 
 
@@ -247,8 +248,7 @@ def _score_rendered(
         restored = average(views.contiguous(memory_format=torch.channels_last), blur).float()
     blurred = mean_view(views)
     before, after = (
-        max(_LEAST_ERROR, float(((x.clamp(0, 1) - sharp) ** 2).mean()))
-        for x in (blurred, restored)
+        max(_LEAST_ERROR, float(((x.clamp(0, 1) - sharp) ** 2).mean())) for x in (blurred, restored)
     )
     shown = [x[0].permute(1, 2, 0).cpu().numpy() for x in (blurred, restored, sharp, blur[:, :1])]
     return -10 * np.log10(after), 10 * np.log10(before / after), _strip(*shown)

@@ -12,8 +12,8 @@ _SAMPLE_PX, _SAMPLES = 128, 10
 _BLOCK_PX = 16
 _QUIET_SHARE = 0.15
 """A block in so many has little else than noise."""
-_DARKEST, _BRIGHTEST = 0.04, 0.96
-"""Blocks near black and white are left out: their noise is clipped."""
+_DARKEST, _BRIGHTEST, _MOST_OUTSIDE = 0.02, 0.98, 0.1
+"""Blocks with a larger share of samples near black and white are left out: noise is clipped."""
 _MOST = 0.06
 
 
@@ -38,8 +38,8 @@ def _block_levels(plane: FloatArray) -> npt.NDArray[np.float64]:
     along_x = plane[:, :-2] - 2 * plane[:, 1:-1] + plane[:, 2:]
     both = np.abs(along_x[:-2] - 2 * along_x[1:-1] + along_x[2:])
     medians = np.median(_blocks(both[:height, :width]), axis=1)
-    means = _blocks(plane[1 : height + 1, 1 : width + 1]).mean(1)
-    inside = (means > _DARKEST) & (means < _BRIGHTEST)
+    values = _blocks(plane[1 : height + 1, 1 : width + 1])
+    inside = ((values < _DARKEST) | (values > _BRIGHTEST)).mean(1) < _MOST_OUTSIDE
     return np.asarray(medians[inside] / (0.6745 * 6), np.float64)
 
 

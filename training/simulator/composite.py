@@ -20,7 +20,7 @@ from training.simulator.camera import (
 
 _GREEN = 1
 _LEVEL_ERROR = 0.25
-"""Standard deviation of the logarithm of the given noise level: it is estimated where it is used."""
+"""Standard deviation of the logarithm of the given level, since users get an estimated one."""
 
 
 def simulate_composite(crops: LinearCrops, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +51,7 @@ def simulate_composite(crops: LinearCrops, device: torch.device) -> tuple[Tensor
             noise[index] = mosaicked(noise[index].repeat(2, 1, 1), int(sample.mosaic))[:3]
     seen = torch.round((clean + noise) * levels) / levels
     rendered = styled(torch.cat([seen, clean, light[:, SHARP]], 1), gamma, contrast)
-    composite, encoded_clean, sharp = rendered.split(3, 1)
+    composite, encoded_clean, sharp = torch.split(rendered, 3, 1)
     composite = composite.contiguous()
     for index, (sample, seed) in enumerate(zip(samples, crops.seeds.tolist(), strict=True)):
         if sample.colours:
@@ -82,5 +82,5 @@ def through_jpeg(encoded: Tensor, quality: int) -> Tensor:
     rgb = (encoded.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     setting = [cv2.IMWRITE_JPEG_QUALITY, quality]
     _, packed = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), setting)
-    decoded = cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return torch.from_numpy(decoded).to(encoded.device).permute(2, 0, 1).float() / 255
+    decoded = torch.from_numpy(np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)))
+    return decoded.flip(2).permute(2, 0, 1).to(encoded.device).float() / 255

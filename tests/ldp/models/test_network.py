@@ -99,3 +99,22 @@ def test_a_map_of_other_planes_than_the_network_reads_is_refused(prior, planes):
 def test_an_unknown_prior_is_refused():
     with pytest.raises(ValueError, match="prior 'hard': expected one of amount, soft"):
         LDPNet(replace(MICRO, prior="hard"))  # type: ignore[arg-type]
+
+
+def test_a_network_of_one_view_reads_one_picture_and_its_noise_level():
+    network = shaken(LDPNet(replace(MICRO, views=1, attention=False)))
+    picture, level = torch.rand(1, 3, 32, 32), torch.full((1, 1, 32, 32), 0.01)
+    alone = network(picture, level)
+    assert torch.equal(network(torch.cat([picture, torch.rand_like(picture)], 1), level), alone)
+    assert (network(picture, 3 * level) - alone).abs().max() > 1e-3
+    for parameter in network.ending.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(network(picture, level), picture)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"views": 3}, "3 views"), ({"views": 1}, "no blur map")]
+)
+def test_other_numbers_of_views_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        LDPNet(replace(MICRO, **change))
