@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ldp.devices import choose_device
 from ldp.errors import WeightsError
 from ldp.models.card import read_card
-from ldp.models.network import parameter_count
+from ldp.models.network import LDPNet, parameter_count
 from ldp.models.vitdeblur_weights import load_vitdeblur
-from ldp.models.weights import VITDEBLUR_FORMAT, read_header, resolve, sha256
+from ldp.models.weights import VITDEBLUR_FORMAT, load_network, read_header, resolve, sha256
+from ldp.restore.composite import CompositeRestorer
 from ldp.restore.tiling import Progress, Receive
 from ldp.restore.windows import Blending, Padding, WindowRestorer, WindowSettings
 from ldp.types import FloatArray, Picture, to_uint16
@@ -114,6 +115,7 @@ def load_single(
     model: str,
     *,
     device: str = "auto",
+    tile: int = 0,
     window_stride: int = 94,
     blending: Blending = "uniform",
     padding: Padding = "published",
@@ -122,9 +124,11 @@ def load_single(
 ) -> SingleModel:
     """Load a network of single pictures.
 
-    model: the path of a .safetensors file, such as a converted ViTDeblur, or a shipped network's
-        name (ldp.shipped_names).
+    model: the path of a .safetensors file, such as a converted ViTDeblur or one that was trained
+        here with `views = 1`, or a shipped network's name (ldp.shipped_names).
     device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
+    tile: for networks that are trained here, side of a tile in pixels, rounded up to what the
+        network allows; 0 to choose.
     window_stride, blending, padding, batch, full_precision: of ViTDeblur's windows, see
         ldp.restore.windows.WindowSettings.
 
@@ -137,19 +141,28 @@ def load_single(
     if header.format == VITDEBLUR_FORMAT:
         settings = WindowSettings(window_stride, blending, padding, batch, full_precision)
         restorer = WindowRestorer.of(load_vitdeblur(path), chosen, settings)
-        return SingleModel(restorer, _info(path, "ViTDeblur", restorer))
+        return SingleModel(
+            restorer, _info(path, "ViTDeblur", parameter_count(restorer.network), restorer.facts)
+        )
+    if header.fields.get("views") == 1:
+        network = load_network(path)
+        assert isinstance(network, LDPNet)
+        return SingleModel(
+            CompositeRestorer.of(network, chosen, tile),
+            _info(path, "NAFNet", parameter_count(network), {}),
+        )
     raise WeightsError(
         f"{path}: a network of two views ({header.format}), expected one of single pictures; "
         "load it with ldp.load"
     )
 
 
-def _info(path: Path, network: str, restorer: WindowRestorer) -> SingleInfo:
+def _info(path: Path, network: str, parameters: int, settings: Mapping[str, str]) -> SingleInfo:
     return SingleInfo(
         name=path.stem,
         network=network,
         licence=read_card(path).licence,
         weights_sha256=sha256(path),
-        parameters=parameter_count(restorer.network),
-        settings=restorer.facts,
+        parameters=parameters,
+        settings=settings,
     )

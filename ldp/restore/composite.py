@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,8 @@ from ldp.errors import DeviceMemoryError
 from ldp.models.network import LDPNet
 from ldp.restore.deblur import MIN_TILE_PX, Deblurrer
 from ldp.restore.noise import noise_level
-from ldp.restore.tiling import Progress, RowBlender
-from ldp.types import BlurMap, FloatArray, Picture, ViewPair
+from ldp.restore.tiling import Progress, Receive, RowBlender
+from ldp.types import BlurMap, Picture, ViewPair
 
 
 @dataclass(frozen=True)
@@ -23,18 +22,17 @@ class CompositeRestorer:
     deblurrer: of the network, which is given the picture as both views and reads one.
     """
 
-    network: LDPNet
     deblurrer: Deblurrer
 
     @classmethod
     def of(cls, network: LDPNet, device: torch.device, tile_px: int = 0) -> CompositeRestorer:
         """Prepare a copy of a network on a device. tile_px: as in Deblurrer.of."""
-        return cls(network, Deblurrer.of(network, device, tile_px))
+        return cls(Deblurrer.of(network, device, tile_px))
 
     def restore_bands(
         self,
         picture: Picture,
-        receive: Callable[[int, FloatArray], None],
+        receive: Receive,
         progress: Progress | None = None,
     ) -> None:
         """See ldp.single.BandRestorer."""
@@ -59,7 +57,7 @@ class CompositeRestorer:
         views: ViewPair,
         level: BlurMap,
         tile_px: int,
-        receive: Callable[[int, FloatArray], None],
+        receive: Receive,
         progress: Progress | None,
     ) -> None:
         rows, columns = self.deblurrer.tile_spans(views.size, tile_px)
