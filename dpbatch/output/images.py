@@ -14,7 +14,7 @@ import tifffile
 
 from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
-from dpbatch.output.color import srgb_icc_profile
+from dpbatch.output.color_spaces import icc_profile
 from dpbatch.output.deflate import deflated, deflated_in_blocks, in_threads
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from dpbatch.settings import OutputSettings
@@ -45,7 +45,7 @@ def write_picture(
     height, width = rgb.shape[:2]
     is_8_bit = settings.bit_depth == 8 or settings.format == "jpg"
     pixels = to_8_bit(rgb) if is_8_bit else rgb
-    icc, pixels_per_inch = srgb_icc_profile(), metadata.pixels_per_inch
+    icc, pixels_per_inch = icc_profile("srgb"), metadata.pixels_per_inch
     encoded: bytes
     if settings.format == "jpg":
         if max(width, height) > _LARGEST_JPEG_PX:
@@ -133,10 +133,11 @@ def encode_png(
     icc: bytes | None,
     pixels_per_inch: float = 72.0,
     description: str | None = None,
+    profile_name: str = "sRGB",
 ) -> bytes:
     """Return a PNG file with a named ICC profile.
 
-    pixels: (H, W, 3) RGB or (H, W) grey. description: ASCII.
+    pixels: (H, W, 3) RGB or (H, W) grey. description: ASCII. profile_name: Latin, to 79 letters.
     """
     height, width = pixels.shape[:2]
     is_rgb = pixels.ndim == 3
@@ -145,8 +146,9 @@ def encode_png(
         ">IIBBBBB", width, height, 8 * pixels.itemsize, 2 if is_rgb else 0, 0, 0, 0
     )
     chunks = [b"\x89PNG\r\n\x1a\n", _png_chunk(b"IHDR", header)]
-    if icc is not None:  # before all others; name, end of name, method 0
-        chunks.append(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(icc)))
+    if icc is not None:  # before all others
+        named = profile_name.encode("latin-1") + b"\0\0"  # end of the name, method 0
+        chunks.append(_png_chunk(b"iCCP", named + zlib.compress(icc)))
     pixels_per_metre = round(pixels_per_inch / 0.0254)
     chunks.append(_png_chunk(b"pHYs", struct.pack(">IIB", pixels_per_metre, pixels_per_metre, 1)))
     if description is not None:

@@ -17,9 +17,11 @@ import exiv2
 
 from dpbatch.errors import OutputError, UnreadableError
 from dpbatch.output.carrier import carrier_of, is_carried, open_image
+from dpbatch.output.color_spaces import icc_profile
 from dpbatch.output.sidecar import read_sidecar, sidecars_of
 
 _LONGEST_TEXT = 300
+_DNG_VERSION = "Exif.Image.DNGVersion"
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,7 @@ def write_with_metadata(
 ) -> Written:
     """Write an encoded picture to `path`, with the metadata and the note in it.
 
-    encoded: a whole TIFF, PNG or JPEG file of width x height pixels; an ICC profile in it is taken
-        to be sRGB.
+    encoded: a whole TIFF, PNG, JPEG or DNG file of width x height pixels.
     orientation: the EXIF tag that turns the pixels upright; 1 if they are.
     properties: further texts for the dpbatch name space of the XMP.
 
@@ -217,6 +218,7 @@ def embed(
     """
     result = open_image(encoded)
     exif, xmp = result.exifData(), result.xmpData()
+    is_dng = _DNG_VERSION in exif
     if metadata.carrier:
         _copy_carried(open_image(metadata.carrier), result)
     tool = f"dpbatch {note.version}"
@@ -235,14 +237,15 @@ def embed(
         exif["Exif.Image.ResolutionUnit"] = exiv2.UShortValue(2)
     exif["Exif.Photo.PixelXDimension"] = exiv2.ULongValue(size[0])
     exif["Exif.Photo.PixelYDimension"] = exiv2.ULongValue(size[1])
-    has_profile = result.iccProfileDefined()
-    exif["Exif.Photo.ColorSpace"] = exiv2.UShortValue(1 if has_profile else 0xFFFF)
+    if not is_dng:  # whose colours are the camera's
+        is_srgb = bytes(result.iccProfile().data()) == icc_profile("srgb")
+        exif["Exif.Photo.ColorSpace"] = exiv2.UShortValue(1 if is_srgb else 0xFFFF)
     for key, mandatory in (("ExifVersion", b"0232"), ("FlashpixVersion", b"0100")):
         if f"Exif.Photo.{key}" not in exif:
             exif[f"Exif.Photo.{key}"] = exiv2.DataValue(mandatory)
     xmp["Xmp.tiff.Orientation"] = str(orientation)
     xmp["Xmp.xmp.CreatorTool"] = tool
-    xmp["Xmp.dc.format"] = result.mimeType()
+    xmp["Xmp.dc.format"] = "image/x-adobe-dng" if is_dng else result.mimeType()
     texts = {xmp_name: getattr(note, name) for name, xmp_name in _NOTE_NAMES.items()}
     texts |= properties
     for name, text in texts.items():
@@ -257,8 +260,10 @@ def embed(
 
 
 def _copy_carried(source: exiv2.Image, result: exiv2.Image) -> None:
+    """Copy what holds for any rendering; tags that the result has already stay as they are."""
+    own = {datum.key() for datum in result.exifData()}
     for datum in source.exifData():
-        if is_carried(datum):
+        if is_carried(datum) and datum.key() not in own:
             result.exifData().add(datum)
     for datum in source.iptcData():
         result.iptcData().add(datum)

@@ -22,7 +22,7 @@ _NOT_PRINTED = logging.NullHandler()
 
 
 def opens(path: Path) -> bool:
-    """Return whether a TIFF, PNG or JPEG opens and is there to its end.
+    """Return whether a TIFF, PNG, JPEG or DNG opens and is there to its end.
 
     The pixels are not decoded: any program may have saved them. Raises OSError.
     """
@@ -36,18 +36,23 @@ def opens(path: Path) -> bool:
 
 
 def _tiff_opens(path: Path) -> bool:
-    """Return whether the first page has pixels and all of them are within the file."""
+    """Return whether the first page, and those below it, have pixels that end within the file."""
     # tifffile's messages would be printed; a program that configures logging still sees them.
     logging.getLogger("tifffile").addHandler(_NOT_PRINTED)
     size = path.stat().st_size
     try:
         with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            offsets, counts = page.dataoffsets, page.databytecounts
-            ends = [offset + count for offset, count in zip(offsets, counts, strict=True)]
+            first = file.pages.first
+            pages = [first, *(first.pages or ())]  # of a DNG: its preview and the raw pixels
+            return all(0 < _end(page) <= size for page in pages)
     except _BROKEN_CONTENT:
         return False
-    return bool(ends) and bool(max(ends) <= size)
+
+
+def _end(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
+    """Return where the pixels of a page end; 0 if it has none."""
+    pieces = zip(page.dataoffsets, page.databytecounts, strict=True)
+    return max((offset + count for offset, count in pieces), default=0)
 
 
 def _png_ends(stream: BinaryIO, size: int) -> bool:

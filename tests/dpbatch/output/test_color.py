@@ -1,10 +1,7 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
 
-from dpbatch.output.color import apply_orientation, srgb_icc_profile
+from dpbatch.output.color import apply_orientation
 
 # EXIF: the side of the upright picture where the stored row 0 lies, and where column 0 lies.
 SIDES = {
@@ -45,15 +42,3 @@ def test_orientation_puts_row_0_and_column_0_where_exif_says(orientation, shape)
 def test_unknown_orientation_is_refused():
     with pytest.raises(ValueError, match="expected 1 to 8"):
         apply_orientation(np.zeros((2, 2)), 9)
-
-
-def test_icc_profile_means_srgb_to_a_colour_engine():
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_icc_profile()))
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    converted = ImageCms.profileToProfile(
-        Image.fromarray(picture), profile, ImageCms.createProfile("sRGB")
-    )
-    difference = np.asarray(converted).astype(int) - picture
-    assert np.abs(difference).max() <= 1
-    assert ImageCms.getProfileDescription(profile).strip() == "sRGB"
-    assert len(srgb_icc_profile()) < 1000

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dpbatch.errors import DiskFullError, OutputError
 from dpbatch.output import metadata
-from dpbatch.output.color import srgb_icc_profile
+from dpbatch.output.color_spaces import icc_profile
 from dpbatch.output.images import to_8_bit, write_picture
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, read_tags
 from dpbatch.settings import OutputSettings
@@ -84,7 +84,7 @@ def test_tiff_is_one_page_of_standard_deflate_with_profile(tmp_path: Path) -> No
         assert page.predictor == 2
         assert page.photometric == tifffile.PHOTOMETRIC.RGB
         assert page.shape == (70, 101, 3)
-        assert page.tags["InterColorProfile"].value == srgb_icc_profile()
+        assert page.tags["InterColorProfile"].value == icc_profile("srgb")
         np.testing.assert_array_equal(page.asarray(), picture(70, 101))
 
 
@@ -104,7 +104,7 @@ def test_png_has_one_named_profile_and_its_metadata_before_the_pixels(
     assert not {"sRGB", "gAMA", "cHRM"} & set(kinds)
     name, _, profile = dict(chunks)["iCCP"].partition(b"\0")
     assert name == b"sRGB"
-    assert zlib.decompress(profile[1:]) == srgb_icc_profile()
+    assert zlib.decompress(profile[1:]) == icc_profile("srgb")
 
 
 def test_resolution_of_the_source_is_kept_in_both_formats(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_jpeg_has_its_profile_and_resolution(tmp_path: Path) -> None:
     with Image.open(target) as jpeg:
         assert jpeg.format == "JPEG"
         assert jpeg.size == (52, 40)
-        assert jpeg.info["icc_profile"] == srgb_icc_profile()
+        assert jpeg.info["icc_profile"] == icc_profile("srgb")
         assert jpeg.info["dpi"] == (300, 300)
         assert jpeg.info["jfif_density"] == (300, 300)
     assert read_tags(target)["Exif.Image.XResolution"] == "300"
