@@ -40,12 +40,3 @@ def photos(tmp_path: Path) -> Path:
     from tests.helpers.micro_run import write_photo
 
     return write_photo(tmp_path / "photos")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the test that starts a private Ray cluster in this process after all others.
-
-    Ray keeps the cluster's loopback address for the life of the process, and actors of a cluster
-    of several nodes that a later test starts would die before they run.
-    """
-    items.sort(key=lambda item: item.name == "test_a_run_goes_on_once_there_is_room[ray]")

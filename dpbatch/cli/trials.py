@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dpbatch.cli.echo import echo
 from dpbatch.engine.choose import uses_gpu
 from dpbatch.errors import SettingsError
-from dpbatch.settings import RestoreSettings, settle_network
+from dpbatch.settings import RestoreSettings, Settings, settle_blur, settle_network
 
 # Of the active area; no camera comes near the largest.
 _SMALLEST_PX, _LARGEST_PX = 64, 30_000
@@ -60,6 +63,13 @@ def demo(out: Path, model: str) -> None:
     help="Size of a photo in pixels.",
 )
 @click.option("--photos", default=2, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--in-focus",
+    default=0.5,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Share of each photo that is in focus.",
+)
 @_model_option
 @click.option(
     "--device",
@@ -67,14 +77,62 @@ def demo(out: Path, model: str) -> None:
     show_default=True,
     help="Where to compute: auto, cpu, cuda, cuda:N.",
 )
-def benchmark(size_px: str, photos: int, model: str, device: str) -> None:
-    """Measure the time and memory of `run` on generated files."""
-    from dpbatch.tools.benchmark import run_benchmark
+@click.option("--preset", metavar="NAME|FILE.toml", help="Settings to measure with.")
+@click.option(
+    "--compare",
+    metavar="CHECKOUT",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    help="Another version's checkout, run in turns with this one, with its own defaults.",
+)
+@click.option("--turns", default=3, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.File("w", encoding="utf-8", lazy=False),  # fails before the time is spent
+    help="Write the figures there too.",
+)
+def benchmark(size_px: str, model: str, device: str, preset: str | None, **given: Any) -> None:
+    """Measure the time and memory of `run` on files made for it.
 
-    width, height = _width_height(size_px)
-    model = _settled(model, device)
-    result = run_benchmark(width, height, photos, model, device)
-    echo(result.to_text(width * height / 1e6, model))
+    The photos are CR2 files of a texture, a part of it in focus. Each stage is timed alone, then
+    the whole run.
+    """
+    from dpbatch.tools.benchmark.measure import BenchmarkOptions, run_benchmark
+
+    options = BenchmarkOptions(
+        size_px=_width_height(size_px),
+        photos=given["photos"],
+        in_focus=given["in_focus"],
+        run_options=("--preset", str(_preset_path(preset))) if preset else (),
+        compare=given["compare"],
+        turns=given["turns"],
+    )
+    report = run_benchmark(options, _measured_settings(model, device, preset))
+    echo(report.to_text())
+    if given["json_file"] is not None:
+        json.dump(report.to_dict(), given["json_file"], indent=2)
+
+
+def _measured_settings(model: str, device: str, preset: str | None) -> Settings:
+    """Return the settings of the run with network and blur map named."""
+    from dpbatch.presets import load
+    from ldp.models.weights import read_header, resolve
+
+    settings = load(preset) if preset else Settings()
+    restore = settings.restore
+    if model != RestoreSettings.model:
+        restore = replace(restore, model=model)
+    if device != RestoreSettings.device:
+        restore = replace(restore, device=device)
+    restore = settle_network(restore, uses_gpu(restore.device, None))
+    header = read_header(resolve(restore.model))
+    return settle_blur(replace(settings, restore=restore), header.blur_map, header.needs_soft_map)
+
+
+def _preset_path(preset: str) -> str | Path:
+    """Return a shipped preset's name, or the absolute path of a file."""
+    return Path(preset).expanduser().resolve() if preset.lower().endswith(".toml") else preset
 
 
 def _width_height(size_px: str) -> tuple[int, int]:

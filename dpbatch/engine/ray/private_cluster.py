@@ -39,7 +39,7 @@ def private_cluster() -> Iterator[Path]:
 
     The environment of this process is changed while the context is open: the processes of the
     cluster inherit it. The cluster must have ended before the context closes; its folder is removed
-    then.
+    then, and this process may join other clusters.
     """
     from ray._private import ray_constants
 
@@ -61,6 +61,8 @@ def private_cluster() -> Iterator[Path]:
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = could_join
         _set_environment(before)
+        _forget_tokens()
+        _read_environment_again()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -123,6 +125,18 @@ def _forget_tokens() -> None:
     loader = getattr(_raylet, "AuthenticationTokenLoader", None)
     if loader is not None:
         loader.instance().reset_cache()
+
+
+def _read_environment_again() -> None:
+    """Make Ray's core read whether calls carry a token; ray.init had turned that on for good.
+
+    It would refuse the calls of a later cluster that has no token, whose actors then never start.
+    """
+    from ray import _raylet
+
+    config = getattr(_raylet, "Config", None)
+    if config is not None:
+        config.initialize("")
 
 
 def _private_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 from pathlib import Path
 
@@ -95,3 +96,33 @@ def test_the_folder_is_new_private_and_short_enough_for_sockets(
         assert os.environ["RAY_AUTH_TOKEN"] != token
     assert not folder.exists()
     assert os.environ.get("RAY_AUTH_TOKEN") == token
+
+
+@pytest.mark.slow
+def test_the_same_process_can_join_a_cluster_without_a_token_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its actors on other nodes call this process without one."""
+    from ray.cluster_utils import Cluster
+
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    with joined("", tmp_path / "log"):
+        assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+
+        @ray.remote(num_cpus=1)
+        class Actor:
+            def answer(self) -> int:
+                return 42
+
+        actor = Actor.remote()  # type: ignore[attr-defined]
+        assert ray.get(actor.answer.remote(), timeout=90) == 42
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
