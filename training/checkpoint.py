@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ldp.errors import WeightsError
 from ldp.models.network import LDPNet
+from ldp.models.vitdeblur import ViTDeblur
+from ldp.models.vitdeblur_weights import load_encoder, load_vitdeblur
 from ldp.models.weights import load_network, resolve, save_network, sha256
 from training.errors import RecipeError
 from training.settings import TrainSettings
@@ -27,7 +30,7 @@ _USUAL_AMOUNT = 0.6
 class InitialWeights:
     """Weights that a training begins with, and their file's SHA-256."""
 
-    network: LDPNet
+    network: LDPNet | ViTDeblur
     sha256: str
 
 
@@ -52,8 +55,8 @@ class TrainState:
         of a time budget that are spent.
     """
 
-    network: LDPNet
-    average: LDPNet
+    network: LDPNet | ViTDeblur
+    average: LDPNet | ViTDeblur
     optimizer: torch.optim.Optimizer
     stage: int = 0
     step: int = 0
@@ -71,6 +74,12 @@ def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
     Raises WeightsError for unusable weights, RecipeError for those of another network.
     """
     path = resolve(init)
+    if settings.is_vitdeblur:
+        started = load_vitdeblur(path)
+        if started.config != settings.vitdeblur:
+            found = f"weights of {started.config}"
+            raise RecipeError(f"{path}: {found}, but the recipe trains {settings.vitdeblur}")
+        return InitialWeights(started, sha256(path))
     network = load_network(path)
     if not isinstance(network, LDPNet):
         raise WeightsError(f"{path}: the authors' network cannot be trained on")
@@ -110,6 +119,34 @@ def of_one_view(network: LDPNet) -> LDPNet:
     return single.eval()
 
 
+def load_initial_encoder(path: Path, settings: TrainSettings) -> InitialWeights:
+    """Return random weights of ViTDeblur with the first blocks of a masked autoencoder.
+
+    path: its checkpoint, see ldp.models.vitdeblur_weights.load_encoder.
+
+    Raises WeightsError for an unusable one, RecipeError for a recipe of another network.
+    """
+    if not settings.is_vitdeblur:
+        raise RecipeError(f"{path}: size {settings.size!r} has no encoder of a masked autoencoder")
+    torch.manual_seed(settings.seed)
+    network = ViTDeblur(settings.vitdeblur)
+    load_encoder(path, network)
+    return InitialWeights(network, sha256(path))
+
+
+def _fresh(settings: TrainSettings) -> LDPNet | ViTDeblur:
+    if settings.is_vitdeblur:
+        network = ViTDeblur(settings.vitdeblur)
+        network.primary.requires_grad_(not settings.freeze_encoder)
+        return network
+    made = LDPNet(settings.network)
+    # Untrained it returns the mean view: training begins at what is to be beaten.
+    with torch.no_grad():
+        for parameter in made.ending.parameters():
+            parameter.zero_()
+    return made
+
+
 def begin(
     settings: TrainSettings,
     stage: int,
@@ -125,17 +162,13 @@ def begin(
     Raises RecipeError where the checkpoint is of another network or began with other weights.
     """
     torch.manual_seed(settings.seed)
-    network = LDPNet(settings.network).to(device).to(memory_format=torch.channels_last)
-    # Untrained it returns the mean view: training begins at what is to be beaten.
-    with torch.no_grad():
-        for parameter in network.ending.parameters():
-            parameter.zero_()
+    network = _fresh(settings).to(device).to(memory_format=torch.channels_last)
     if initial is not None:
         network.load_state_dict(initial.network.state_dict())
-    average = LDPNet(settings.network).to(device)
+    average = _fresh(settings).to(device)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
-        network.parameters(),
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
         settings.learning_rate,
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
@@ -176,7 +209,7 @@ def _resume(state: TrainState, saved: dict[str, Any], settings: TrainSettings) -
 
 
 @torch.no_grad()
-def update_average(average: LDPNet, network: LDPNet, decay: float) -> None:
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the average of the weights 1 - decay of the way to the network's."""
     # Not torch's AveragedModel: it begins with the first step's weights and has one decay for all
     # steps, where ours grows from the start, and resumed runs keep their numbers.
@@ -209,8 +242,9 @@ def save(
         "steps": str(state.step),
         "stage": str(state.stage + 1),
         "started_from": state.started_from,
-        "blur_map": settings.blur,
     }
+    if not settings.is_vitdeblur:
+        header["blur_map"] = settings.blur
     names = [WEIGHTS]
     if score_db is not None:
         header["score"] = f"{score_db:.3f} dB, {evaluation_set}"

@@ -27,8 +27,8 @@ TENSORBOARD = "tensorboard"
 class TrainFigures:
     """Averages over the steps since the report before, of the first process's part of the batches.
 
-    loss, and its terms unweighted, None for those that the stage leaves out. gain_db: PSNR over
-    the mean view's. gradient_norm: before it was limited.
+    loss, and its terms unweighted (training.losses.Terms), None for those that the stage leaves
+    out. gain_db: PSNR over the mean view's. gradient_norm: before it was limited.
     """
 
     loss: float
@@ -40,6 +40,8 @@ class TrainFigures:
     learning_rate: float
     seconds_per_step: float
     crops_per_second: float
+    token_distance: float | None = None
+    sharpness: float | None = None
 
     def line(self, position: str, left_s: float) -> str:
         """Return the progress line; left_s: the time that the rest of the stage will take."""
@@ -54,7 +56,8 @@ class Meter:
     """Sums since the last report. They stay on the device, since reading them waits for it."""
 
     def __init__(self, device: torch.device, step: int, batch: int) -> None:
-        self._sums = torch.zeros(6, device=device)
+        self._sums = torch.zeros(len(Terms._fields) + 2, device=device)
+        self._taken: set[str] = set()
         self._batch = batch
         self._since_step = step
         self._since = time.monotonic()
@@ -62,47 +65,49 @@ class Meter:
     def add_pass(self, terms: Terms, gain_db: Tensor, passes: int) -> None:
         """Add one of a step's passes."""
         none = torch.zeros_like(terms.loss)
-        parts = [terms.loss, terms.charbonnier, terms.blur_weighting, terms.blur_aware, gain_db]
-        values = torch.stack([none if part is None else part.detach() for part in parts])
-        self._sums[:5] += values / passes
+        values = torch.stack([none if x is None else x.detach() for x in (*terms, gain_db)])
+        self._sums[:-1] += values / passes
+        self._taken |= {name for name, x in terms._asdict().items() if x is not None}
 
     def add_norm(self, norm: Tensor) -> None:
         """Add a step's norm of the gradient."""
-        self._sums[5] += norm
+        self._sums[-1] += norm
 
     def check(self, step: int, out: Path) -> None:
         """Raise FloatingPointError if anything was not finite."""
         sums = self._sums.tolist()
         if not all(map(math.isfinite, sums)):
             raise FloatingPointError(
-                f"the loss is {sums[0]} and its gradient {sums[5]} by step {step}; {out} holds the "
-                "last checkpoint, lower the learning rate to go on from it"
+                f"the loss is {sums[0]} and its gradient {sums[-1]} by step {step}; {out} holds "
+                "the last checkpoint, lower the learning rate to go on from it"
             )
 
     def pause(self, seconds: float) -> None:
         """Exclude seconds in which nothing was trained."""
         self._since += seconds
 
-    def average(self, step: int, rate: float, *, weighting: bool, aware: bool) -> TrainFigures:
-        """Return the averages up to this step, and begin those of the next steps.
-
-        weighting, aware: whether the loss has these terms.
-        """
+    def average(self, step: int, rate: float) -> TrainFigures:
+        """Return the averages up to this step, and begin those of the next steps."""
         count, now = max(1, step - self._since_step), time.monotonic()
-        loss, first, second, third, gain, norm = (s / count for s in self._sums.tolist())
+        loss, first, *others, gain, norm = (s / count for s in self._sums.tolist())
+        names = Terms._fields[2:]
+        optional = {
+            name: value if name in self._taken else None
+            for name, value in zip(names, others, strict=True)
+        }
         seconds = max(1e-9, (now - self._since) / count)
         self._since_step, self._since = step, now
         self._sums.zero_()
+        self._taken.clear()
         return TrainFigures(
-            loss,
-            first,
-            second if weighting else None,
-            third if aware else None,
-            gain,
-            norm,
-            rate,
-            seconds,
-            self._batch / seconds,
+            loss=loss,
+            charbonnier=first,
+            gain_db=gain,
+            gradient_norm=norm,
+            learning_rate=rate,
+            seconds_per_step=seconds,
+            crops_per_second=self._batch / seconds,
+            **optional,
         )
 
 

@@ -63,12 +63,17 @@ def blur_aware(restored: Tensor, blur_aware_map: BlurAwareMap) -> Tensor:
 
 
 class Terms(NamedTuple):
-    """The loss and the terms in it, unweighted scalars; None for one that is left out."""
+    """The loss and the terms in it, unweighted scalars; None for one that is left out.
+
+    The first two after Charbonnier's are LDP's, the others ViTDeblur's (training.objectives).
+    """
 
     loss: Tensor
     charbonnier: Tensor
     blur_weighting: Tensor | None = None
     blur_aware: Tensor | None = None
+    token_distance: Tensor | None = None
+    sharpness: Tensor | None = None
 
 
 def total(

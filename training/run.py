@@ -11,8 +11,8 @@ import torch
 
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import load_clip
-from training.checkpoint import InitialWeights, load_initial_weights
-from training.data.batches import BatchSource, RenderedSource, prepared_dpdd
+from training.checkpoint import InitialWeights, load_initial_encoder, load_initial_weights
+from training.data.batches import BatchSource, RenderedSource, combined_dpdd, prepared_dpdd
 from training.errors import DataError, RecipeError
 from training.losses import BlurAwareMap
 from training.processes import Processes
@@ -29,7 +29,7 @@ class TrainingInputs:
     photos: folders of sharp photos; dpdd: the data set; one of the two. validation: real scenes,
     None for rendered pairs alone. cache: folder for what is prepared, OUT/cache where None. init: a
     shipped network's name or a .safetensors path, whose weights the first stage begins with; empty
-    for random ones.
+    for random ones. encoder: a masked autoencoder that ViTDeblur begins with, None for none.
     """
 
     photos: tuple[Path, ...] = ()
@@ -37,6 +37,7 @@ class TrainingInputs:
     validation: RealValidation | None = None
     cache: Path | None = None
     init: str = ""
+    encoder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,22 @@ def prepare(
     first = stages[0]
     torch.set_num_threads(first.threads)
     _check(stages, processes, inputs)
+    if inputs.init and inputs.encoder is not None:
+        raise RecipeError("init and encoder: expected one of them")
     if budget is not None and len(stages) > 1:
         raise RecipeError(f"{len(stages)} stages: a time budget needs a recipe of one")
     initial = load_initial_weights(inputs.init, first) if inputs.init else None
+    if inputs.encoder is not None:
+        initial = load_initial_encoder(inputs.encoder, first)
     clip = _clip(stages, processes.device)
     cache = inputs.cache or out / "cache"
     endless = budget is not None
     photos: list[Photo] = []
     notes: dict[str, str] = {}
     source: BatchSource
-    if inputs.dpdd is not None:
+    if inputs.dpdd is not None and first.is_vitdeblur:
+        source = combined_dpdd(inputs.dpdd, endless=endless)
+    elif inputs.dpdd is not None:
         source = prepared_dpdd(first, inputs.dpdd, cache, clip, processes, endless=endless)
     elif not inputs.photos:
         raise DataError("nothing to train on: give photos or DPDD")
@@ -127,6 +134,10 @@ def _check(stages: Sequence[TrainSettings], processes: Processes, inputs: Traini
                 f"batch {stage.batch}: expected a multiple of accumulate, {stage.accumulate}, "
                 f"times the processes, {processes.count}"
             )
+        if stage.is_vitdeblur:
+            if inputs.dpdd is None:
+                raise RecipeError(f"size {stage.size!r}: trained on DPDD's combined photos")
+            continue
         if inputs.dpdd is not None and stage.crop_px > stage.patch_px:
             raise RecipeError(f"crop_px {stage.crop_px}: expected at most patch_px")
         if inputs.dpdd is not None and stage.views == 1:

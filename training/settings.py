@@ -14,6 +14,7 @@ import msgspec
 from ldp.blur.clip_model import VIT_B_32
 from ldp.blur.estimator import OPENAI
 from ldp.models.network import PRIORS, SIZES, NetworkConfig
+from ldp.models.vitdeblur import VITDEBLUR_SIZES, ViTDeblurConfig
 from ldp.types import MapPlane
 from training.errors import RecipeError
 from training.losses import LossWeights
@@ -64,6 +65,8 @@ class TrainSettings:
     crop_sizes_px: for rendered pairs, the sides of which each step takes one, with as many crops as
     have about the pixels of `batch` crops of crop_px; none: crop_px at all steps. crop_px stays the
     size that the network's windows of inference are made of.
+    token_weight, sharpness_weight, freeze_encoder: of ViTDeblur alone (size = "vitdeblur"): the
+    weights of its loss, see training.objectives, and whether its primary encoder stays as it is.
     radius_px: largest radius of a circle of confusion in rendered pairs. rare_radius_px,
     in_focus_share, far_share: see training.simulator.scenes.SceneSettings. mosaic_share: of those
     with noise, the share whose noise is correlated as by a demosaic. noise_stops, jpeg_share: see
@@ -103,6 +106,9 @@ class TrainSettings:
     charbonnier_eps: float = 1e-3
     blur_aware_weight: float = 0.0
     blur_weighting_weight: float = 0.0
+    token_weight: float = 0.2
+    sharpness_weight: float = 0.3
+    freeze_encoder: bool = False
     radius_px: float = 12.0
     rare_radius_px: float = 0.0
     in_focus_share: float = 0.06
@@ -130,19 +136,15 @@ class TrainSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise RecipeError(f"size {self.size!r}: expected one of {', '.join(SIZES)}")
-        known = {"views": (2, 1), "blur": BLUR_MAPS, "kernels": KERNELS}
+        sizes = (*SIZES, *VITDEBLUR_SIZES)
+        known = {"size": sizes, "views": (2, 1), "blur": BLUR_MAPS, "kernels": KERNELS}
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 expected = ", ".join(map(str, values))
                 raise RecipeError(f"{name} {value!r}: expected one of {expected}")
         if self.prior == "soft" and self.blur != "clip":
             raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
-        stride = SIZES[self.size].stride
-        for side in (self.crop_px, *self.crop_sizes_px):
-            if side < stride or side % stride:
-                raise RecipeError(f"crop of {side} px: {self.size} needs a multiple of {stride}")
+        self._check_crops()
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} {getattr(self, name)}: expected 1 or more")
@@ -152,9 +154,35 @@ class TrainSettings:
         if self.batch % self.accumulate:
             raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
 
+    def _check_crops(self) -> None:
+        if self.size in VITDEBLUR_SIZES:
+            window = VITDEBLUR_SIZES[self.size].window_px
+            if self.crop_px != window or self.crop_sizes_px:
+                raise RecipeError(f"crop_px {self.crop_px}: {self.size} needs its window, {window}")
+            return
+        stride = SIZES[self.size].stride
+        for side in (self.crop_px, *self.crop_sizes_px):
+            if side < stride or side % stride:
+                raise RecipeError(f"crop of {side} px: {self.size} needs a multiple of {stride}")
+
+    @property
+    def is_vitdeblur(self) -> bool:
+        """Whether ViTDeblur is trained, and not LDP's network."""
+        return self.size in VITDEBLUR_SIZES
+
+    @property
+    def reads_composite(self) -> bool:
+        """Whether the network is given one picture, and not two views."""
+        return self.views == 1 or self.is_vitdeblur
+
+    @property
+    def vitdeblur(self) -> ViTDeblurConfig:
+        """The configuration of ViTDeblur where it is trained."""
+        return VITDEBLUR_SIZES[self.size]
+
     @property
     def network(self) -> NetworkConfig:
-        """The configuration of the network that is trained."""
+        """The configuration of LDP's network where it is trained."""
         return replace(
             SIZES[self.size],
             crop_px=self.crop_px,

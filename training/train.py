@@ -3,6 +3,7 @@
     python -m training.train configs/train-tiny.toml --photos ./photos --out ./runs/tiny
     python -m training.train configs/train-small.toml --minutes 12 --photos ./a --photos ./b --out R
     python -m training.train configs/ldp-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/ldp
+    python -m training.train configs/vitdeblur-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/v
 
 The same command resumes from RUN/checkpoint.pt, exactly where it was. RUN receives:
     weights.safetensors          the moving average of the weights, every `save_every` steps
@@ -35,7 +36,7 @@ from training import checkpoint
 from training.checkpoint import TrainState, update_average
 from training.errors import RecipeError, TrainingError
 from training.logs import Meter, RunLog
-from training.losses import total
+from training.objectives import objective_of
 from training.processes import joined
 from training.run import Run, TrainingInputs, prepare
 from training.schedule import Schedule, TimeBudget
@@ -89,7 +90,8 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
     settings, processes, device = run.stages[state.stage], run.processes, run.processes.device
     network, optimizer = state.network, state.optimizer
     parallel = DistributedDataParallel(network) if processes.count > 1 else None
-    forward: Callable[[Tensor, Tensor], Tensor] = parallel or network
+    forward: Callable[[Tensor, Tensor], object] = parallel or network
+    objective = objective_of(settings, run.blur_aware_map)
     if settings.compile:
         forward = torch.compile(forward, dynamic=False)
     schedule = Schedule(settings, processes, run.budget, state.spent_s)
@@ -111,18 +113,10 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
             last = part == settings.accumulate - 1
             with parallel.no_sync() if parallel and not last else nullcontext():
                 views, blur, sharp = (x.to(device, non_blocking=True) for x in next(batches))
-                views = views.contiguous(memory_format=torch.channels_last)
+                batch = (views, blur, sharp)
                 with torch.autocast(device.type, torch.bfloat16, enabled=narrow):
-                    restored = forward(views, blur)
-                restored = restored.float()
-                terms = total(
-                    restored,
-                    sharp,
-                    views,
-                    blur[:, :1],
-                    weights=settings.loss_weights,
-                    blur_aware_map=run.blur_aware_map,
-                )
+                    found = forward(*objective.inputs(batch))
+                restored, terms = objective.terms(found, batch)
                 (terms.loss / settings.accumulate).backward()  # type: ignore[no-untyped-call]
             meter.add_pass(terms, gain_db(restored.detach(), views, sharp), settings.accumulate)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_limit)
@@ -164,13 +158,7 @@ def _report(
     log: RunLog | None,
 ) -> None:
     """Print and log the averages since the last report; the meter begins anew in all processes."""
-    settings = run.stages[state.stage]
-    figures = meter.average(
-        state.step,
-        rate,
-        weighting=settings.blur_weighting_weight > 0,
-        aware=settings.blur_aware_weight > 0,
-    )
+    figures = meter.average(state.step, rate)
     if log:
         left_s = schedule.left_s(state.step, figures.seconds_per_step)
         print(figures.line(schedule.position(state.step), left_s), flush=True)
@@ -247,6 +235,12 @@ def main() -> None:
         help="begin with these weights; give it again to go on",
     )
     parser.add_argument(
+        "--encoder",
+        type=Path,
+        metavar="FILE",
+        help="for ViTDeblur: begin with the first blocks of this masked autoencoder (MAE ViT-B/16)",
+    )
+    parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="for what is prepared, RUN/cache by default"
     )
     parser.add_argument(
@@ -275,7 +269,9 @@ def main() -> None:
     budget = None if args.minutes is None else TimeBudget(args.minutes, started)
     stop_at = math.inf if args.stop_after is None else started + 60 * args.stop_after
     validation = RealValidation(args.validate, args.skip_rows) if args.validate else None
-    inputs = TrainingInputs(tuple(args.photos), args.dpdd, validation, args.cache, args.init)
+    inputs = TrainingInputs(
+        tuple(args.photos), args.dpdd, validation, args.cache, args.init, encoder=args.encoder
+    )
     try:
         with joined() as processes:
             stages = read_settings(args.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -22,13 +23,16 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from ldp.devices import choose_precision
 from ldp.models.network import LDPNet, mean_view
+from ldp.models.vitdeblur import ViTDeblur
 from ldp.restore.composite import CompositeRestorer
-from ldp.srgb import decode_srgb, encode_srgb
+from ldp.restore.windows import WindowRestorer, WindowSettings
+from ldp.single import BandRestorer
 from ldp.types import BlurMap, Picture, ViewPair, as_float
 from training.data.dpdd import find_scenes
 from training.data.rendered import crop_settings, validation_pairs
 from training.errors import DataError
 from training.evaluation.metrics import exposure_fitted, psnr_db
+from training.evaluation.protocols import composite
 from training.evaluation.scenes import real_scenes
 from training.pictures import read_rgb
 from training.settings import TrainSettings
@@ -149,7 +153,7 @@ def read_validation_set(
     real: tuple[RealScene, ...] = ()
     if validation and settings.validate_scenes:
         estimator: BlurEstimator | None = None
-        if settings.views == 2:
+        if not settings.reads_composite:
             estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
         real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
     if not rendered and not real:
@@ -184,7 +188,8 @@ def read_real_scenes(
             )
         views = ViewPair(left, right)
         if estimator is None:
-            views = _composites(views)
+            photo = composite(views)
+            views = ViewPair(photo, photo)
             blur_map = BlurMap(np.zeros((1, 1), np.float32))
         else:
             blur_map = estimator.estimate(views)
@@ -192,20 +197,18 @@ def read_real_scenes(
     return tuple(scenes)
 
 
-def _composites(views: ViewPair) -> ViewPair:
-    """Return the photo that a camera makes of both views, twice: the mean of their light."""
-    left, right = (decode_srgb(np.array(as_float(view))) for view in (views.left, views.right))
-    composite = encode_srgb((left + right) * np.float32(0.5))
-    return ViewPair(composite, composite)
-
-
-def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> Validation:
+def validate(
+    average: LDPNet | ViTDeblur, pictures: ValidationSet, device: torch.device
+) -> Validation:
     """Restore and score every picture; neither the weights nor any random state change.
 
     Raises LdpError where a result is not finite.
     """
     started = time.monotonic()
-    rendered = [_score_rendered(average, example, device) for example in pictures.rendered]
+    rendered = []
+    if pictures.rendered:
+        assert isinstance(average, LDPNet)  # ViTDeblur is trained on DPDD alone
+        rendered = [_score_rendered(average, example, device) for example in pictures.rendered]
     real = []
     if pictures.real:
         # Users' own path, local statistics included: a model is a copy of the network.
@@ -225,14 +228,22 @@ def validate(average: LDPNet, pictures: ValidationSet, device: torch.device) -> 
     return Validation(ValidationScores(psnr, gain, plain, fitted, least, seconds), tuple(samples))
 
 
-def _restorer(average: LDPNet, device: torch.device) -> Callable[[RealScene], Picture]:
-    """Return the function that restores a scene as users' own path does."""
-    if average.config.views == 1:
+def _restorer(average: LDPNet | ViTDeblur, device: torch.device) -> Callable[[RealScene], Picture]:
+    """Return the function that restores a scene as users' own path does.
+
+    ViTDeblur's windows do not overlap here, for a tenth of the time.
+    """
+    if isinstance(average, LDPNet) and average.config.views == 2:
+        model = ldp.Model(average, device=device)
+        return lambda scene: model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
+    restorer: BandRestorer
+    if isinstance(average, ViTDeblur):
+        windows = WindowSettings(stride_px=average.config.covered_px)
+        restorer = WindowRestorer.of(copy.deepcopy(average), device, windows)
+    else:
         restorer = CompositeRestorer.of(average, device)
-        single = ldp.SingleModel(restorer, ldp.SingleInfo(parameters=0))
-        return lambda scene: single.restore_uint16(scene.views.left)
-    model = ldp.Model(average, device=device)
-    return lambda scene: model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
+    single = ldp.SingleModel(restorer, ldp.SingleInfo(parameters=0))
+    return lambda scene: single.restore_uint16(scene.views.left)
 
 
 def _score_rendered(

@@ -80,6 +80,10 @@ class ViTDeblurConfig:
         return self.tokens * TOKEN_PX
 
 
+VITDEBLUR_SIZES: dict[str, ViTDeblurConfig] = {"vitdeblur": ViTDeblurConfig()}
+"""By the names that training's recipes have for them."""
+
+
 class Attention(nn.Module):
     """Attention of all tokens to all tokens."""
 
@@ -225,16 +229,19 @@ class Decoder(nn.Module):
         return pixels
 
 
-class Restored(NamedTuple):
-    """What training reads of the network.
+class Compared(NamedTuple):
+    """What training compares.
 
-    sharp: (B, 3, S, S) BGR, not clipped. context: the contextual encoder's tokens. sharp_context:
-    the same with blur_parameter applied; both (B, 1 + tokens^2, width).
+    restored: (B, 3, S, S) BGR, not clipped. predicted, true: tokens in context, (B, 1 + tokens^2,
+    width), those that the network makes of the blurred windows' and those of the sharp windows.
+    blurred_logit, sharp_logit: that the windows are sharp, (B, 1).
     """
 
-    sharp: Tensor
-    context: Tensor
-    sharp_context: Tensor
+    restored: Tensor
+    predicted: Tensor
+    true: Tensor
+    blurred_logit: Tensor
+    sharp_logit: Tensor
 
 
 class ViTDeblur(nn.Module):
@@ -250,18 +257,19 @@ class ViTDeblur(nn.Module):
         self.output = nn.Conv2d(FEATURES, 3, OUTPUT_KERNEL)
         _initialise(self)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """Map windows (B, 3, S, S), S = config.window_px, to pictures of that size, not clipped."""
-        return self.restored(windows).sharp
+    def forward(self, blurred: Tensor, sharp: Tensor) -> Compared:
+        """Restore blurred windows, and return all that training compares with the sharp ones.
 
-    def restored(self, windows: Tensor) -> Restored:
-        """Return what `forward` does, with the tokens that the training's loss compares."""
-        layers, context = self.encoded(windows)
-        sharp_context = context * self.contextual.blur_parameter
-        features = self.decoder(layers, sharp_context) + self.skip_features(windows)
-        return Restored(self.assembled(features), context, sharp_context)
+        blurred, sharp: (B, 3, S, S) BGR, S = config.window_px.
+        """
+        layers, context = self._encoded(blurred)
+        _, true = self._encoded(sharp)
+        predicted = context * self.contextual.blur_parameter
+        features = self.decoder(layers, predicted) + self.skip_features(blurred)
+        logits = (self.contextual.sharpness_logit(tokens) for tokens in (context, true))
+        return Compared(self.assembled(features), predicted, true, *logits)
 
-    def encoded(self, windows: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _encoded(self, windows: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the tokens after each block of the primary encoder, and those in context."""
         mean, deviation = (windows.new_tensor(x).view(3, 1, 1) for x in (_MEAN, _DEVIATION))
         layers = self.primary((windows - mean) / deviation)
@@ -272,7 +280,7 @@ class ViTDeblur(nn.Module):
 
         T is config.covered_px; the first feature belongs to pixel (MARGIN_PX, MARGIN_PX).
         """
-        layers, context = self.encoded(windows)
+        layers, context = self._encoded(windows)
         features: Tensor = self.decoder(layers, context * self.contextual.blur_parameter)
         return features
 

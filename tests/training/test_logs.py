@@ -25,12 +25,12 @@ def test_figures_are_averages_over_the_steps_since_the_last_report():
         meter.add_pass(terms(loss), torch.tensor(loss * 10), 2)
     for norm in (1.0, 2.0):
         meter.add_norm(torch.tensor(norm))
-    found = meter.average(12, 1e-3, weighting=True, aware=False)
+    found = meter.average(12, 1e-3)
     assert (found.loss, found.charbonnier, found.blur_weighting) == (3.0, 1.5, 0.75)
     assert (found.blur_aware, found.gain_db, found.gradient_norm) == (None, 30.0, 1.5)
     assert found.crops_per_second == pytest.approx(8 / found.seconds_per_step)
     meter.add_pass(terms(5.0), torch.tensor(0.0), 1)
-    assert meter.average(13, 1e-3, weighting=False, aware=False).loss == 5.0
+    assert meter.average(13, 1e-3).loss == 5.0
 
 
 def test_a_pause_is_not_counted(monkeypatch):
@@ -39,7 +39,7 @@ def test_a_pause_is_not_counted(monkeypatch):
     meter = Meter(torch.device("cpu"), 0, batch=6)
     now[0] = 150.0
     meter.pause(44.0)
-    figures = meter.average(2, 1e-3, weighting=False, aware=False)
+    figures = meter.average(2, 1e-3)
     assert (figures.seconds_per_step, figures.crops_per_second) == (3.0, 2.0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file
@@ -15,6 +15,7 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from training.data.dpdd import DpddCrops, PreparedScene, Scene, find_scenes, identity, prepare
 from training.data.rendered import Batch, BatchRange, crop_settings, synthetic_batches
+from training.data.single import CombinedCrops, find_single_scenes
 from training.processes import Processes
 from training.settings import TrainSettings
 from training.simulator.scenes import Photo
@@ -75,14 +76,48 @@ class DpddSource:
     ) -> DataLoader[Batch]:
         """Return the batches of a BatchSource."""
         seed = (settings.seed, stage)
-        steps = ENDLESS if self.endless else settings.steps
         crops = DpddCrops(self.scenes, settings.patch_px, settings.crop_px, seed)
-        return DataLoader(
-            crops,
-            batch_sampler=_positions(settings, range(step, steps), processes),
-            num_workers=settings.workers,
-            pin_memory=processes.device.type == "cuda",
-        )
+        return _loader(crops, settings, step, processes, self.endless)
+
+
+@dataclass(frozen=True)
+class CombinedSource:
+    """Batches of single pictures; they depend on nothing but the scenes and the settings.
+
+    endless: whether they go on after the stage's steps, where a time budget ends it.
+    """
+
+    scenes: Sequence[Scene]
+    endless: bool = False
+
+    def __call__(
+        self, settings: TrainSettings, stage: int, step: int, processes: Processes
+    ) -> DataLoader[Batch]:
+        """Return the batches of a BatchSource."""
+        crops = CombinedCrops(self.scenes, settings.crop_px, (settings.seed, stage))
+        return _loader(crops, settings, step, processes, self.endless)
+
+
+def combined_dpdd(folder: Path, *, endless: bool = False) -> CombinedSource:
+    """Return batches of DPDD's combined photos, or of another set of single pictures.
+
+    Raises DataError for a folder that cannot be used.
+    """
+    return CombinedSource(find_single_scenes(folder, "train"), endless)
+
+
+def _loader(
+    crops: Dataset[Batch], settings: TrainSettings, step: int, processes: Processes, endless: bool
+) -> DataLoader[Batch]:
+    """Return the batches of crops from a step on, whose position tells what is sampled."""
+    return DataLoader(
+        crops,
+        batch_sampler=_positions(
+            settings, range(step, ENDLESS if endless else settings.steps), processes
+        ),
+        num_workers=settings.workers,
+        pin_memory=processes.device.type == "cuda",
+    )
 
 
 def _positions(settings: TrainSettings, steps: range, processes: Processes) -> Iterator[list[int]]:

@@ -1,12 +1,19 @@
-"""Find the pairs of data sets that have one blurred picture a scene, and no dual-pixel views."""
+"""Sets of single pictures: their pairs, found in the folders' layouts, and crops to train on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ldp.types import as_float
 from training.data.dpdd import Scene, find_combined_scenes
 from training.errors import DataError
-from training.pictures import PICTURE_SUFFIXES
+from training.pictures import PICTURE_SUFFIXES, read_rgb
 
 _LAYOUTS = (
     ("source", "target"),
@@ -68,3 +75,33 @@ def _paired(blurred: Path, sharp: Path) -> list[Scene]:
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+
+
+class CombinedCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Random crops of single pictures: the picture twice, (6, S, S), no map, sharp (3, S, S).
+
+    Position n is a crop of the n-th picture of an endless sequence of shuffled rounds through all
+    of them, flipped from left to right at every second chance. What is sampled at a position
+    follows from the seed and the position alone.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], crop_px: int, seed: Sequence[int]) -> None:
+        self.scenes, self.crop_px, self.seed = scenes, crop_px, tuple(seed)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        turn, at = divmod(position, len(self.scenes))
+        order = np.random.default_rng([*self.seed, 0, turn]).permutation(len(self.scenes))
+        scene = self.scenes[int(order[at])]
+        blurred, sharp = (as_float(read_rgb(path)) for path in (scene.left, scene.sharp))
+        side = self.crop_px
+        if blurred.shape != sharp.shape or min(blurred.shape[:2]) < side:
+            raise DataError(
+                f"{scene.left}: {blurred.shape[1]} x {blurred.shape[0]}, its truth "
+                f"{sharp.shape[1]} x {sharp.shape[0]}: expected one size, of {side} px at least"
+            )
+        rng = np.random.default_rng([*self.seed, 1, position])
+        top, left = (int(rng.integers(length - side + 1)) for length in blurred.shape[:2])
+        flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        crops = (x[top : top + side, left : left + side][:, flip] for x in (blurred, sharp))
+        pictures = [torch.from_numpy(x.transpose(2, 0, 1).copy()) for x in crops]
+        return torch.cat([pictures[0], pictures[0]]), torch.zeros(1, 1, 1), pictures[1]

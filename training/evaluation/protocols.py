@@ -16,6 +16,7 @@ import ldp
 from ldp import ViewPair
 from ldp.models.weights import read_header, resolve
 from ldp.restore.windows import WindowSettings
+from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import FloatArray, as_float
 from training.evaluation.metrics import mae, psnr_db, rmse, ssim
 from training.evaluation.perceptual import NAMES, Perceptual
@@ -129,6 +130,7 @@ def load_restorer(
         single = ldp.load_single(
             model,
             device=device,
+            tile=tile,
             window_stride=chosen.stride_px,
             blending=chosen.blending,
             padding=chosen.padding,
@@ -139,5 +141,11 @@ def load_restorer(
 
 
 def composite(views: ViewPair) -> FloatArray:
-    """Return the mean of two views, (H, W, 3) float32, white at 1."""
-    return (as_float(views.left) + as_float(views.right)) / np.float32(2)
+    """Return what a camera makes of two views, the mean of their light: (H, W, 3) float32.
+
+    One picture given twice is that picture.
+    """
+    if views.left is views.right:
+        return as_float(views.left)
+    left, right = (decode_srgb(np.array(as_float(view))) for view in (views.left, views.right))
+    return encode_srgb((left + right) * np.float32(0.5))

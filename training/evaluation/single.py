@@ -17,8 +17,9 @@ import numpy as np
 
 from ldp.restore.windows import padded_as_published
 from ldp.types import Picture, ViewPair
-from training.data.dpdd import Pixels, read_scene
+from training.data.dpdd import read_scene
 from training.data.single import find_single_scenes
+from training.evaluation.protocols import composite
 from training.evaluation.scoring import Methods, SceneResult, Summary, run_evaluation, summarised
 
 INPUT = "input"
@@ -38,20 +39,15 @@ def evaluate_single(
     results = []
     for scene in find_single_scenes(folder, split):
         pixels = read_scene(scene)
-        picture: Picture = _mean(pixels[..., :3], pixels[..., 3:6])
-        sharp: Picture = np.ascontiguousarray(pixels[..., 6:])
+        left, right, sharp = (np.ascontiguousarray(pixels[..., c : c + 3]) for c in (0, 3, 6))
+        one = scene.left == scene.right
+        picture: Picture = left if one else composite(ViewPair(left, right))
+        truth: Picture = sharp
         if as_published:
-            picture, sharp = padded_as_published(picture), padded_as_published(sharp)
-        name = scene.left.stem
-        if scene.left != scene.right:
-            name = name.removesuffix("_L")
-        results.append(methods.scored(name, INPUT, ViewPair(picture, picture), sharp))
+            picture, truth = padded_as_published(picture), padded_as_published(truth)
+        name = scene.left.stem if one else scene.left.stem.removesuffix("_L")
+        results.append(methods.scored(name, INPUT, ViewPair(picture, picture), truth))
     return results, summarised(results, {"all": list(range(len(results)))})
-
-
-def _mean(left: Pixels, right: Pixels) -> Pixels:
-    """Return the mean of two pictures, uint16; of one picture given twice, that picture."""
-    return ((left.astype(np.uint32) + right + 1) // 2).astype(np.uint16)
 
 
 def main() -> None:

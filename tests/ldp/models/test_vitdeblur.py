@@ -43,7 +43,7 @@ def test_the_published_windows() -> None:
         network = ViTDeblur(config)
         features = network.window_features(torch.empty(2, 3, 320, 320))
         assert features.shape == (2, FEATURES, 310, 310)
-        assert network(torch.empty(2, 3, 320, 320)).shape == (2, 3, 320, 320)
+        assert network.skip_features(torch.empty(2, 3, 330, 340)).shape == (2, FEATURES, 320, 330)
     assert 2 * MARGIN_PX == 320 - 310
 
 
@@ -58,13 +58,20 @@ def test_in_double_precision_the_features_are_exactly_the_described_ones() -> No
     np.testing.assert_allclose(features[0].permute(1, 2, 0).numpy(), expected, atol=1e-11)
 
 
-def test_a_window_by_itself_is_a_picture_of_one_window() -> None:
+def test_training_restores_a_window_as_inference_does() -> None:
     torch.manual_seed(0)
     network = ViTDeblur(MICRO).eval()
-    windows = torch.rand(2, 3, 40, 40)
+    blurred, sharp = torch.rand(2, 2, 3, 40, 40)
     with torch.inference_mode():
-        features = network.window_features(windows) + network.skip_features(windows)
-        assert torch.equal(network(windows), network.assembled(features))
+        features = network.window_features(blurred) + network.skip_features(blurred)
+        found = network(blurred, sharp)
+        assert torch.equal(found.restored, network.assembled(features))
+        same = network(blurred, blurred)
+    assert found.predicted.shape == found.true.shape == (2, 1 + 9, 8)
+    # An untrained blur_parameter is 1: the tokens of equal pictures are equal.
+    assert torch.equal(same.predicted, same.true)
+    assert torch.equal(same.blurred_logit, same.sharp_logit)
+    assert not torch.equal(found.predicted, found.true)
 
 
 @pytest.mark.parametrize(("grid", "tokens"), [(35, 31), (14, 35), (31, 31), (5, 3)])

@@ -11,7 +11,8 @@ from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
 from ldp.models.weights import load_network, save_network
 from ldp.restore.windows import WindowSettings
-from ldp.types import ViewPair
+from ldp.srgb import decode_srgb, encode_srgb
+from ldp.types import ViewPair, as_float
 from training.evaluation.perceptual import Perceptual
 from training.evaluation.protocols import PROTOCOLS, load_restorer, mean_scores, picture_scores
 
@@ -99,7 +100,8 @@ def test_a_network_of_single_pictures_is_given_the_composite(tmp_path):
     views = ViewPair(*rng.integers(0, 65536, (2, 60, 80, 3)).astype(np.uint16))
     settings = WindowSettings(stride_px=10, blending="smooth", padding="reflect")
     found = load_restorer(str(path), "cpu", windows=settings)(views)
-    mean = ((views.left / 65535 + views.right / 65535) / 2).astype(np.float32)
+    left, right = (decode_srgb(as_float(view).copy()) for view in (views.left, views.right))
+    mean = encode_srgb((left + right) / np.float32(2))
     model = ldp.load_single(
         str(path), device="cpu", window_stride=10, blending="smooth", padding="reflect"
     )
