@@ -33,7 +33,8 @@ def find_single_scenes(folder: Path, split: str = "test") -> list[Scene]:
         input and ground_truth, in a folder test_data or not (LFDOF, Ruan et al., IEEE TIP 2021), in
             which the inputs of a ground truth NAME are NAME.* or the files of a folder NAME;
         input and gt with equal names;
-        NAME_L, NAME_R and NAME_gt beside each other: views whose mean is the picture.
+        NAME_input.png and NAME_gt.png beside each other;
+        NAME_L.png, NAME_R.png and NAME_gt.png beside each other: the picture is made of the views.
     split: of DPDD: train, val or test.
 
     Raises DataError where there is none of these, and for a picture without its ground truth.
@@ -44,20 +45,22 @@ def find_single_scenes(folder: Path, split: str = "test") -> list[Scene]:
     for blurred, sharp in _LAYOUTS:
         if (folder / blurred).is_dir() and (folder / sharp).is_dir():
             return _paired(folder / blurred, folder / sharp)
-    views = sorted(folder.glob("*_L.png"))
-    if views:
-        return [_views_scene(left) for left in views]
+    for part in ("input", "L"):
+        found = sorted(folder.glob(f"*_{part}.png"))
+        if found:
+            return [_scene_beside(path, part) for path in found]
     raise DataError(
         f"{folder}: expected {split}_c/source and {split}_c/target (DPDD), source and target "
         "(RealDOF), input and ground_truth, in a folder test_data or not (LFDOF), input and gt, "
-        "or NAME_L.png, NAME_R.png and NAME_gt.png"
+        "NAME_input.png and NAME_gt.png, or NAME_L.png, NAME_R.png and NAME_gt.png"
     )
 
 
-def _views_scene(left: Path) -> Scene:
-    name = left.name.removesuffix("_L.png")
-    right, sharp = (left.with_name(f"{name}_{part}.png") for part in ("R", "gt"))
-    return Scene(left, right, sharp)
+def _scene_beside(path: Path, part: str) -> Scene:
+    """Return the scene of NAME_PART.png; of the part L, the other view is beside it."""
+    name = path.name.removesuffix(f"_{part}.png")
+    right = path.with_name(f"{name}_R.png") if part == "L" else path
+    return Scene(path, right, path.with_name(f"{name}_gt.png"))
 
 
 def _paired(blurred: Path, sharp: Path) -> list[Scene]:

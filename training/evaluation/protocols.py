@@ -18,7 +18,7 @@ from ldp.models.weights import read_header, resolve
 from ldp.restore.windows import WindowSettings
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import FloatArray, as_float
-from training.evaluation.metrics import mae, psnr_db, rmse, ssim
+from training.evaluation.metrics import exposure_fitted, mae, psnr_db, rmse, ssim
 from training.evaluation.perceptual import NAMES, Perceptual
 from training.pictures import Float64Picture
 
@@ -57,11 +57,13 @@ clipped and rounded to 16 bit as in a file, its figures agree with restormer's."
 class PictureScores:
     """How close one picture is to the true one.
 
+    fitted_psnr_db: after each channel's exposure is fitted, see metrics.exposure_fitted.
     rmse: 10^(-PSNR / 20), the MSE_rel of the papers; of an average, that of the average PSNR, as in
     their tables. The others: None where not measured, see perceptual.Perceptual.
     """
 
     psnr_db: float
+    fitted_psnr_db: float
     ssim: float
     mae: float
     rmse: float
@@ -83,6 +85,7 @@ def picture_scores(
     found, wanted, before = (protocol.prepared(p) for p in (picture, truth, mean_view))
     return PictureScores(
         psnr_db=psnr_db(found, wanted),
+        fitted_psnr_db=psnr_db(exposure_fitted(found, wanted), wanted),
         ssim=ssim(found, wanted),
         mae=mae(found, wanted),
         rmse=rmse(found, wanted),
@@ -100,6 +103,7 @@ def mean_scores(scores: Sequence[PictureScores]) -> PictureScores:
     optional = {name: [getattr(s, name) for s in scores] for name in NAMES}
     return PictureScores(
         psnr_db=psnr,
+        fitted_psnr_db=float(np.mean([s.fitted_psnr_db for s in scores])),
         ssim=float(np.mean([s.ssim for s in scores])),
         mae=float(np.mean([s.mae for s in scores])),
         rmse=10 ** (-psnr / 20),

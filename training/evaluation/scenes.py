@@ -26,7 +26,7 @@ import numpy as np
 from ldp.errors import LdpError
 from ldp.types import ViewPair
 from training.errors import DataError
-from training.evaluation.metrics import exposure_fitted, psnr_db
+from training.evaluation.metrics import psnr_db
 from training.evaluation.perceptual import Perceptual, load_perceptual
 from training.evaluation.protocols import (
     NOT_MEASURED,
@@ -54,13 +54,12 @@ MEAN_VIEW = "mean"
 
 @dataclass(frozen=True, kw_only=True)
 class Scores(PictureScores):
-    """PictureScores, and the PSNR of a picture that is fitted to the true one.
+    """PictureScores, and the PSNR of a picture that is registered to the true one.
 
-    fitted_psnr_db: each channel's exposure fitted. registered_psnr_db: registered by a sub-pixel
-    shift and a scale before that, without the border.
+    registered_psnr_db: registered by a sub-pixel shift and a scale before its exposure is fitted,
+    without the border.
     """
 
-    fitted_psnr_db: float
     registered_psnr_db: float
 
 
@@ -89,11 +88,8 @@ def scores(
     picture, truth, mean_view = (part[skip_rows:] for part in (picture, truth, mean_view))
     found = picture_scores(picture, truth, mean_view, protocol, perceptual)
     seen, wanted = protocol.prepared(picture), protocol.prepared(truth)
-    fitted_psnr_db = psnr_db(exposure_fitted(seen, wanted), wanted)
     registered_psnr_db = psnr_db(*registered(seen, wanted))
-    return Scores(
-        **asdict(found), fitted_psnr_db=fitted_psnr_db, registered_psnr_db=registered_psnr_db
-    )
+    return Scores(**asdict(found), registered_psnr_db=registered_psnr_db)
 
 
 def evaluate(
@@ -185,7 +181,6 @@ def _restored_file(folder: Path, stem: str) -> Path:
 def _mean(found: list[Scores]) -> Scores:
     return Scores(
         **asdict(mean_scores(found)),
-        fitted_psnr_db=float(np.mean([s.fitted_psnr_db for s in found])),
         registered_psnr_db=float(np.mean([s.registered_psnr_db for s in found])),
     )
 
@@ -217,7 +212,6 @@ def main() -> None:
         )
         figures = {
             **chosen_settings(args),
-            "skip_rows": args.skip_rows,
             "scenes": {
                 stem: {name: asdict(found) for name, found in row.items()}
                 for stem, row in table.items()

@@ -52,13 +52,14 @@ class Methods:
     """What a data set is evaluated with.
 
     restorers: networks by name. protocol, perceptual: how results are compared with the truth.
-    report: called after each scene.
+    report: called after each scene. skip_rows: rows at the top that are not compared.
     """
 
     restorers: Mapping[str, Restore]
     protocol: Protocol = PROTOCOLS["restormer"]
     perceptual: Perceptual = NOT_MEASURED
     report: Callable[[SceneResult], None] = lambda _: None
+    skip_rows: int = 0
 
     def scored(self, name: str, before: str, views: ViewPair, truth: Picture) -> SceneResult:
         """Restore two views, or one picture given twice, and score the results.
@@ -70,8 +71,11 @@ class Methods:
         pictures = {before: mean_view}
         for method, restore in self.restorers.items():
             pictures[method] = restore(views) / 65535
+        kept = slice(self.skip_rows, None)
         scores = {
-            method: picture_scores(picture, sharp, mean_view, self.protocol, self.perceptual)
+            method: picture_scores(
+                picture[kept], sharp[kept], mean_view[kept], self.protocol, self.perceptual
+            )
             for method, picture in pictures.items()
         }
         result = SceneResult(name, scores)
@@ -97,14 +101,14 @@ def summarised(results: Sequence[SceneResult], kinds: Mapping[str, list[int]]) -
 
 def formatted(summaries: Sequence[Summary]) -> str:
     """Format the averages."""
-    head = f"{'scenes':<14}{'method':<16}{'PSNR':>7}{'SSIM':>7}{'MAE':>7}{'RMSE':>8}"
+    head = f"{'scenes':<14}{'method':<16}{'PSNR':>7}{'fitted':>8}{'SSIM':>7}{'MAE':>7}{'RMSE':>8}"
     lines = [head + optional_heads()]
     for summary in summaries:
         scores = summary.average
         lines.append(
             f"{f'{summary.scenes} ({summary.count})':<14}{summary.method:<16}"
-            f"{scores.psnr_db:7.2f}{scores.ssim:7.3f}{scores.mae:7.3f}"
-            f"{scores.rmse:8.4f}{optional_cells(scores)}"
+            f"{scores.psnr_db:7.2f}{scores.fitted_psnr_db:8.2f}{scores.ssim:7.3f}"
+            f"{scores.mae:7.3f}{scores.rmse:8.4f}{optional_cells(scores)}"
         )
     return "\n".join(lines)
 
@@ -151,7 +155,7 @@ def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
 
 def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
     """Return the options that change figures, for their file."""
-    names = ("protocol", "tile", "window_stride", "blending", "split", "padding")
+    names = ("protocol", "tile", "window_stride", "blending", "split", "padding", "skip_rows")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
@@ -170,7 +174,13 @@ def run_evaluation(
     args = parser.parse_args()
     try:
         perceptual = load_perceptual(args.measure)
-        methods = Methods(chosen_restorers(args), PROTOCOLS[args.protocol], perceptual, _report)
+        methods = Methods(
+            chosen_restorers(args),
+            PROTOCOLS[args.protocol],
+            perceptual,
+            _report,
+            getattr(args, "skip_rows", 0),
+        )
         results, summaries = evaluate(args, methods)
         figures = {
             **chosen_settings(args),

@@ -45,7 +45,7 @@ def evaluate_single(
         truth: Picture = sharp
         if as_published:
             picture, truth = padded_as_published(picture), padded_as_published(truth)
-        name = scene.left.stem if one else scene.left.stem.removesuffix("_L")
+        name = scene.left.stem.removesuffix("_L").removesuffix("_input")
         results.append(methods.scored(name, INPUT, ViewPair(picture, picture), truth))
     return results, summarised(results, {"all": list(range(len(results)))})
 
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="of DPDD")
     parser.add_argument("--padding", default="none", choices=PADDINGS)
+    parser.add_argument("--skip-rows", type=int, default=0, help="rows at the top left out")
     run_evaluation(
         parser,
         "evaluate_single",

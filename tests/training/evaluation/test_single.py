@@ -66,6 +66,16 @@ def test_a_folder_of_inputs_and_truths(tmp_path):
     assert (found.left.parent.name, found.sharp.parent.name) == ("input", "gt")
 
 
+def test_an_input_beside_its_truth_goes_before_views(tmp_path):
+    left, right, sharp = made_scene(0, 64, 96)
+    for part, picture in (("L", left), ("R", right), ("input", right), ("gt", sharp)):
+        write(tmp_path / f"01_{part}.png", picture)
+    (result,), _ = evaluate_single(tmp_path, Methods({}))
+    assert result.name == "01"
+    expected = psnr_db(right / 65535, sharp / 65535)
+    assert result.scores["input"].psnr_db == pytest.approx(expected)
+
+
 def test_of_views_the_composite_is_restored_and_scored(tmp_path):
     """It is what the camera makes of both views: the mean of their light."""
     left, right, sharp = made_scene(0, 64, 96)
@@ -139,6 +149,13 @@ def test_both_views_are_the_picture_and_its_scores_the_inputs(realdof):
     for score in results[1].scores.values():
         assert score.psnr_db == pytest.approx(psnr_db(blurred, sharp))
     assert [(s.scenes, s.count) for s in summaries] == [("all", 2)] * 2
+
+
+def test_rows_at_the_top_can_be_left_out(realdof):
+    methods = Methods({"same": lambda views: to_uint16(as_float(views.left))}, skip_rows=50)
+    results, _ = evaluate_single(realdof, methods)
+    blurred, _, sharp = (picture[50:] / 65535 for picture in made_scene(1, 64, 96))
+    assert results[1].scores["same"].psnr_db == pytest.approx(psnr_db(blurred, sharp))
 
 
 def test_folders_that_cannot_be_scored_are_errors(realdof):
