@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ldp.models.vitdeblur import ViTDeblur
 from ldp.models.vitdeblur_weights import load_encoder, load_vitdeblur
 from ldp.models.weights import load_network, resolve, save_network, sha256
 from training.errors import RecipeError
+from training.files import whole_file
 from training.settings import TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
@@ -254,7 +255,8 @@ def save(
     if state.step == settings.steps and state.stage + 1 < stages:
         names.append(f"weights-stage{state.stage + 1}.safetensors")
     for name in names:
-        _write_whole(out / name, lambda path: save_network(state.average, path, header))
+        with whole_file(out / name) as path:
+            save_network(state.average, path, header)
     values = {
         "stage": state.stage,
         "step": state.step,
@@ -267,7 +269,8 @@ def save(
     if state.spent_s:
         values["spent_s"] = state.spent_s
     # Last: a run that resumes from it has all its weights files.
-    _write_whole(out / CHECKPOINT, lambda path: torch.save(values, path))
+    with whole_file(out / CHECKPOINT) as path:
+        torch.save(values, path)
 
 
 def check_finite(state: TrainState, out: Path) -> None:
@@ -291,10 +294,3 @@ def read(out: Path) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return values
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the file and rename: a killed run leaves the old file or the new one."""
-    unfinished = path.with_suffix(".tmp")
-    write(unfinished)
-    unfinished.replace(path)

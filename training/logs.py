@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.files import whole_file
 from training.losses import Terms
 
 METRICS = "metrics.jsonl"
@@ -122,9 +123,8 @@ class RunLog:
         """Open the logs; total_step: where the run resumes, what was logged after it is dropped."""
         self._out = out
         kept = _lines_up_to(out / METRICS, total_step)
-        unfinished = out / f"{METRICS}.tmp"
-        unfinished.write_text("".join(kept), encoding="utf-8")
-        unfinished.replace(out / METRICS)
+        with whole_file(out / METRICS) as unfinished:
+            unfinished.write_text("".join(kept), encoding="utf-8")
         self._writer = _summary_writer(out / TENSORBOARD, total_step)
 
     def figures(

@@ -32,7 +32,11 @@ Measure = Callable[[Job], Cost]
 
 @dataclass(frozen=True)
 class DryRun:
-    """measure: None where the steps are too cheap to be measured. model: of the network."""
+    """Everything that a dry run needs.
+
+    measure: measures the cost of a photo; None leaves time and disk space out of the report.
+    model: name or path of the network, whose weights every node of a cluster must have.
+    """
 
     options: RunOptions
     output: OutputFolder

@@ -27,9 +27,9 @@ _SUFFIXES = {*RAW_SUFFIXES, *PAIR_SUFFIXES}
 
 @dataclass(frozen=True)
 class NotAPhoto:
-    """An input that is none: half a pair, a file of another kind, a folder that cannot be read.
+    """An input that is not a photo: half a pair, a file of another kind, an unreadable folder.
 
-    failed: whether it should have been one.
+    failed: whether it counts as failed; otherwise it is skipped.
     """
 
     path: Location
@@ -169,7 +169,7 @@ def _as_name(part: str) -> str:
 
 
 def _collisions(jobs: Iterable[Job[Location]]) -> Iterator[str]:
-    """Yield every output that another photo's output, or an input, has taken already."""
+    """Yield a line for each output path that is also an input or the output of another photo."""
     jobs = tuple(jobs)
     takers = {_key(path): f"the input {path}" for job in jobs for path in job.photo.paths}
     for job in jobs:

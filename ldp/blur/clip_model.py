@@ -173,6 +173,8 @@ def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = No
     if weights in tags:
         entry = open_clip.get_pretrained_cfg(name, weights)
         try:
+            if cached_clip_weights(name, weights) is None:
+                _reach_hub(entry)
             return Path(open_clip.download_pretrained(entry))
         except (OSError, RuntimeError) as error:
             raise ClipUnavailableError(
@@ -190,6 +192,24 @@ def clip_weights_file(name: str, weights: str = OPENAI, command: str | None = No
     return path
 
 
+def _reach_hub(entry: dict[str, str]) -> None:
+    """Raise ConnectionError where the server with the weights cannot be reached.
+
+    It is asked once: a download tries for more than a minute before it says so.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not entry.get("hf_hub"):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(entry["hf_hub"].rstrip("/"), "README.md"))
+    except HfHubHTTPError:  # an answer; the download says what is wrong
+        return
+    except Exception as error:  # of whatever library huggingface_hub uses
+        raise ConnectionError(str(error)) from error
+
+
 def cached_clip_weights(name: str, weights: str = OPENAI) -> Path | None:
     """Return the file of one of open_clip's tags, None where it is not in the cache.
 
@@ -198,7 +218,9 @@ def cached_clip_weights(name: str, weights: str = OPENAI) -> Path | None:
     open_clip = _import_open_clip()
     from huggingface_hub import try_to_load_from_cache
 
-    repository = open_clip.get_pretrained_cfg(name, weights)["hf_hub"].rstrip("/")
+    repository = open_clip.get_pretrained_cfg(name, weights).get("hf_hub", "").rstrip("/")
+    if not repository:
+        return None
     constants = open_clip.constants
     for file in (constants.HF_SAFE_WEIGHTS_NAME, constants.HF_WEIGHTS_NAME):
         found = try_to_load_from_cache(repository, file)

@@ -238,7 +238,9 @@ def _check_depth(fields: dict[str, Any], tensors: int) -> None:
         counts = value if isinstance(value, tuple) else (value,)
         blocks += len(counts) + sum(int(count) for count in counts)
     if blocks > tensors:
-        raise ValueError(f"it has {blocks} levels and blocks, the file only {tensors} tensors")
+        raise ValueError(
+            f"it asks for {blocks} levels and blocks, and the file has only {tensors} tensors"
+        )
 
 
 def _unusable(path: Path, error: Exception) -> WeightsError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -30,6 +31,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(entry: dict[str, str]) -> str:
         raise FileNotFoundError("no connection")
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: None)
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
     clip_model.forget_clips()
 

@@ -141,11 +141,14 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
 
 def test_without_clip_s_weights_nothing_is_begun(dpdd, tmp_path, monkeypatch):
     open_clip = pytest.importorskip("open_clip")
+    import huggingface_hub
+
     from ldp.blur import clip_model
 
     def offline(entry):
         raise FileNotFoundError("no connection")
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: None)
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
     clip_model.forget_clips()
     # Only the second stage's loss needs it, and yet the first one is not begun.

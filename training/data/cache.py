@@ -6,7 +6,6 @@ time: a missing one is rendered again, to the same bits.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.files import UNFINISHED, whole_file
 from training.simulator.scenes import StoredScene
 
 THREAD_NAME = "scene renderer"
@@ -64,11 +64,9 @@ class SceneCache:
     def write(self, number: int) -> None:
         """Render a scene into its file, which appears whole or not at all."""
         scene = self.render(number)
-        unfinished = self.folder / f"{number}.{os.getpid()}-{threading.get_ident()}.tmp"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with whole_file(self._path(number)) as unfinished, unfinished.open("wb") as file:
             np.save(file, scene)
-        unfinished.replace(self._path(number))
 
     def remove(self, number: int) -> None:
         """Delete a scene's file, if there is one."""
@@ -76,7 +74,7 @@ class SceneCache:
 
     def tidy(self) -> None:
         """Delete old unfinished files of killed processes."""
-        for path in self.folder.glob("*.tmp"):
+        for path in self.folder.glob(f"*{UNFINISHED}"):
             try:
                 if time.time() - path.stat().st_mtime > _ABANDONED_S:
                     path.unlink()

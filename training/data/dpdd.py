@@ -28,6 +28,7 @@ from ldp.blur.estimator import BlurEstimator
 from ldp.restore.tiling import read_map_window
 from ldp.types import MapPlane, Plane, ViewPair
 from training.errors import DataError
+from training.files import whole_file
 from training.pictures import read_rgb
 
 Pixels = npt.NDArray[np.uint16]
@@ -150,10 +151,10 @@ def patch_places(size: tuple[int, int], patch_px: int) -> list[tuple[int, int]]:
 
 
 def sharpness(patch: Pixels) -> float:
-    """Return how much structure of four sizes at once a patch (H, W, 3) shows.
+    """Return how much fine structure a patch has; 0 for one without any.
 
-    The sum over its pixels of the product of Sobel magnitudes, each stretched to [0, 1] over the
-    patch; 0 for an even one.
+    patch: (H, W, 3). The magnitudes of the gradient by Sobel kernels of each of SOBEL_KERNELS are
+    stretched to [0, 1] over the patch; their product is summed over its pixels.
     """
     grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY).astype(np.float64)
     product = np.ones_like(grey)
@@ -169,9 +170,9 @@ def sharpness(patch: Pixels) -> float:
 
 
 def sharpest_patches(sharp: Pixels, patch_px: int, drop: int) -> list[tuple[int, int]]:
-    """Return (top, left) of a sharp photo's patches but the `drop` least sharp, in reading order.
+    """Return (top, left) of a sharp photo's patches in reading order, without the least sharp ones.
 
-    Raises DataError where none would be left.
+    drop: how many are left out. Raises DataError where none would be left.
     """
     places = patch_places((sharp.shape[0], sharp.shape[1]), patch_px)
     if drop >= len(places):
@@ -325,8 +326,6 @@ def _cached(
     path = cache / f"{name}-{what}-{key}.npy"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, make())
-        unfinished.replace(path)
     return path

@@ -68,12 +68,17 @@ class SceneScore:
 
 @dataclass(frozen=True)
 class RenderedScore:
-    """One rendered pair's map against its true disparity, in pixels, over the whole frame.
+    """The errors of one rendered pair's map over the whole frame; the truth is known.
 
-    share_within_1: of the pixels, how many are at most 1 px off. in_focus_accuracy: on how many it
-    is right whether |disparity| is at most 1 px. blur_rank_error: 1 - |rho| of the blur amount and
-    the true radius of the blur. blur_accuracy: as in_focus_accuracy, of the blur amount at its best
-    threshold. NaN for what a map without disparity, CLIP's, does not have.
+    affine_mae, affine_rmse: of the disparity in px, after the best affine fit.
+    rank_error: 1 - |rho| of the disparity and the true one.
+    share_within_1: share of the pixels whose disparity is at most 1 px off.
+    in_focus_accuracy: share of the pixels that the map rightly calls in focus (|disparity| at most
+        1 px) or out of focus.
+    blur_rank_error: 1 - |rho| of the blur amount and the true radius of the blur.
+    blur_accuracy: as in_focus_accuracy, but by the blur amount with its best threshold.
+
+    The first five are NaN for a map without disparity, such as CLIP's.
     """
 
     affine_mae: float

@@ -76,9 +76,11 @@ def sample_camera(
 ) -> CameraSample:
     """Sample a camera.
 
-    noise: whether most cameras have any, at most that of about ISO 4400 and noise_stops stops more.
-    mosaic_share: the share of those whose noise is correlated as a demosaic leaves it, in [0, 1].
-    jpeg_share: the share of all whose pictures went through a JPEG.
+    noise: False samples cameras without noise; True gives most of them noise.
+    noise_stops: how many stops the strongest noise lies above that of about ISO 4400.
+    mosaic_share: share of the noisy cameras whose noise is correlated between pixels, as a demosaic
+        leaves it, in [0, 1].
+    jpeg_share: share of all cameras that save their pictures as JPEG, in [0, 1].
     """
     shot = read = 0.0
     mosaic = 0

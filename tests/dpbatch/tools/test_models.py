@@ -87,11 +87,13 @@ def test_a_fetched_clip_is_verified_against_the_name_that_the_cache_gives_it(tmp
 
 def test_fetching_without_internet_is_an_error_and_not_a_crash(monkeypatch):
     pytest.importorskip("open_clip")
+    import huggingface_hub
     import open_clip
 
     def unreachable(entry):
         raise FileNotFoundError("no route")
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: None)
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
     result = run("fetch", "clip")
     assert result.exit_code == 3

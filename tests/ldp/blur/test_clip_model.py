@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import open_clip
 import pytest
 import torch
@@ -90,13 +91,24 @@ def test_a_pickle_with_code_in_it_is_not_run(tiny_name: str, tmp_path: Path) -> 
     assert not (tmp_path / "ran").exists()
 
 
-def test_offline_the_message_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(entry: dict[str, str]) -> str:
-        raise FileNotFoundError("no connection")
+class NoRouteError(Exception):
+    """What some library of the network raises."""
 
-    monkeypatch.setattr(open_clip, "download_pretrained", offline)
+
+def test_offline_the_message_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def offline(url: str) -> None:
+        asked.append(url)
+        raise NoRouteError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *file: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", offline)
+    # A download would try again and again.
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda entry: pytest.fail("downloads"))
     with pytest.raises(LdpError, match="no connection") as caught:
         clip_weights_file(VIT_B_32)
+    assert len(asked) == 1
     said = str(caught.value)
     command = next(line.strip() for line in said.splitlines() if line.startswith("  python"))
     assert "'ViT-B-32-quickgelu', pretrained='openai'" in command

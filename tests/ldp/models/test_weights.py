@@ -109,7 +109,9 @@ def test_a_header_that_claims_a_billion_blocks_is_refused_at_once(saved, format_
     header = {"format": format_, "config": json.dumps(claimed)}
     damaged = rewritten(path, lambda tensors: None, header)
     for read in (read_header, load_network):
-        with pytest.raises(WeightsError, match=r"levels and blocks, the file only \d+ tensors"):
+        with pytest.raises(
+            WeightsError, match=r"levels and blocks, and the file has only \d+ tensors"
+        ):
             read(damaged)
 
 
