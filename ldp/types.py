@@ -45,8 +45,8 @@ class ViewPair:
             )
         if self.left.dtype not in (np.uint8, np.uint16, np.float32):
             raise ValueError(f"a view is uint8, uint16 or float32, found {self.left.dtype}")
-        if self.left.ndim != 3 or self.left.shape[2] != 3:
-            raise ValueError(f"a view is (H, W, 3) RGB, found {self.left.shape}")
+        if self.left.ndim != 3 or self.left.shape[2] != 3 or not self.left.size:
+            raise ValueError(f"a view is (H, W, 3) RGB of a pixel or more, found {self.left.shape}")
 
     @property
     def size(self) -> tuple[int, int]:

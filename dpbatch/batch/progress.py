@@ -224,10 +224,10 @@ class Reporter:
         )
         if outcome.status is not Status.DONE:
             return f"{position}{outcome.status.value}: {_reason(name, outcome)}"
-        seconds = outcome.seconds
-        took = (
-            f"load {seconds.load:.1f} s, restore {seconds.restore:.1f} s, save {seconds.save:.1f} s"
-        )
+        # A step that a command does not have, as `split` does not restore, takes no time.
+        steps = {name: f"{took_s:.1f} s" for name, took_s in asdict(outcome.seconds).items()}
+        known = [f"{name} {took_s}" for name, took_s in steps.items() if took_s != "0.0 s"]
+        took = ", ".join(known) or "0.0 s"
         target = str(outcome.saved.outputs[0]) if outcome.saved else ""
         return ", ".join([f"{position}{name} -> {target} ({took})", *self._left(), *self._pace()])
 

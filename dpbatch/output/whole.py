@@ -15,7 +15,7 @@ _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # What tifffile raises on inconsistent files.
 _BROKEN_CONTENT = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError,
-    struct.error,
+    ArithmeticError, struct.error,
 )  # fmt: skip
 
 _NOT_PRINTED = logging.NullHandler()

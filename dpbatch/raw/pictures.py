@@ -7,6 +7,7 @@ picture needs.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 # What tifffile and imagecodecs raise on inconsistent files.
 _BROKEN_CONTENT = (
-    RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, struct.error,
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, ArithmeticError,
+    struct.error,
 )  # fmt: skip
+_NOT_PRINTED = logging.NullHandler()
 
 _MAX_PIXELS = 1 << 28  # five times the largest camera's
 _MAX_CHANNELS = 4
@@ -164,6 +167,8 @@ def _decode_jpeg(content: bytes, name: str) -> _Decoded:
 
 
 def _decode_tiff(content: bytes, name: str) -> _Decoded:
+    # tifffile's messages would be printed; a program that configures logging still sees them.
+    logging.getLogger("tifffile").addHandler(_NOT_PRINTED)
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         page = tiff.pages.first
         _check_size(page.imagewidth, page.imagelength, page.samplesperpixel, name)

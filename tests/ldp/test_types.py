@@ -24,6 +24,7 @@ def test_integers_span_their_type_and_floats_come_back_as_they_are():
         (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), np.uint16), "same size and type"),
         (np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8), r"\(H, W, 3\) RGB"),
         (np.zeros((4, 5, 4), np.uint8), np.zeros((4, 5, 4), np.uint8), r"\(H, W, 3\) RGB"),
+        (np.zeros((0, 5, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), "a pixel or more"),
         (np.zeros((4, 5, 3)), np.zeros((4, 5, 3)), "uint8, uint16 or float32, found float64"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dpbatch.errors import DamagedError, PairMismatchError, UnreadableError
+from dpbatch.errors import DamagedError, PairMismatchError, PhotoError, UnreadableError
 from dpbatch.raw.pairs import pair_warnings, read_pair_views
 from dpbatch.raw.pictures import read_picture
 from ldp.srgb import encode_srgb
@@ -312,3 +312,23 @@ def test_halves_of_different_colors_are_refused(tmp_path: Path) -> None:
     Image.fromarray(colors()).save(tmp_path / "a_R.png")
     with pytest.raises(PairMismatchError, match=r"colours by its own profile, a_R.png sRGB"):
         read_pair_views(tmp_path / "a_L.png", tmp_path / "a_R.png")
+
+
+def test_damaged_tags_are_errors_of_the_file_and_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "whole.tif", colors(16), photometric="rgb", rowsperstrip=8)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    rng = np.random.default_rng(0)
+    path, refused = tmp_path / "damaged.tif", 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in rng.integers(4, 250, 3):
+            content[place] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            read_picture(path)
+        except PhotoError:
+            refused += 1
+    assert refused > 50
+    assert capfd.readouterr() == ("", "")
