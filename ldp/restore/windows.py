@@ -114,6 +114,15 @@ class WindowRestorer:
         The rows are clipped to [0, 1], as the published network's are. Raises DeviceMemoryError
         where the device does not hold a window, LdpError where the result is not finite.
         """
+        try:
+            self._restore(picture, receive, progress)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryError(
+                f"the memory of {self.device} does not hold the network and a row of windows of "
+                f"{self.network.config.window_px} px; free some of it, or restore on the CPU"
+            ) from error
+
+    def _restore(self, picture: Picture, receive: Receive, progress: Progress | None) -> None:
         height, width = picture.shape[:2]
         window = self.network.config.window_px
         if self.settings.padding == "published" and min(height, width) < window:
@@ -146,8 +155,11 @@ class WindowRestorer:
                 some = lefts[turn : turn + batch]
                 try:
                     features = self._features(band, some)
-                except torch.OutOfMemoryError as error:
-                    batch = self._smaller(len(some), error)
+                except torch.OutOfMemoryError:
+                    if len(some) == 1:
+                        raise
+                    torch.cuda.empty_cache()
+                    batch = len(some) // 2
                     continue
                 for left, found in zip(some, features, strict=True):
                     joined.add(left, found)
@@ -168,16 +180,6 @@ class WindowRestorer:
         narrow = self.precision != torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=narrow):
             return self.network.window_features(windows).float()
-
-    def _smaller(self, batch: int, error: torch.OutOfMemoryError) -> int:
-        """Return half a batch that did not fit. Raises DeviceMemoryError for a single window."""
-        if batch == 1:
-            raise DeviceMemoryError(
-                f"the memory of {self.device} does not hold the network and a window of "
-                f"{self.network.config.window_px} px; free some of it, or restore on the CPU"
-            ) from error
-        torch.cuda.empty_cache()
-        return batch // 2
 
     def _padded(self, side: int) -> Indices:
         """Return the picture's pixels along a side, and those that are reflected behind them."""
@@ -231,6 +233,7 @@ class _OutputRows:
 
     def __init__(self, network: ViTDeblur, height: int) -> None:
         self._network, self._height = network, height
+        self._feature_rows = height - 2 * MARGIN_PX
         self._held: Tensor | None = None
         self._held_from = 0
         self.next_row = 0
@@ -243,22 +246,20 @@ class _OutputRows:
         """
         held = features if self._held is None else torch.cat([self._held, features], 2)
         stop = self._held_from + held.shape[2]
-        whole = self._height - 2 * MARGIN_PX
-        # A row y is made of the features y - OUTPUT_PAD_PX to y + 1, reflected at the borders.
-        until = self._height if stop == whole else max(0, stop - 1)
-        if stop <= OUTPUT_PAD_PX:
-            until = 0
-        if until == self.next_row:
+        first_row, until = self.next_row, self._computable(stop)
+        if until == first_row:
             self._held = held
             return np.empty((0, held.shape[3] + 2 * MARGIN_PX, 3), np.float32)
-        needed = np.arange(self.next_row - OUTPUT_PAD_PX, until + OUTPUT_KERNEL - 1 - OUTPUT_PAD_PX)
+        # Row y is made of the features y - OUTPUT_PAD_PX to y - OUTPUT_PAD_PX + OUTPUT_KERNEL - 1.
+        needed = np.arange(first_row, until + OUTPUT_KERNEL - 1) - OUTPUT_PAD_PX
         needed = np.abs(needed)
-        needed = np.where(needed >= whole, 2 * (whole - 1) - needed, needed) - self._held_from
+        last = self._feature_rows - 1
+        needed = np.where(needed > last, 2 * last - needed, needed) - self._held_from
         found = held[:, :, torch.from_numpy(needed).to(held.device)]
         restored = self._network.assembled(found, rows_padded=True)[0]
-        first_row, self.next_row = self.next_row, until
-        keep_from = max(self._held_from, stop - OUTPUT_PAD_PX - 1)
+        keep_from = max(self._held_from, stop - OUTPUT_KERNEL + 1)
         self._held, self._held_from = held[:, :, keep_from - self._held_from :].clone(), keep_from
+        self.next_row = until
         rgb = restored.flip(0).permute(1, 2, 0).clamp(0, 1)
         rows = np.asarray(rgb.cpu().numpy(), np.float32)
         if not np.isfinite(rows).all():
@@ -267,6 +268,13 @@ class _OutputRows:
                 "or infinity in the picture"
             )
         return rows
+
+    def _computable(self, stop: int) -> int:
+        """Return how many rows of the picture can be made of the features before row `stop`."""
+        if stop == self._feature_rows:
+            return self._height
+        # The first rows are made of reflected features, as far down as OUTPUT_PAD_PX.
+        return 0 if stop <= OUTPUT_PAD_PX else stop + OUTPUT_PAD_PX - OUTPUT_KERNEL + 1
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
