@@ -144,7 +144,7 @@ def load_single(
         return SingleModel(
             restorer, _info(path, "ViTDeblur", parameter_count(restorer.network), restorer.facts)
         )
-    if header.fields.get("views") == 1:
+    if header.views == 1:
         network = load_network(path)
         assert isinstance(network, LDPNet)
         return SingleModel(
