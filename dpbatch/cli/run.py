@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from dpbatch.cli import options
 from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Location, Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose, uses_gpu
+from dpbatch.location import RemotePath, absolute
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
     FORMATS,
@@ -286,6 +289,21 @@ def _warn(text: str) -> None:
     echo(f"dpbatch: {text}", err=True)
 
 
+def _leave_deleted_folder(paths: Sequence[Path | RemotePath]) -> None:
+    """Change to the root folder where the working folder was deleted.
+
+    Processes cannot be started there, and PyTorch does not compute there. Raises SettingsError
+    where a path of this machine is not absolute.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        for path in paths:
+            if isinstance(path, Path):
+                absolute(path)
+        os.chdir(Path(sys.executable).anchor)
+
+
 def _run_batch(
     given: dict[str, Any],
     settings: Settings,
@@ -300,6 +318,7 @@ def _run_batch(
     from dpbatch.batch.run import run as run_batch
     from dpbatch.types import RunOptions
 
+    _leave_deleted_folder([*given["inputs"], given["out"]])
     times = {"step_limit_s": given["time_limit"], "wait_for_space_s": given["wait_for_space"]}
     run_options = RunOptions(
         inputs=given["inputs"],
