@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from tests.helpers.s3_server import S3Server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_precision() -> Iterator[None]:
+    """Networks compute in float32 on every processor; tests of bfloat16 ask for it themselves."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+            patch.setattr(torch.cpu, name, lambda: False, raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     from tests.helpers.s3_server import serving

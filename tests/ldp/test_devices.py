@@ -19,10 +19,14 @@ def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without(monkeypatch):
     assert choose_device("auto") == torch.device("cpu")
 
 
-def test_where_amx_support_is_unknown_precision_is_float32(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+@pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
+def test_where_support_of_bfloat16_is_unknown_precision_is_float32(monkeypatch, instructions):
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert choose_precision(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr(torch.cpu, instructions, lambda: True, raising=False)
     assert choose_precision(torch.device("cpu")) == torch.bfloat16
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    monkeypatch.setattr(torch.cpu, instructions, lambda: False)
     assert choose_precision(torch.device("cpu")) == torch.float32
 
 
