@@ -16,24 +16,36 @@ from dpbatch.types import Photo, Progress
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
     from dpbatch.output.tone import ToneCurve
+    from dpbatch.raw.frames import RawPair
     from ldp import BlurMap, ViewPair
+    from ldp.restore.photo_views import PhotoViews
 
 
 @dataclass(frozen=True)
 class LoadedPhoto:
-    """A photo's views in the sensor's orientation, and the metadata of its files.
+    """A photo as it is stored, in the sensor's orientation, and the metadata of its files.
 
-    curve: the tone curve of the camera; None for a neutral look.
-    warnings: what may be wrong with the views, each with the file's name.
+    stored: the two mosaics of a raw, or the two views of a pair.
+    warnings: what may be wrong with them, each with the file's name.
     """
 
-    views: ViewPair
+    stored: RawPair | ViewPair
     metadata: PhotoMetadata
-    curve: ToneCurve | None = None
+    name: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        from ldp.types import ViewPair
+
+        stored = self.stored
+        shape = stored.left.shape if isinstance(stored, ViewPair) else stored.composite.shape
+        return shape[0], shape[1]
 
 
 @dataclass(frozen=True)
@@ -54,68 +66,78 @@ class RestoredPhoto:
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
-    """Read and develop a photo. Raises PhotoError; NotDualPixelError for an ordinary raw.
+    """Read and check a photo. Raises PhotoError; NotDualPixelError for an ordinary raw.
 
-    look: for "camera" the tone curve of the camera is estimated; a pair has none.
+    look: for "camera" the camera's preview is read too; a pair has none.
     """
     from dpbatch.output.metadata import read_metadata
 
+    name = photo.paths[0].name
     try:
-        views, curve, warnings = _load_views(photo, settings, look)
-        return LoadedPhoto(views, read_metadata(photo.paths[0]), curve, warnings)
+        stored, warnings = _load_stored(photo, settings, look)
+        return LoadedPhoto(stored, read_metadata(photo.paths[0]), name, warnings)
     except MemoryError as error:
         reason = str(error) or "out of memory"
         raise UnreadableError(
-            f"{photo.paths[0].name}: too large for this machine's memory: {reason}; "
+            f"{name}: too large for this machine's memory: {reason}; "
             "expected a photo that fits (a damaged file may claim any size); close other programs "
             "or leave the file out with --exclude"
         ) from error
 
 
-def _load_views(
+def _load_stored(
     photo: Photo, settings: RawSettings, look: str
-) -> tuple[ViewPair, ToneCurve | None, tuple[str, ...]]:
-    """Return the views, the camera's tone curve where one is wanted and found, and warnings."""
+) -> tuple[RawPair | ViewPair, tuple[str, ...]]:
+    """Return what the files hold, and warnings."""
     if photo.kind == "pair":
         from dpbatch.raw.pairs import pair_warnings, read_pair_views
 
         left, right = reversed(photo.paths) if settings.swap else photo.paths
         views = read_pair_views(left, right)
-        return views, None, pair_warnings(views, left, right)
+        return views, pair_warnings(views, left, right)
+    from dpbatch.raw.reader import read_dual
+    from dpbatch.raw.white_balance import with_white_balance
+
+    pair = read_dual(photo.paths[0], with_preview=look == "camera")
+    return with_white_balance(pair, settings.white_balance), pair.warnings
+
+
+def developed(loaded: LoadedPhoto, settings: RawSettings) -> ViewPair:
+    """Return a photo's views as arrays; those of a pair as they are."""
+    from ldp.types import ViewPair
+
+    if isinstance(loaded.stored, ViewPair):
+        return loaded.stored
     from dpbatch.raw.develop import develop
-    from dpbatch.raw.reader import open_dual
 
-    with open_dual(photo.paths[0]) as dual:
-        views, warnings = develop(dual, settings), dual.pair.warnings
-        preview = dual.preview_jpeg() if look == "camera" else b""
-    if not preview:
-        return views, None, warnings
-    from dpbatch.output.look import fit_preview
-
-    curve = fit_preview(views, preview)
-    if curve is None:
-        name = photo.paths[0].name
-        warnings += (f"{name}: the preview does not fit the photo; the look is neutral",)
-    return views, curve, warnings
+    return develop(loaded.stored, settings)
 
 
 def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
-    """Return a square of the photo's middle, smaller where the photo is."""
-    views = photo.views
-    height, width = views.size
-    rows = slice(max(0, (height - side_px) // 2), (height + side_px) // 2)
-    columns = slice(max(0, (width - side_px) // 2), (width + side_px) // 2)
-    left, right = views.left[rows, columns], views.right[rows, columns]
-    return replace(photo, views=replace(views, left=left, right=right))
+    """Return a square of the photo's middle, smaller where the photo is; side_px is even."""
+    from ldp.types import ViewPair
+
+    height, width = photo.size
+    top, left = (max(0, (side - side_px) // 4 * 2) for side in (height, width))
+    area = (slice(top, top + side_px), slice(left, left + side_px))
+    stored = photo.stored
+    if isinstance(stored, ViewPair):
+        return replace(
+            photo, stored=replace(stored, left=stored.left[area], right=stored.right[area])
+        )
+    composite, photodiode = stored.composite[area], stored.photodiode[area]
+    return replace(
+        photo, stored=replace(stored, composite=composite, photodiode=photodiode, preview=b"")
+    )
 
 
 class Restorer:
     """The second step: network and blur map's estimator, loaded once for many photos."""
 
-    def __init__(self, settings: RestoreSettings, keep_blur_map: bool) -> None:
+    def __init__(self, settings: RestoreSettings, raw: RawSettings, keep_blur_map: bool) -> None:
         """Load the weights.
 
-        settings: the network is named (settle_network).
+        settings: the network is named (settle_network). raw: how photos are developed.
 
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
@@ -132,9 +154,14 @@ class Restorer:
             )
         except ValueError as error:
             raise SettingsError(hinted(error)) from error
+        self._raw = raw
         self._keep_blur_map = keep_blur_map
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
+        else:
+            from ldp.devices import keep_freed_memory
+
+            keep_freed_memory()
 
     @property
     def device(self) -> str:
@@ -142,20 +169,53 @@ class Restorer:
         return str(self._model.device)
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
-        """Estimate the blur map and remove the blur. Raises RestoreError."""
-        views = loaded.views
+        """Develop the photo, estimate the blur map and remove the blur. Raises RestoreError."""
+        opened: list[PhotoViews] = []
+
+        def open_photo(device: torch.device) -> PhotoViews:
+            opened[:] = [views_of(loaded, self._raw, device)]
+            return opened[0]
+
         try:
-            deblurred = self._model.restore_uint16(views, progress=progress)
+            deblurred = self._model.restore_photo(open_photo, progress=progress)
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
+        curve, warnings = camera_curve(loaded, opened[0])
         return RestoredPhoto(
             deblurred.sharp,
             deblurred.blur_map if self._keep_blur_map else None,
-            views.orientation,
+            loaded.stored.orientation,
             loaded.metadata,
-            loaded.curve,
-            loaded.warnings,
+            curve,
+            loaded.warnings + warnings,
         )
+
+
+def views_of(loaded: LoadedPhoto, settings: RawSettings, device: torch.device) -> PhotoViews:
+    """Return a photo's views on a device."""
+    from ldp.restore.photo_views import as_photo
+    from ldp.types import ViewPair
+
+    if isinstance(loaded.stored, ViewPair):
+        return as_photo(loaded.stored, device)
+    from dpbatch.raw.develop import RawViews
+
+    return RawViews(loaded.stored, settings, device)
+
+
+def camera_curve(
+    loaded: LoadedPhoto, views: PhotoViews
+) -> tuple[ToneCurve | None, tuple[str, ...]]:
+    """Return the camera's tone curve where it is wanted and found, and warnings."""
+    preview = getattr(loaded.stored, "preview", b"")
+    if not preview:
+        return None, ()
+    from dpbatch.output.look import READ_PIXELS, fit_preview
+
+    curve = fit_preview(views.reduced(READ_PIXELS), preview)
+    if curve is not None:
+        return curve, ()
+    return None, (f"{loaded.name}: the preview does not fit the photo; the look is neutral",)
 
 
 def save(

@@ -11,7 +11,6 @@ from string import Formatter
 from dpbatch.errors import SettingsError
 from ldp.blur.estimator import ESTIMATORS, OPENAI
 
-DEMOSAICS = ("ahd", "ppg", "linear", "dcb", "dht", "vng")
 CLIP_MAPS = ("clip", "clip-patch")
 BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
 SCALES = ("auto", "1", "2", "4", "8")
@@ -28,7 +27,9 @@ WHITE_BALANCES = ("camera", "auto", "daylight")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
-PIXEL_VERSION = 2
+PIXEL_VERSION = 3
+
+_OWN_DEMOSAIC_VERSION = 3
 
 _NOT_IN_PIXELS = {"pixels": False}
 # A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
@@ -43,8 +44,6 @@ class RawSettings:
 
     swap: bool = False
     """Exchange left and right. Canon does not document which view the second frame is."""
-    demosaic: str = "ahd"
-    """Demosaicing method of LibRaw: ahd, ppg, linear, dcb, dht, vng."""
     shading: bool = True
     """Match gain and colour of the two views, smoothly over the frame."""
     white_balance: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
@@ -52,7 +51,6 @@ class RawSettings:
     each 0.01 to 100."""
 
     def __post_init__(self) -> None:
-        _check_choice("demosaic", self.demosaic, DEMOSAICS)
         if self.white_balance not in WHITE_BALANCES:
             parse_gains(self.white_balance)
 
@@ -222,7 +220,7 @@ def fingerprint(
     pixel_version: of an earlier release; None for this one's.
     """
     version = PIXEL_VERSION if pixel_version is None else pixel_version
-    parts = [version, weights_sha256, clip_id, _pixel_values(settings)]
+    parts = [version, weights_sha256, clip_id, _pixel_values(settings, version)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -241,15 +239,22 @@ def described(settings: Settings) -> str:
     return json.dumps(asdict(settings), separators=(",", ":"))
 
 
-def _pixel_values(group: object) -> list[object]:
-    """Return [[name, value], ...] of what changes the result, sorted by name, groups nested."""
+def _pixel_values(group: object, version: int) -> list[object]:
+    """Return [[name, value], ...] of what changes the result, sorted by name, groups nested.
+
+    version: of the pixels; those of earlier releases had settings that are gone, here at their
+        defaults.
+    """
     assert is_dataclass(group)
     values: list[object] = []
+    if isinstance(group, RawSettings) and version < _OWN_DEMOSAIC_VERSION:
+        values.append(["demosaic", "ahd"])  # sorts before all others
     for item in sorted(fields(group), key=lambda item: item.name):
         value = getattr(group, item.name)
         kind = item.metadata.get("pixels", True)
         if kind is True or (kind == "if changed" and value != item.default):
-            values.append([item.name, _pixel_values(value) if is_dataclass(value) else value])
+            nested = _pixel_values(value, version) if is_dataclass(value) else value
+            values.append([item.name, nested])
     return values
 
 

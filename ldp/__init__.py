@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ldp.blur.disparity import DisparityEstimator
     from ldp.blur.estimator import BlurEstimator
     from ldp.blur.loading import load_estimator
-    from ldp.model import Model, ModelInfo, load
+    from ldp.info import ModelInfo
+    from ldp.model import Model, load
     from ldp.models.weights import shipped_names
     from ldp.single import SingleInfo, SingleModel, load_single
     from ldp.types import BlurMap, Deblurred, TensorBlurMap, TensorDeblurred, ViewPair
@@ -72,7 +73,7 @@ _MODULES = {
     "Deblurred": "ldp.types",
     "DisparityEstimator": "ldp.blur.disparity",
     "Model": "ldp.model",
-    "ModelInfo": "ldp.model",
+    "ModelInfo": "ldp.info",
     "SingleInfo": "ldp.single",
     "SingleModel": "ldp.single",
     "TensorBlurMap": "ldp.types",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import torch
 
 from ldp.errors import DeviceError
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_LARGEST_BLOCK = 1 << 30
 DEVICE_TYPES = ("cpu", "cuda")
 
 
@@ -63,6 +68,22 @@ def trains_in_bfloat16(device: torch.device) -> bool:
     # Private too.
     known = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return device.type == "cpu" and bool(known())
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep large blocks of memory that it frees, for their next use.
+
+    By default the GNU C library gives them back to the system, whose fresh pages then cost a CPU
+    network a fourth of its time, and more with larger tiles. Elsewhere nothing changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_BLOCK)
 
 
 def _unknown(device: str) -> DeviceError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,13 @@ from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
 from ldp.blur.loading import load_estimator
 from ldp.devices import choose_device
 from ldp.errors import SoftMapError, WeightsError
+from ldp.info import ModelInfo, Source
 from ldp.models.card import read_card
 from ldp.models.network import LDPNet
 from ldp.models.weights import Header, load_network, read_header, resolve, sha256
-from ldp.restore.deblur import Deblurrer, Finish
-from ldp.restore.protect import Protection
+from ldp.restore.deblur import Deblurrer, first_that_fits
+from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
+from ldp.restore.protect import Kept, Protection
 from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
 from ldp.restore.tiling import Progress
 from ldp.tensors import to_tensors, view_pairs
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ldp.blur.radius import RadiusEstimator
     from ldp.models.released import LDPReleased
 
+T = TypeVar("T")
 SCALES = ("auto", "1", "2", "4", "8")
 """Where to restore: everywhere at the views' own size, at a half, a quarter or an eighth of it, or
 every region at the size that suits its blur."""
@@ -38,35 +41,6 @@ AUTO = "auto"
 
 Array = Picture | npt.NDArray[np.float16] | npt.NDArray[np.float64]
 """(H, W, 3) RGB, sRGB-encoded: uint8 or uint16 over their whole range, or floats, white at 1."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a network is from; ModelInfo describes the fields."""
-
-    name: str = ""
-    training_radius_px: float | None = None
-    licence: str = ""
-    blur_map: str = "disparity"
-    weights_sha256: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo(Source):
-    """Facts about a model.
-
-    name: of the weights file, without its suffix; "" for a network in memory.
-    training_radius_px: the largest circle of confusion, as a radius, that the network was trained
-        on; larger blur comes back less sharp. None where neither the file nor its card gives it.
-    licence: of the weights, as their card names it; "" where there is none.
-    blur_map: the estimator whose maps the network was trained with.
-    weights_sha256: of the weights file; "" for a network in memory.
-    parameters: trained values.
-    macs: multiply-accumulate operations for a photo of 1680x1120, see ldp.models.cost.
-    """
-
-    parameters: int
-    macs: int
 
 
 class Model:
@@ -205,12 +179,23 @@ class Model:
 
         Raises SoftMapError, DeviceMemoryError and LdpError as `restore` does.
         """
-        protection = self._protection(views)
-        shown = protection.shown if protection else views
-        given = blur_map if blur_map is not None else self.estimator.estimate(shown)
-        weights = self._weights(shown, given)
-        finish = self._finish(protection, given)
-        sharp = self._deblurrer.restore_uint16(shown, given, progress, finish, weights)
+        return self.restore_photo(partial(as_photo, views), blur_map=blur_map, progress=progress)
+
+    def restore_photo(
+        self,
+        photo: OpenPhoto,
+        *,
+        blur_map: BlurMap | None = None,
+        progress: Progress | None = None,
+    ) -> RoundedDeblurred:
+        """Restore a photo that is made on the device, as restore_uint16 restores views.
+
+        photo: photo(device) returns its views there. Where a GPU's memory holds neither photo nor
+            tiles, it is called again for the CPU.
+        """
+        sharp, given = self._on_some_device(
+            photo, blur_map, lambda deblurrer: partial(deblurrer.restore_uint16, progress=progress)
+        )
         return RoundedDeblurred(sharp, given)
 
     def warm_up(self) -> None:
@@ -231,19 +216,35 @@ class Model:
         raise TypeError(f"a list holds {type(item).__name__}, expected (left, right) or ViewPair")
 
     def _restore(self, views: ViewPair, progress: Progress | None) -> Deblurred:
-        protection = self._protection(views)
-        shown = protection.shown if protection else views
-        blur_map = self.estimator.estimate(shown)
-        weights = self._weights(shown, blur_map)
-        finish = self._finish(protection, blur_map)
-        sharp = self._deblurrer.restore(shown, blur_map, progress, finish, weights)
+        sharp, blur_map = self._on_some_device(
+            partial(as_photo, views),
+            None,
+            lambda deblurrer: partial(deblurrer.restore, progress=progress),
+        )
         return Deblurred(sharp, blur_map)
 
-    def _protection(self, views: ViewPair) -> Protection | None:
-        return Protection.of(views) if self._protects else None
+    def _on_some_device(
+        self,
+        photo: OpenPhoto,
+        blur_map: BlurMap | None,
+        restore: Callable[[Deblurrer], Callable[..., T]],
+    ) -> tuple[T, BlurMap]:
+        """Restore on the device, or on the CPU where its memory is too small."""
 
-    def _finish(self, protection: Protection | None, blur_map: BlurMap) -> Finish | None:
-        """What protection does to restored rows.
+        def attempt(device: torch.device) -> tuple[T, BlurMap]:
+            deblurrer = self._deblurrer.on(device)
+            own = photo(device)
+            protection = Protection.of(own) if self._protects else None
+            shown = protection.shown if protection else own
+            given = blur_map if blur_map is not None else self.estimator.estimate(shown)
+            weights = self._weights(shown, given)
+            kept = self._kept(protection, given)
+            return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
+
+        return first_that_fits([self.device, torch.device("cpu")], attempt)
+
+    def _kept(self, protection: Protection | None, blur_map: BlurMap) -> Kept | None:
+        """Which share of the network's result is kept where.
 
         Scales that follow the radius leave what is in focus alone themselves, and know better than
         the disparity how far the blur of near objects reaches.
@@ -252,7 +253,7 @@ class Model:
             return None
         if self._scale == AUTO:
             blur_map = replace(blur_map, disparity_px=None)
-        return partial(protection.finish, blur_map)
+        return protection.kept(blur_map)
 
     @cached_property
     def _radius_estimator(self) -> RadiusEstimator:
@@ -260,7 +261,7 @@ class Model:
 
         return load_radius_estimator(self.device)
 
-    def _weights(self, views: ViewPair, blur_map: BlurMap) -> ScaleWeights | None:
+    def _weights(self, views: PhotoViews, blur_map: BlurMap) -> ScaleWeights | None:
         """Which scales to restore at, and where; None for the views' own scale everywhere."""
         if self._scale == "1":
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,35 @@ class ViewPair:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.left.shape[0], self.left.shape[1]
+
+    def reduced(self, pixels: int) -> ViewPair:
+        """Return the views scaled down to about that many pixels; as they are if they have fewer.
+
+        Areas are averaged before integers turn to float, for the sake of memory.
+        """
+        height, width = self.size
+        scale = (pixels / (height * width)) ** 0.5
+        if scale >= 1:
+            return self
+        import cv2
+
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        left, right = (
+            cast(Picture, cv2.resize(view, size, interpolation=cv2.INTER_AREA))
+            for view in (self.left, self.right)
+        )
+        return ViewPair(left, right, self.orientation)
+
+
+class ReducibleViews(Protocol):
+    """Views that a blur map is estimated from: a ViewPair, or those of a photo on a device."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    def reduced(self, pixels: int) -> ViewPair:
+        """Return both views scaled down to about that many pixels, or whole if they have fewer."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class PhotoStages:
     def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[RestoredPhoto]]:
         """See `photo.Restorer`."""
         keep_blur_map = bool(self.settings.output.layers)
-        restore = photo.Restorer(self.settings.restore, keep_blur_map)
+        restore = photo.Restorer(self.settings.restore, self.settings.raw, keep_blur_map)
         return lambda loaded, progress: Stamped(restore(loaded.value, progress), loaded.inputs)
 
     def measure(self, job: Job) -> Cost:
@@ -95,12 +95,12 @@ class PhotoStages:
         loaded = photo.load(job.photo, self.settings.raw)
         load_s = time.perf_counter() - start_s
         part = photo.centre(loaded, _MEASURED_PX)
-        restorer = photo.Restorer(self.settings.restore, keep_blur_map=False)
+        restorer = photo.Restorer(self.settings.restore, self.settings.raw, keep_blur_map=False)
         restorer(part, ignore)  # the first photo also loads libraries
         start_s = time.perf_counter()
         restorer(part, ignore)
         restore_s = time.perf_counter() - start_s
-        (height, width), (part_height, part_width) = loaded.views.size, part.views.size
+        (height, width), (part_height, part_width) = loaded.size, part.size
         pixels, output = height * width, self.settings.output
         return Cost(
             load_s,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dpbatch.location import parse_location
-from dpbatch.settings import DEMOSAICS, RawSettings, Settings
+from dpbatch.settings import Settings
 from dpbatch.types import Limits, RunOptions
 
 Decorator = Callable[[Any], Any]
@@ -107,12 +107,6 @@ read_options = together(
         shown_default="--no-swap",
         help="Exchange the left and the right view.",
     ),
-    read(
-        "--demosaic",
-        type=click.Choice(DEMOSAICS),
-        shown_default=RawSettings.demosaic,
-        help="How colours are interpolated from the raw file; linear is the fastest.",
-    ),
 )
 write_options = together(
     write("-o", "--out", required=True, type=Location(), help="Folder or URL for the results."),
@@ -184,7 +178,6 @@ def settings_of(given: dict[str, Any]) -> Settings:
     flags = {
         "raw": {
             "swap": given["swap"],
-            "demosaic": given["demosaic"],
             "white_balance": given.get("white_balance"),
         },
         "restore": {name: given.get(name) for name in _RESTORE_FLAGS},

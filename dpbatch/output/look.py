@@ -22,6 +22,8 @@ Rgb8 = npt.NDArray[np.uint8]
 P = TypeVar("P", bound=Picture)
 
 _LONG_SIDE_PX = 512
+READ_PIXELS = 4 * _LONG_SIDE_PX**2
+"""Of the views, which fit_curve scales down further."""
 _LEVELS = (0.5, 0.25, 0.75, 0.03, 0.97)
 """The quantiles that the curve passes through, the most important one first."""
 _CLOSEST = 0.03

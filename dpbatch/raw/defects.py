@@ -88,7 +88,9 @@ def fill_defects(
 def _fill_sites(
     first: Mosaic, second: Mosaic, *, margin: float, black_dn: float, clip_dn: float
 ) -> int:
-    places = np.union1d(_candidates(first, int(margin)), _candidates(second, int(margin)))
+    places = np.concatenate([_candidates(frame, int(margin)) for frame in (first, second)])
+    places.sort(kind="stable")  # fast for two sorted parts; a noisy photo has a million candidates
+    places = places[np.diff(places, prepend=-1) > 0]
     height, width = first.shape
     rows, columns = np.divmod(places, width)
     usable = (rows >= _BORDER) & (rows < height - _BORDER)

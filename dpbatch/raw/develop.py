@@ -1,40 +1,130 @@
-"""Develop a dual-pixel raw into two views."""
+"""Develop a dual-pixel raw: two views and the composite, part by part, on any device."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from dpbatch.raw.shading import match_views, measure_shading
-from dpbatch.raw.splitter import split
-from dpbatch.raw.white_balance import white_balance_gains
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpbatch.raw.cells import block_sums, by_position, to_mosaic
+from dpbatch.raw.demosaic import demosaic
+from dpbatch.raw.frames import RawPair
+from dpbatch.raw.shading import matched, measure_shading
+from dpbatch.raw.splitter import Splitter
 from dpbatch.settings import RawSettings
-from ldp.srgb import encode_srgb
+from ldp.restore.photo_views import whole
+from ldp.srgb import encode_signed_srgb_tensor
 from ldp.types import ViewPair
 
-if TYPE_CHECKING:
-    from dpbatch.raw.reader import DualRaw
-
-# A view has half of the composite's light; this gain makes it as bright as an ordinary photo.
 VIEW_GAIN = 2.0
+"""A view has half of the composite's light; this makes it as bright as an ordinary photo."""
+_HALO_PX = 12
+"""Samples around a part that its demosaicing reads."""
+_REDUCED_ROWS = 64
+_ENOUGH_CELLS = 0.7
+"""Cells for each pixel wanted, from which on they do without demosaicing."""
+_CHANNELS = np.array([0, 1, 2, 1])
+"""Of each colour index: red, green, blue, and the second green."""
 
 
-def develop(dual: DualRaw, settings: RawSettings) -> ViewPair:
-    """Split, match and develop both views with the same parameters.
+class RawViews:
+    """The two views of a raw photo and its composite, developed alike; see PhotoViews.
 
-    Returns float32 views (H, W, 3) of the active area, sRGB primaries, sRGB-encoded, clipped at
-    white (1); negative noise is kept. The pixels stay in the sensor's orientation; `orientation`
-    is the EXIF orientation that turns them upright. Raises ValueError for an unknown
-    demosaic, DamagedError for a white balance that this file does not give.
+    Each sample is clipped at white after white balance and gain and before the colour matrix, so
+    that clipped highlights are neutral; what the matrix takes beyond white is clipped as well.
+    Negative values (noise below black, colours outside sRGB) are kept. Pixels stay in the sensor's
+    orientation.
     """
-    if settings.white_balance != "camera":
-        dual = dual.with_white_balance(white_balance_gains(dual, settings.white_balance))
-    pair = dual.pair
-    mosaics = split(pair, settings.swap)
-    if settings.shading:
-        match_views(mosaics, measure_shading(mosaics, pair.active))
-    left_mosaic, right_mosaic = mosaics.left, mosaics.right
-    del mosaics
-    left = encode_srgb(dual.render(left_mosaic, demosaic=settings.demosaic, bright=VIEW_GAIN))
-    del left_mosaic  # 180 MB at 45 MP, not needed while the right view is rendered
-    right = encode_srgb(dual.render(right_mosaic, demosaic=settings.demosaic, bright=VIEW_GAIN))
-    return ViewPair(left, right, pair.orientation)
+
+    def __init__(self, pair: RawPair, settings: RawSettings, device: torch.device) -> None:
+        """Upload the photo, measure its highlights and its shading."""
+        self._splitter = Splitter(pair, settings.swap, device)
+        self._shading = measure_shading(self._splitter) if settings.shading else None
+        gains = pair.camera_wb / pair.camera_wb.min()
+        white_dn = pair.white_level - pair.composite_black.max()
+        self._gains = by_position(gains / white_dn, pair.cfa).to(device)
+        self._matrix = torch.from_numpy(pair.camera_to_srgb.astype(np.float32)).to(device)
+        (a, b), (c, d) = _CHANNELS[pair.cfa].tolist()
+        self._pattern = (a, b), (c, d)
+        height, width = pair.composite.shape
+        self._size = (height, width)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See PhotoViews."""
+        return self._size
+
+    def pair(self, rows: slice, columns: slice) -> Tensor:
+        """See PhotoViews."""
+        cells, inner = self._around(rows, columns)
+        left, right = self._views(*cells)
+        return torch.cat([self._developed(view)[:, *inner] for view in (left, right)])
+
+    def untouched(self, rows: slice, columns: slice) -> Tensor:
+        """See PhotoViews: the composite's own development."""
+        cells, inner = self._around(rows, columns)
+        split = self._splitter.split(*cells)
+        return self._developed(self._white_balanced(split.left + split.right))[:, *inner]
+
+    def reduced(self, pixels: int) -> ViewPair:
+        """See PhotoViews: of few pixels, each is the mean of whole cells, without demosaicing."""
+        height, width = self._size
+        if height * width < 4 * pixels * _ENOUGH_CELLS:
+            return whole(self).reduced(pixels)
+        side = max(1, int((height * width / (4 * pixels)) ** 0.5))
+        rows_at_once = side * max(1, _REDUCED_ROWS // side)
+        lines = []
+        for top in range(0, height // 2, rows_at_once):
+            rows = slice(top, min(top + rows_at_once, height // 2))
+            views = self._views(rows, slice(0, width // 2))
+            lines.append(torch.cat([self._binned(view, side) for view in views]))
+        both = torch.cat(lines, 1).permute(1, 2, 0).cpu().numpy()
+        small = ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
+        return small.reduced(pixels)
+
+    def _around(
+        self, rows: slice, columns: slice
+    ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Return the cells that a part is developed from, and where the part lies in them."""
+        cells, inner = [], []
+        for part, side in zip((rows, columns), self._splitter.size_cells, strict=True):
+            first = max(0, (part.start - _HALO_PX) // 2)
+            cells.append(slice(first, min(side, -(-(part.stop + _HALO_PX) // 2))))
+            inner.append(slice(part.start - 2 * first, part.stop - 2 * first))
+        return (cells[0], cells[1]), (inner[0], inner[1])
+
+    def _views(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Return the samples of both views, white at 1, (4, h, w) each; rows, columns of cells."""
+        split = self._splitter.split(rows, columns)
+        left, right = split.left, split.right
+        if self._shading is not None:
+            left, right = matched(left, right, self._shading, rows, columns)
+        return self._white_balanced(VIEW_GAIN * left), self._white_balanced(VIEW_GAIN * right)
+
+    def _white_balanced(self, cells: Tensor) -> Tensor:
+        return (cells * self._gains).clamp_(max=1)
+
+    def _developed(self, cells: Tensor) -> Tensor:
+        """Return samples as a picture, (4, h, w) -> (3, 2h, 2w)."""
+        return self._encoded(demosaic(to_mosaic(cells), self._pattern))
+
+    def _binned(self, cells: Tensor, side: int) -> Tensor:
+        """Return means of side x side cells as a picture."""
+        means = block_sums(cells, side) / side**2
+        planes: list[list[Tensor]] = [[], [], []]
+        for position, channel in enumerate(channel for row in self._pattern for channel in row):
+            planes[channel].append(means[position])
+        return self._encoded(torch.stack([torch.stack(plane).mean(0) for plane in planes]))
+
+    def _encoded(self, rgb: Tensor) -> Tensor:
+        """Return camera colours in linear light as sRGB, (3, h, w)."""
+        light = (self._matrix @ rgb.flatten(1)).clamp_(max=1)
+        return encode_signed_srgb_tensor(light).view(rgb.shape)
+
+
+def develop(pair: RawPair, settings: RawSettings) -> ViewPair:
+    """Return both views whole, (H, W, 3) float32 each, with the photo's orientation."""
+    views = whole(RawViews(pair, settings, torch.device("cpu")))
+    return replace(views, orientation=pair.orientation)

@@ -19,22 +19,37 @@ _EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
 
 
+_SRGB_TO_XYZ = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+"""ITU-R BT.709 primaries, D65."""
+
+
 @dataclass(frozen=True)
 class RawPair:
     """Both raw frames of a photo and the levels needed to split them.
 
-    composite, photodiode: (H, W) uint16, whole mosaics with masked borders, black included.
-    cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the cells at even and odd rows and
-        columns of the whole mosaic.
+    composite, photodiode: (H, W) uint16, the mosaics of the picture, black included; whole 2x2
+        cells.
+    cfa: (2, 2) int8, colour index 0 to 3 (R, G, B, second G) of the samples at even and odd rows
+        and columns.
     composite_black, photodiode_black: (4,) DN per colour index, each measured on that frame's own
         masked columns; LibRaw's value where the columns are not usable.
     composite_clip, photodiode_clip: where the samples of either frame are clipped.
     white_level: DN, black included, that is developed as white; LibRaw's.
-    active: (top, left, height, width) of the picture in the mosaic, whole 2x2 cells.
-    camera_wb: (4,) as-shot gains per colour index, in any scale, all positive.
+    active: (top, left, height, width) of the picture in the whole frame.
+    frame_size: (height, width) of the whole frame, with its masked borders.
+    camera_wb: (4,) gains of the white balance per colour index, in any scale, all positive.
+    daylight_wb: (4,) those for daylight, from LibRaw's table; 0 where it has none.
+    camera_to_srgb: (3, 3) from white-balanced camera colours to linear light, sRGB primaries.
     orientation: EXIF orientation, 1 to 8.
     notes: remarks for the user, such as a black level that differs from LibRaw's.
     warnings: what may be wrong with the pixels, each with the file's name.
+    preview: the largest JPEG that the camera stored in the file; b"" where none was read.
     """
 
     composite: Mosaic
@@ -46,26 +61,38 @@ class RawPair:
     photodiode_clip: ClipLevels
     white_level: int
     active: Area
+    frame_size: tuple[int, int]
     camera_wb: npt.NDArray[np.float64]
+    daylight_wb: npt.NDArray[np.float64]
+    camera_to_srgb: npt.NDArray[np.float64]
     orientation: int
     make: str
     model: str
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    preview: bytes = b""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame with LibRaw's values for it; all arrays are copies."""
+    """One decoded frame with LibRaw's values for it; all arrays are copies.
+
+    mosaic: whole, with masked borders. picture: its active area. cfa: of the whole mosaic.
+    xyz_to_camera: (3, 3), 0 where LibRaw does not know the camera.
+    """
 
     mosaic: Mosaic
+    picture: Mosaic
     cfa: Cfa
     black: Blacks
     white_level: int
     visible: Area
     active: Area
     camera_wb: npt.NDArray[np.float64]
+    daylight_wb: npt.NDArray[np.float64]
+    xyz_to_camera: npt.NDArray[np.float64]
     flip: int
+    preview: bytes = b""
 
     @property
     def layout(self) -> tuple[tuple[int, ...], Area, list[list[int]]]:
@@ -86,6 +113,10 @@ def pair_of(
             f"{name}: the raw frames are laid out {first.layout} and {second.layout}, "
             "expected alike"
         )
+    if np.array_equal(first.mosaic, second.mosaic):  # their borders differ even in darkness
+        raise DamagedError(
+            f"{name}: both raw frames hold the same picture, expected a composite and one view"
+        )
     if min(first.active[2:]) < 2:
         raise DamagedError(f"{name}: the picture area {first.active} is empty")
     masked = _right_of_masked(first.visible, tags.first_lit_column)
@@ -95,51 +126,70 @@ def pair_of(
     )
     if not black.level.max() < first.white_level:
         raise DamagedError(f"{name}: black {black.level} is not below white {first.white_level}")
+    top, left, height, width = first.active
+    cfa = np.roll(first.cfa, (-top, -left), axis=(0, 1))
+    whole = (0, 0, height, width)
     clipping = measure_clipping(
-        first.mosaic,
-        second.mosaic,
-        cfa=first.cfa,
+        first.picture,
+        second.picture,
+        cfa=cfa,
         blacks=(black.level, second_black.level),
-        active=first.active,
+        active=whole,
         white_level=first.white_level,
     )
     noise_dn = float(np.hypot(black.noise_dn, second_black.noise_dn))
     check_pair(
-        first.mosaic,
-        second.mosaic,
-        cfa=first.cfa,
+        first.picture,
+        second.picture,
+        cfa=cfa,
         composite_black=black.level,
         photodiode_black=second_black.level,
         clipping=clipping,
         noise_dn=noise_dn,
-        active=first.active,
+        active=whole,
         name=name,
     )
     defects = fill_defects(
-        first.mosaic,
-        second.mosaic,
+        first.picture,
+        second.picture,
         black_dn=float(black.level.max()),
         noise_dn=noise_dn,
-        active=first.active,
+        active=whole,
         clip_dn=float(clipping[0].start.min()),
     )
     return RawPair(
-        composite=first.mosaic,
-        photodiode=second.mosaic,
-        cfa=first.cfa,
+        composite=first.picture,
+        photodiode=second.picture,
+        cfa=cfa,
         composite_black=black.level,
         photodiode_black=second_black.level,
         composite_clip=clipping[0],
         photodiode_clip=clipping[1],
         white_level=first.white_level,
         active=first.active,
+        frame_size=(first.mosaic.shape[0], first.mosaic.shape[1]),
         camera_wb=first.camera_wb,
+        daylight_wb=first.daylight_wb,
+        camera_to_srgb=camera_to_srgb(first.xyz_to_camera),
         orientation=_EXIF_ORIENTATION.get(first.flip, 1),
         make=container.make,
         model=container.model,
         notes=black.notes + second_black.notes + defects.notes,
         warnings=black.warnings + second_black.warnings,
+        preview=first.preview,
     )
+
+
+def camera_to_srgb(xyz_to_camera: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the matrix from white-balanced camera colours to linear sRGB, as dcraw makes it.
+
+    xyz_to_camera: (3, 3), for daylight of D65; 0 gives the identity. White stays white.
+    """
+    if not xyz_to_camera.any():
+        return np.eye(3)
+    srgb_to_camera = xyz_to_camera @ _SRGB_TO_XYZ
+    srgb_to_camera /= srgb_to_camera.sum(axis=1, keepdims=True)
+    return np.linalg.inv(srgb_to_camera)
 
 
 def _right_of_masked(visible: Area, first_lit_column: int) -> Area:

@@ -6,9 +6,9 @@ whole process, so it is not redirected here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,100 +20,10 @@ from dpbatch.raw.canon_tags import read_canon_tags, single_frame_message
 from dpbatch.raw.checks import Area, Cfa
 from dpbatch.raw.container import probe
 from dpbatch.raw.frames import Frame, RawPair, pair_of
-from dpbatch.settings import DEMOSAICS
-
-_PEDESTAL = 8192
-"""Offset added to the signal, of 65535: room for noise below black and for colours outside sRGB.
-The remaining range still has several steps for each DN of a 14-bit signal."""
-_FULL_SCALE = 65535
 
 
-class DualRaw:
-    """An opened Dual Pixel RAW file; made by `open_dual`."""
-
-    def __init__(self, pair: RawPair, raw: rawpy.RawPy) -> None:
-        self.pair = pair
-        self._raw = raw
-
-    def render(
-        self, signal: npt.NDArray[np.floating], *, demosaic: str = "ahd", bright: float = 2.0
-    ) -> npt.NDArray[np.float32]:
-        """Develop a mosaic with this photo's white balance and colour matrix.
-
-        signal: (H, W) float or integer, the whole mosaic, DN above black, signed. Borders outside
-            the active area do not matter.
-        bright: additional gain; 2 makes half the composite's light as bright as the composite.
-
-        Returns the active area, (h, w, 3) float32, linear light, sRGB primaries, not rotated. White
-        is 1 and the upper limit: each sample is clipped at white after white balance and gain and
-        before the colour matrix, so that clipped highlights are neutral. Negative values (noise
-        below black, colours outside sRGB) are kept down to -1/7.
-
-        LibRaw works on unsigned 16 bits, so a neutral pedestal is added to the balanced signal.
-        Demosaicing and the colour matrix do not change it, and it is subtracted at the end.
-        Raises ValueError for an unknown demosaic or another shape.
-        """
-        pair = self.pair
-        if demosaic not in DEMOSAICS:
-            raise ValueError(f"demosaic {demosaic!r}; known: {', '.join(DEMOSAICS)}")
-        if signal.shape != pair.composite.shape:
-            raise ValueError(f"signal is {signal.shape}, the mosaic {pair.composite.shape}")
-        self._load(signal, bright)
-        developed = self._raw.postprocess(
-            demosaic_algorithm=rawpy.DemosaicAlgorithm[demosaic.upper()],
-            user_wb=[1.0, 1.0, 1.0, 1.0],
-            user_black=0,
-            user_cblack=[0, 0, 0, 0],
-            user_sat=_FULL_SCALE,
-            no_auto_bright=True,
-            adjust_maximum_thr=0.0,
-            gamma=(1, 1),
-            output_bps=16,
-            output_color=rawpy.ColorSpace.sRGB,
-            user_flip=0,
-        )
-        top, left, height, width = pair.active
-        top -= self._raw.sizes.top_margin
-        left -= self._raw.sizes.left_margin
-        view = developed[top : top + height, left : left + width].astype(np.float32)
-        view -= _PEDESTAL
-        view /= _FULL_SCALE - _PEDESTAL
-        return view
-
-    @property
-    def daylight_wb(self) -> npt.NDArray[np.float64]:
-        """(4,) gains per colour index for daylight, from LibRaw's table; 0 where it has none."""
-        return _four(np.array(self._raw.daylight_whitebalance, np.float64))
-
-    def with_white_balance(self, gains: npt.NDArray[np.float64]) -> DualRaw:
-        """Return the same file developed with other gains, (4,) per colour index."""
-        return DualRaw(replace(self.pair, camera_wb=gains), self._raw)
-
-    def preview_jpeg(self) -> bytes:
-        """Return the largest JPEG that the camera stored in the file, b"" without one."""
-        try:
-            preview = self._raw.extract_thumb()
-        except rawpy.LibRawError:
-            return b""
-        return bytes(preview.data) if preview.format == rawpy.ThumbFormat.JPEG else b""
-
-    def _load(self, signal: npt.NDArray[np.floating], bright: float) -> None:
-        """Write the white-balanced signal with the pedestal into LibRaw's mosaic."""
-        pair = self.pair
-        gains = pair.camera_wb / pair.camera_wb.min()
-        white_dn = (pair.white_level - pair.composite_black.max()) / bright
-        mosaic = self._raw.raw_image
-        for row, column in np.ndindex(2, 2):
-            gain = (_FULL_SCALE - _PEDESTAL) * gains[pair.cfa[row, column]] / white_dn
-            cells = signal[row::2, column::2].astype(np.float32)
-            cells *= np.float32(gain)
-            cells += np.float32(_PEDESTAL + 0.5)
-            mosaic[row::2, column::2] = np.clip(cells, 0, _FULL_SCALE, out=cells)
-
-
-@contextmanager
-def open_dual(path: Path) -> Iterator[DualRaw]:
-    """Open a Dual Pixel RAW file, decode both frames and check that they belong together.
+def read_dual(path: Path, *, with_preview: bool = False) -> RawPair:
+    """Decode both frames of a Dual Pixel RAW file and check that they belong together.
 
     Raises NotDualPixelError for an ordinary raw; UnreadableError for a file that is missing, empty,
     not permitted or no Canon raw; DamagedError where it does not decode or the frames cannot be a
@@ -123,27 +33,73 @@ def open_dual(path: Path) -> Iterator[DualRaw]:
     if not container.is_dual_pixel:
         raise NotDualPixelError(single_frame_message(path, container))
     tags = read_canon_tags(path, container.format)
-    with _decoded(path, 1) as raw:
-        second = _frame_of(raw)
+    # LibRaw releases the interpreter's lock while it decodes.
+    with ThreadPoolExecutor(2) as threads:
+        composite = threads.submit(_read_frame, path, 0, with_preview)
+        photodiode = threads.submit(_read_frame, path, 1, False)
+        second = photodiode.result()
+        first = composite.result()
+    return pair_of(first, second, path.name, container, tags)
+
+
+def _read_frame(path: Path, shot: int, with_preview: bool) -> Frame:
+    with _decoded(path, shot) as raw:
+        sizes = raw.sizes
+        visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
+        top, left, height, width = active = _active_area(sizes, visible)
+        mosaic = raw.raw_image
+        return Frame(
+            mosaic=mosaic.copy(),
+            picture=mosaic[top : top + height, left : left + width].copy(),
+            cfa=_cfa_of_mosaic(raw, visible),
+            black=np.array(raw.black_level_per_channel, np.float64),
+            white_level=int(raw.white_level),
+            visible=visible,
+            active=active,
+            camera_wb=_camera_wb(raw),
+            daylight_wb=_four(np.array(raw.daylight_whitebalance, np.float64)),
+            xyz_to_camera=np.array(raw.rgb_xyz_matrix[:3], np.float64),
+            flip=sizes.flip,
+            preview=_preview(raw) if with_preview else b"",
+        )
+
+
+@contextmanager
+def composite_in_libraw(path: Path) -> Iterator[Callable[[], npt.NDArray[np.float32]]]:
+    """Open a raw file's first frame in LibRaw, to compare with; yields a function that develops it.
+
+    It returns the active area, (h, w, 3), linear light, sRGB primaries, white at 1, demosaiced by
+    AHD, as shot; what lies below black is 0.
+    """
     with _decoded(path, 0) as raw:
-        pair = pair_of(_frame_of(raw), second, path.name, container, tags)
-        del second
-        yield DualRaw(pair, raw)
+
+        def develop() -> npt.NDArray[np.float32]:
+            picture = raw.postprocess(
+                demosaic_algorithm=rawpy.DemosaicAlgorithm.AHD,
+                user_wb=_camera_wb(raw).tolist(),
+                no_auto_bright=True,
+                adjust_maximum_thr=0.0,
+                gamma=(1, 1),
+                output_bps=16,
+                user_flip=0,
+            )
+            sizes = raw.sizes
+            margins = (sizes.top_margin, sizes.left_margin)
+            top, left, height, width = _active_area(sizes, (*margins, sizes.height, sizes.width))
+            top, left = top - margins[0], left - margins[1]
+            area = picture[top : top + height, left : left + width]
+            return area.astype(np.float32) / np.float32(65535)
+
+        yield develop
 
 
-def _frame_of(raw: rawpy.RawPy) -> Frame:
-    sizes = raw.sizes
-    visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
-    return Frame(
-        mosaic=raw.raw_image.copy(),
-        cfa=_cfa_of_mosaic(raw, visible),
-        black=np.array(raw.black_level_per_channel, np.float64),
-        white_level=int(raw.white_level),
-        visible=visible,
-        active=_active_area(sizes, visible),
-        camera_wb=_camera_wb(raw),
-        flip=sizes.flip,
-    )
+def _preview(raw: rawpy.RawPy) -> bytes:
+    """Return the largest JPEG that the camera stored in the file, b"" without one."""
+    try:
+        preview = raw.extract_thumb()
+    except rawpy.LibRawError:
+        return b""
+    return bytes(preview.data) if preview.format == rawpy.ThumbFormat.JPEG else b""
 
 
 @contextmanager

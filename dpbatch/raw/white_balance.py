@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,29 +13,30 @@ from dpbatch.settings import parse_gains
 
 if TYPE_CHECKING:
     from dpbatch.raw.frames import RawPair
-from dpbatch.raw.reader import DualRaw
 
 _RED, _GREEN, _BLUE, _SECOND_GREEN = range(4)
 
 
-def white_balance_gains(dual: DualRaw, white_balance: str) -> npt.NDArray[np.float64]:
-    """Return the gains per colour index, (4,), of a white balance.
+def with_white_balance(pair: RawPair, white_balance: str) -> RawPair:
+    """Return a photo with the gains of a white balance.
 
-    white_balance: auto, daylight or "R,G,B". Raises DamagedError where the file gives none.
+    white_balance: camera, auto, daylight or "R,G,B". Raises DamagedError where the file gives none.
     """
+    if white_balance == "camera":
+        return pair
     if white_balance == "auto":
-        gains = grey_world_gains(dual.pair)
+        gains = grey_world_gains(pair)
     elif white_balance == "daylight":
-        gains = dual.daylight_wb
+        gains = pair.daylight_wb
     else:
         red, green, blue = parse_gains(white_balance)
         gains = np.array([red, green, blue, green])
     if not (np.isfinite(gains) & (gains > 0)).all():
         raise DamagedError(
-            f"{dual.pair.make} {dual.pair.model}: no {white_balance} white balance known for this "
+            f"{pair.make} {pair.model}: no {white_balance} white balance known for this "
             "photo; use --white-balance camera, or gains R,G,B"
         )
-    return gains
+    return replace(pair, camera_wb=gains)
 
 
 def grey_world_gains(pair: RawPair) -> npt.NDArray[np.float64]:
@@ -43,10 +45,8 @@ def grey_world_gains(pair: RawPair) -> npt.NDArray[np.float64]:
     Cells of 2x2 photosites count if none of them is clipped. All gains are 0 if none counts or a
     colour has no light.
     """
-    top, left, height, width = pair.active
-    mosaic = pair.composite[top : top + height, left : left + width]
-    colors = np.roll(pair.cfa, (-top, -left), axis=(0, 1))
-    planes = {(row, column): mosaic[row::2, column::2] for row, column in np.ndindex(2, 2)}
+    colors = pair.cfa
+    planes = {(row, column): pair.composite[row::2, column::2] for row, column in np.ndindex(2, 2)}
     usable = np.logical_and.reduce(
         [plane < pair.composite_clip.start[colors[cell]] for cell, plane in planes.items()]
     )

@@ -15,7 +15,7 @@ from dpbatch.batch.run import run
 from dpbatch.errors import AbortError
 from dpbatch.output.color import apply_orientation
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import (
     OutputSettings,
     RawSettings,
@@ -115,7 +115,6 @@ def _truth(scene: DemoScene) -> FloatArray:
 
 def _composite(path: Path) -> FloatArray:
     """Return the mean of the developed views of a file, upright, clipped to [0, 1]."""
-    with open_dual(path) as dual:
-        views = develop(dual, RawSettings())
+    views = develop(read_dual(path), RawSettings())
     mean = np.clip((views.left + views.right) / 2, 0, 1)
     return np.asarray(apply_orientation(mean, views.orientation), np.float32)

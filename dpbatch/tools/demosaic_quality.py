@@ -13,7 +13,8 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,8 @@ import torch
 
 from dpbatch.errors import DpbatchError
 from dpbatch.raw.demosaic import demosaic
-from dpbatch.raw.reader import DualRaw, open_dual
+from dpbatch.raw.frames import RawPair
+from dpbatch.raw.reader import composite_in_libraw, read_dual
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import FloatArray
 from training.errors import TrainingError
@@ -64,8 +66,8 @@ class Comparison:
     own: Scores
 
 
-Method = Callable[[DualRaw, FloatArray], FloatArray]
-"""Develops the composite's signal, the whole mosaic above black, to (H, W, 3) linear sRGB."""
+Method = Callable[[], FloatArray]
+"""Develops a file's composite to (H, W, 3), linear sRGB."""
 
 
 def compare(name: str, picture: FloatArray) -> Comparison:
@@ -82,9 +84,8 @@ def compare(name: str, picture: FloatArray) -> Comparison:
         path = Path(folder) / "picture.cr2"
         light = decode_srgb(truth.copy())
         write_dual_pixel_raw(path, light, light, _SENSOR, seed=0, noise=False)
-        with open_dual(path) as dual:
-            signal = _signal(dual)
-            ahd, own = (score(method(dual, signal), truth) for method in (by_libraw, by_dpbatch))
+        with both_methods(path) as methods:
+            ahd, own = (score(method(), truth) for method in methods)
     return Comparison(name, ahd, own)
 
 
@@ -104,23 +105,27 @@ def score(developed: FloatArray, truth: FloatArray) -> Scores:
     )
 
 
-def by_libraw(dual: DualRaw, signal: FloatArray) -> FloatArray:
-    """Develop with LibRaw's AHD."""
-    return dual.render(signal, demosaic="ahd", bright=1.0)
+@contextmanager
+def both_methods(path: Path) -> Iterator[tuple[Method, Method]]:
+    """Yield functions that develop a file with LibRaw's AHD and with dpbatch's own demosaic."""
+    pair = read_dual(path)
+    signal = _signal(pair)
+    with composite_in_libraw(path) as by_libraw:
+        yield by_libraw, lambda: by_dpbatch(pair, signal)
 
 
-def by_dpbatch(dual: DualRaw, signal: FloatArray) -> FloatArray:
-    """Develop with dpbatch's own demosaic and the simulated sensor's colour matrix."""
-    pair = dual.pair
-    top, left, height, width = pair.active
+def by_dpbatch(pair: RawPair, signal: FloatArray) -> FloatArray:
+    """Develop the composite's signal with dpbatch's own demosaic and the simulated sensor's matrix.
+
+    signal: above black, (H, W).
+    """
     gains = pair.camera_wb / pair.camera_wb.min()
     white_dn = pair.white_level - pair.composite_black.max()
-    mosaic = torch.from_numpy(signal)[top : top + height, left : left + width].clone()
-    cfa = np.roll(pair.cfa, (-(top % 2), -(left % 2)), axis=(0, 1))
+    mosaic = torch.from_numpy(signal).clone()
     for row, column in np.ndindex(2, 2):
-        mosaic[row::2, column::2] *= float(gains[cfa[row, column]] / white_dn)
+        mosaic[row::2, column::2] *= float(gains[pair.cfa[row, column]] / white_dn)
     mosaic.clamp_(max=1.0)
-    channels = np.where(cfa == 3, 1, cfa).tolist()
+    channels = np.where(pair.cfa == 3, 1, pair.cfa).tolist()
     pattern = ((channels[0][0], channels[0][1]), (channels[1][0], channels[1][1]))
     colours = demosaic(mosaic, pattern)
     srgb_from_camera = torch.from_numpy(np.linalg.inv(camera_from_srgb()))
@@ -147,29 +152,24 @@ def time_ratio(picture: FloatArray, rounds: int) -> tuple[float, float]:
             light = decode_srgb(big)
             write_dual_pixel_raw(path, light, light, _SENSOR, seed=0)
             del light, big
-            with open_dual(path) as dual:
-                signal = _signal(dual)
-                seconds = [
-                    (_seconds(by_libraw, dual, signal), _seconds(by_dpbatch, dual, signal))
-                    for _ in range(rounds)
-                ]
+            with both_methods(path) as (by_libraw, own):
+                seconds = [(_seconds(by_libraw), _seconds(own)) for _ in range(rounds)]
     finally:
         torch.set_num_threads(threads)
-    return min(ahd for ahd, _ in seconds), min(own for _, own in seconds)
+    return min(ahd for ahd, _ in seconds), min(of_own for _, of_own in seconds)
 
 
-def _signal(dual: DualRaw) -> FloatArray:
+def _signal(pair: RawPair) -> FloatArray:
     """Return the composite above black, (H, W) float32."""
-    pair = dual.pair
     signal = pair.composite.astype(np.float32)
     for row, column in np.ndindex(2, 2):
         signal[row::2, column::2] -= np.float32(pair.composite_black[pair.cfa[row, column]])
     return signal
 
 
-def _seconds(method: Method, dual: DualRaw, signal: FloatArray) -> float:
+def _seconds(method: Method) -> float:
     start = time.process_time()
-    method(dual, signal)
+    method()
     return time.process_time() - start
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch.errors import DamagedError, UnreadableError
+from dpbatch.raw.cells import CFA_POSITIONS
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.container import probe
 from dpbatch.raw.frames import RawPair
-from dpbatch.raw.highlights import CFA_POSITIONS
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.terminal import printable
 from dpbatch.tools.camera import Camera, read_camera
 
@@ -97,9 +97,9 @@ def inspect(path: Path) -> Inspection:
         notes.append(str(error))
     frames = None
     if container.is_dual_pixel:
-        with open_dual(path) as dual:
-            frames = measure_frames(dual.pair)
-            notes += dual.pair.warnings + dual.pair.notes
+        pair = read_dual(path)
+        frames = measure_frames(pair)
+        notes += pair.warnings + pair.notes
         if container.format == "cr3" and quality != "RAW":
             kind = "lossy C-RAW" if quality == "CRAW" else "lossless or lossy, not known which"
             notes.append(f"{kind}: left + right may differ a little from the composite")
@@ -111,14 +111,13 @@ def inspect(path: Path) -> Inspection:
 def measure_frames(pair: RawPair) -> Frames:
     """Measure the levels, clipped shares and balance of two decoded frames."""
     top, left, height, width = pair.active
-    area = (slice(top, top + height), slice(left, left + width))
     photodiode_shares = []
     clipped: list[npt.NDArray[np.bool_]] = []
     second_clipped: list[npt.NDArray[np.bool_]] = []
     for row, column in CFA_POSITIONS:
-        color = pair.cfa[(top + row) % 2, (left + column) % 2]
-        composite = pair.composite[area][row::2, column::2]
-        photodiode = pair.photodiode[area][row::2, column::2]
+        color = pair.cfa[row, column]
+        composite = pair.composite[row::2, column::2]
+        photodiode = pair.photodiode[row::2, column::2]
         composite_dn = composite - np.float32(pair.composite_black[color])
         photodiode_dn = photodiode - np.float32(pair.photodiode_black[color])
         usable = (composite_dn > _SIGNAL_DN) & (composite < pair.composite_clip.start[color])
@@ -128,7 +127,7 @@ def measure_frames(pair: RawPair) -> Frames:
         photodiode_shares.append(photodiode_dn[usable] / composite_dn[usable])
     shares = np.concatenate(photodiode_shares)
     return Frames(
-        size=(pair.composite.shape[1], pair.composite.shape[0]),
+        size=(pair.frame_size[1], pair.frame_size[0]),
         active_size=(width, height),
         active_origin=(left, top),
         composite_black=tuple(round(float(black), 2) for black in pair.composite_black),

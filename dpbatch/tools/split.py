@@ -18,18 +18,33 @@ from dpbatch.batch.photo_stages import (
 )
 from dpbatch.photo import LoadedPhoto
 from dpbatch.settings import OutputSettings, Settings, earlier_fingerprints, fingerprint
-from dpbatch.types import FileStamp, Job, Photo, Progress, Saved
+from dpbatch.types import FileStamp, Job, Progress, Saved
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from dpbatch.output.metadata import PhotoMetadata
     from ldp.types import Picture
 
 
 @dataclass(frozen=True)
+class SplitPhoto:
+    """left, right: (H, W, 3) uint16, in the sensor's orientation.
+
+    orientation: the EXIF orientation that turns them upright.
+    """
+
+    left: npt.NDArray[np.uint16]
+    right: npt.NDArray[np.uint16]
+    orientation: int
+    metadata: PhotoMetadata
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SplitStages:
-    """Stages that write NAME_L.tif and NAME_R.tif. The second stage does nothing."""
+    """Stages that write NAME_L.tif and NAME_R.tif. The second stage develops them."""
 
     settings: Settings
 
@@ -55,37 +70,36 @@ class SplitStages:
         return replace(self.settings, output=output)
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
-        """Load the views as 16 bits."""
-        return stamped(job.photo, self._load_16_bit)
+        """See `photo.load`."""
+        return stamped(job.photo, lambda files: photo.load(files, self.settings.raw))
 
-    def _load_16_bit(self, files: Photo) -> LoadedPhoto:
-        loaded = photo.load(files, self.settings.raw)
-        views = loaded.views
+    def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[SplitPhoto]]:
+        """Return the step that develops both views, as 16 bits."""
+        return self._split
+
+    def _split(self, loaded: Stamped[LoadedPhoto], progress: Progress) -> Stamped[SplitPhoto]:
+        views = photo.developed(loaded.value, self.settings.raw)
         left, right = to_16_bit(views.left), to_16_bit(views.right)
-        return replace(loaded, views=replace(views, left=left, right=right))
+        value = SplitPhoto(left, right, views.orientation, loaded.value.metadata)
+        return Stamped(replace(value, warnings=loaded.value.warnings), loaded.inputs)
 
-    def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[LoadedPhoto]]:
-        """Return a step that does nothing."""
-        return _unchanged
-
-    def save(self, job: Job, loaded: Stamped[LoadedPhoto]) -> Saved:
+    def save(self, job: Job, split: Stamped[SplitPhoto]) -> Saved:
         """Write both views in the sensor's orientation, with the tag that turns them upright.
 
         The views differ along the sensor's rows, and a program that reads them relies on that.
         """
         from dpbatch.output.images import write_picture
 
-        note = processing_note(job.photo, self.settings, loaded.inputs, self.fingerprint)
-        views = loaded.value.views
+        note = processing_note(job.photo, self.settings, split.inputs, self.fingerprint)
+        views = split.value
         output = replace(self.settings.output, format="tif")  # as the suffixes
         written = {}
         right_target, left_target = job.outputs
         for target, view in ((left_target, views.left), (right_target, views.right)):
-            pixels, metadata = to_16_bit(view), loaded.value.metadata
             written[target] = write_picture(
-                target, pixels, output, metadata, note, orientation=views.orientation
+                target, view, output, views.metadata, note, orientation=views.orientation
             )
-        return saved(job, loaded.inputs, written, loaded.value.warnings)
+        return saved(job, split.inputs, written, views.warnings)
 
     def opens(self, path: Path) -> bool:
         """See `BatchStages`."""
@@ -108,7 +122,3 @@ def to_16_bit(view: Picture) -> npt.NDArray[np.uint16]:
     for row in range(len(view)):  # a float copy of a 45 MP view takes half a gigabyte
         np.rint(np.clip(view[row], 0, 1) * np.float32(65535), out=levels[row], casting="unsafe")
     return levels
-
-
-def _unchanged(loaded: Stamped[LoadedPhoto], progress: Progress) -> Stamped[LoadedPhoto]:
-    return loaded

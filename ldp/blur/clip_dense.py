@@ -18,7 +18,7 @@ from torch import Tensor
 from ldp.blur.clip_model import VIT_B_32, Clip, load_clip
 from ldp.blur.estimator import OPENAI
 from ldp.restore.tiling import Span, blend_weights, spans
-from ldp.types import BlurMap, Picture, Plane, ViewPair, as_float
+from ldp.types import BlurMap, Picture, Plane, ReducibleViews, as_float
 
 BLUR_AWARE = (
     "A blurry image.",
@@ -91,7 +91,7 @@ class ClipEstimator:
         blur_text, dp_text = both[: len(BLUR_AWARE)], both[len(BLUR_AWARE) :]
         return cls(clip, blur_text if blur_aware else both[:0], dp_text if dp_aware else both[:0])
 
-    def estimate(self, views: ViewPair) -> BlurMap:
+    def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views, one value a patch of what was read.
 
         It has the planes `amount` and `soft`, and no sign.
@@ -103,14 +103,14 @@ class ClipEstimator:
         )
         return BlurMap(amount=amount, soft=soft)
 
-    def soft_map(self, views: ViewPair) -> Plane:
+    def soft_map(self, views: ReducibleViews) -> Plane:
         """Return the unnormalised map M, the mean over all prompts; (h, w), 0.27 to 0.73."""
         cells = self._cells(views.size)
-        left, right = (
-            _resized(view, cells, self.clip.patch_px) for view in (views.left, views.right)
-        )
+        # Four times as many pixels leave the resizing to exact cells its averaging.
+        read = views.reduced(4 * self.read_pixels)
+        left, right = (_resized(x, cells, self.clip.patch_px) for x in (read.left, read.right))
 
-        def read(rows: Span, columns: Span) -> Plane:
+        def read_part(rows: Span, columns: Span) -> Plane:
             side = self.clip.patch_px
             where = (
                 slice(rows.start * side, rows.stop * side),
@@ -120,7 +120,7 @@ class ClipEstimator:
             with torch.inference_mode():
                 return np.asarray(self.soft_values(*pair)[0].cpu().numpy(), np.float32)
 
-        return in_windows(cells, read)
+        return in_windows(cells, read_part)
 
     def soft_values(self, left: Tensor, right: Tensor) -> Tensor:
         """Return M of a batch in one piece, (n, h, w) float32, with gradients to the views.

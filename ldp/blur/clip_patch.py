@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from ldp.blur.clip_dense import PAPER_PIXELS
 from ldp.blur.clip_model import VIT_B_16, Clip, load_clip
 from ldp.blur.estimator import OPENAI
 from ldp.restore.tiling import read_window
-from ldp.types import BlurMap, Picture, Plane, ViewPair
+from ldp.types import BlurMap, Picture, Plane, ReducibleViews
 
 PATCH_PX = 40
 # The factor on cosines that OpenAI's networks learned; the thresholds are in these units.
@@ -80,7 +79,7 @@ class ClipPatchEstimator:
         """Encode the prompt with a CLIP that is loaded already."""
         return cls(clip, prompt, clip.text_features((prompt.text,))[0])
 
-    def estimate(self, views: ViewPair) -> BlurMap:
+    def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views: `amount` alone, one value a patch of what was read.
 
         It has no sign, and no soft plane: the release has thresholds where the paper has a sigmoid.
@@ -91,9 +90,10 @@ class ClipPatchEstimator:
         amount: Plane = ((np.float32(prompt.sharp_logit) - logits) / span).clip(0, 1)
         return BlurMap(amount=amount)
 
-    def logits(self, views: ViewPair) -> Plane:
+    def logits(self, views: ReducibleViews) -> Plane:
         """Return 100 * cosine of every patch with the prompt, (rows, columns) float32."""
-        left, right = (_reduced(view, self.read_pixels) for view in (views.left, views.right))
+        small = views.reduced(self.read_pixels)
+        left, right = small.left, small.right
         tops, lefts = patch_starts(left.shape[0]), patch_starts(left.shape[1])
         corners = [(top, start) for top in tops for start in lefts]
         batch = self.batch or BATCH[self.clip.device.type]
@@ -142,13 +142,3 @@ def patch_starts(size: int) -> list[int]:
     if count == 1:
         return [-((PATCH_PX - size) // 2)]
     return [round(i * (size - PATCH_PX) / (count - 1)) for i in range(count)]
-
-
-def _reduced(view: Picture, pixels: int) -> Picture:
-    """Return the view in its own type, reduced to about `pixels` pixels if it has more."""
-    scale = (pixels / (view.shape[0] * view.shape[1])) ** 0.5
-    if scale >= 1:
-        return view
-    size = (max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale)))
-    reduced: Picture = cv2.resize(view, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return reduced

@@ -9,7 +9,7 @@ import numpy as np
 
 from ldp.blur.filling import fill
 from ldp.blur.matching import Match, blur, search, warp
-from ldp.types import BlurMap, Picture, Plane, ViewPair, as_float
+from ldp.types import BlurMap, Plane, ReducibleViews, as_float
 
 # Weights of the three channels in the lightness that is matched: green is the least noisy.
 _LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
@@ -53,9 +53,10 @@ class DisparityEstimator:
     field_falloff: float = 0.5
     map_pixels: int = 2_000_000
 
-    def estimate(self, views: ViewPair) -> BlurMap:
+    def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views: amount, disparity_px and confidence."""
-        left, right = _reduced(views.left, self.map_pixels), _reduced(views.right, self.map_pixels)
+        small = views.reduced(self.map_pixels)
+        left, right = as_float(small.left), as_float(small.right)
         width = left.shape[1]
         reach_px = max(_SHORTEST_REACH_PX, self.search_share * width)
         found = _coarse_to_fine(left, right, reach_px)
@@ -75,18 +76,6 @@ class _Found:
     disparity_px: Plane
     magnitude_px: Plane
     confidence: Plane
-
-
-def _reduced(view: Picture, pixels: int) -> Plane:
-    """Return the view as float32, scaled down to about `pixels` pixels if it has more."""
-    height, width = view.shape[:2]
-    scale = (pixels / (height * width)) ** 0.5
-    if scale < 1.0:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # Before the conversion to float: a float copy of 45 MP takes half a gigabyte.
-        reduced: Picture = cv2.resize(view, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        return as_float(reduced)
-    return as_float(view)
 
 
 def _resized(picture: Plane, size: tuple[int, int], interpolation: int) -> Plane:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ldp.types import BlurMap, ViewPair
+    from ldp.types import BlurMap, ReducibleViews
 
 ESTIMATORS = ("disparity", "learned", "clip", "clip-patch")
 OPENAI = "openai"
@@ -15,6 +15,6 @@ OPENAI = "openai"
 class BlurEstimator(Protocol):
     """Estimates where a dual-pixel photo is out of focus."""
 
-    def estimate(self, views: ViewPair) -> BlurMap:
+    def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of one photo, registered to the mean of its two views."""
         ...

@@ -14,7 +14,7 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.radius import RadiusEstimator, RadiusMap
 from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
 from ldp.errors import WeightsError
-from ldp.types import BlurMap, ViewPair
+from ldp.types import BlurMap, ReducibleViews
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "blur" / "radius.safetensors"
 FORMAT = "ldp-radius-1"
@@ -46,7 +46,7 @@ class LearnedEstimator:
         """Load the network that comes with the package. Raises WeightsError."""
         return cls(load_radius_estimator(device))
 
-    def estimate(self, views: ViewPair) -> BlurMap:
+    def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of one photo, registered to the mean of its two views."""
         found = self.radius.estimate(views)
         disparity_px = found.radius_px * np.float32(

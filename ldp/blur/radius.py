@@ -15,7 +15,7 @@ import torch
 
 from ldp.blur.filling import fill
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
-from ldp.types import Picture, Plane, ViewPair, as_float
+from ldp.types import Picture, Plane, ReducibleViews, as_float
 
 _LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 _SMALLEST_SIDE_PX = 96
@@ -60,9 +60,10 @@ class RadiusEstimator:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     pixels: int = 8_000_000
 
-    def estimate(self, views: ViewPair) -> RadiusMap:
+    def estimate(self, views: ReducibleViews) -> RadiusMap:
         """Return the radius map of two views, registered to their mean."""
-        left, right = (_lightness(view, self.pixels) for view in (views.left, views.right))
+        small = views.reduced(self.pixels)
+        left, right = (_lightness(view) for view in (small.left, small.right))
         full_px = np.float32(views.size[1] / left.shape[1])
         log_radius, log_scale, side = _merged(list(self._at_scales(left, right)))
         certainty = np.exp(-2 * log_scale)
@@ -110,13 +111,7 @@ class _Found:
     side: Plane
 
 
-def _lightness(view: Picture, pixels: int) -> Plane:
-    height, width = view.shape[:2]
-    shrink = (pixels / (height * width)) ** 0.5
-    if shrink < 1:
-        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        # Before it turns to float, for the sake of memory.
-        view = cv2.resize(view, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+def _lightness(view: Picture) -> Plane:
     return np.asarray(as_float(view) @ _LIGHTNESS, np.float32)
 
 

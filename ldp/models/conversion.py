@@ -88,7 +88,7 @@ def convert(
     tensors = tensors_under(path, stored, "params", "state_dict")
     del stored
     notes = {"source": path.name, "source_sha256": sha256(path)}
-    if any(name.startswith("contextual_encoder.") for name in tensors):
+    if "primary_encoder.pretrain_mae.cls_token" in tensors:
         if crop_px is not None:
             raise ValueError(f"crop_px {crop_px}: {path} is ViTDeblur's, which has no use for it")
         network, unused = from_published(path, tensors, vitdeblur)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,27 +16,27 @@ from torch import Tensor
 from ldp.devices import choose_precision
 from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
 from ldp.models.tlc import CELLS
+from ldp.restore.photo_views import (
+    PhotoViews,
+    RollingViews,
+    StoredViews,
+    as_photo,
+    read_window,
+    whole,
+)
+from ldp.restore.protect import Kept
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
-from ldp.restore.tiling import (
-    Progress,
-    RowBlender,
-    Span,
-    pool_map,
-    read_map_window,
-    read_window,
-    spans,
-)
-from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair, to_uint16
+from ldp.restore.tiles import Receive, received_in_parts, restore_in_tiles
+from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
+from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
 
-Finish = Callable[[int, FloatArray], FloatArray]
-"""finish(first_row, rows) returns rows of the restored picture, (n, W, 3), as they are kept."""
-
-AUTO_TILE_PX = {"cpu": 768, "cuda": 1024}
+T = TypeVar("T")
+AUTO_TILE_PX = {"cpu": 1024, "cuda": 1024}
 MIN_TILE_PX = 128
 OVERLAP_PX = 32
 HALO_PX = 64
@@ -73,6 +73,9 @@ class Network(Protocol):
     @property
     def config(self) -> NetworkFacts:
         """The configuration."""
+
+    def to(self, device: torch.device) -> Network:
+        """Move it to a device."""
 
     def __call__(self, views: Tensor, blur: Tensor) -> Tensor:
         """Map views (1, 6, H, W) and blur (1, planes, H, W), or the pooled map, to (1, 3, H, W)."""
@@ -111,20 +114,36 @@ class Deblurrer:
             precision=choose_precision(device),
         )
 
+    def on(self, device: torch.device) -> Deblurrer:
+        """Return the same on a device: itself, or a copy with the tiles that suit that device."""
+        if device == self.device:
+            return self
+        tile_px = _tile_px(AUTO_TILE_PX[device.type], grid_px(self.network))
+        network = copy.deepcopy(self.network).to(device)
+        return replace(
+            self,
+            network=network,
+            device=device,
+            tile_px=tile_px,
+            precision=choose_precision(device),
+        )
+
     def restore(
         self,
-        views: ViewPair,
+        views: ViewPair | PhotoViews,
         blur_map: BlurMap,
         progress: Progress | None = None,
-        finish: Finish | None = None,
+        kept: Kept | None = None,
         weights: ScaleWeights | None = None,
     ) -> FloatArray:
         """Return the sharp picture of two views, (H, W, 3) float32, white at 1, not clipped.
 
+        views: arrays, or a photo's on this device.
         weights: which scales to restore at, and where; None for the views' own scale everywhere.
-        progress: where the memory of a GPU does not hold a tile, the photo starts again with tiles
-            of half the side, so `done` may fall back and `total` grow.
-        finish: applied to the rows before they are returned; None returns them as they are.
+        progress: where the memory does not hold a tile, the photo starts again with tiles of half
+            the side, so `done` may fall back and `total` grow. Tiles of which nothing is kept are
+            not computed and do not count.
+        kept: which share of the network's result is kept where; None keeps all of it.
 
         Raises SoftMapError where the network reads a plane that the map does not have,
         DeviceMemoryError where even small tiles do not fit, and LdpError where the result is not
@@ -132,54 +151,61 @@ class Deblurrer:
         """
         sharp = np.empty((*views.size, 3), np.float32)
 
-        def receive(first_row: int, band: FloatArray) -> None:
-            sharp[first_row : first_row + len(band)] = finish(first_row, band) if finish else band
+        def receive(rows: slice, columns: slice, pixels: Tensor) -> None:
+            sharp[rows, columns] = pixels.permute(1, 2, 0).cpu().numpy()
 
-        self._restore_bands(views, blur_map, receive, progress, weights)
+        self._restore(views, blur_map, receive, progress, kept, weights=weights)
         return sharp
 
     def restore_uint16(
         self,
-        views: ViewPair,
+        views: ViewPair | PhotoViews,
         blur_map: BlurMap,
         progress: Progress | None = None,
-        finish: Finish | None = None,
+        kept: Kept | None = None,
         weights: ScaleWeights | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
 
-        It is rounded band by band: the whole picture is never in memory as floats. Arguments and
-        errors are those of `restore`.
+        It is rounded part by part, on the device: the whole picture is never in memory as floats.
+        Arguments and errors are those of `restore`.
         """
-        sharp = np.empty((*views.size, 3), np.uint16)
+        sharp = torch.empty((*views.size, 3), dtype=torch.uint16, device=self.device)
 
-        def receive(first_row: int, band: FloatArray) -> None:
-            kept = finish(first_row, band) if finish else band
-            sharp[first_row : first_row + len(band)] = to_uint16(kept)
+        def receive(rows: slice, columns: slice, pixels: Tensor) -> None:
+            levels = pixels.clamp(0, 1).mul_(65535).add_(0.5)
+            sharp[rows, columns] = levels.permute(1, 2, 0).to(torch.uint16)
 
-        self._restore_bands(views, blur_map, receive, progress, weights)
-        return sharp
+        self._restore(views, blur_map, receive, progress, kept, weights=weights)
+        return np.asarray(to_host(sharp), np.uint16)
 
-    def _restore_bands(
+    def _restore(
         self,
-        views: ViewPair,
+        views: ViewPair | PhotoViews,
         blur_map: BlurMap,
-        receive: Callable[[int, FloatArray], None],
+        receive: Receive,
         progress: Progress | None,
+        kept: Kept | None,
+        *,
         weights: ScaleWeights | None,
     ) -> None:
-        """Call receive(first_row, rows) for every band; again from row 0 with smaller tiles."""
+        """Call receive(rows, columns, pixels) for all parts; again with smaller tiles."""
         align = grid_px(self.network)
         tile_px = self.tile_px
+        photo = as_photo(views, self.device)
+        kept = kept or Kept(photo, np.ones((1, 1), np.float32))
         while True:
             try:
                 if weights is None:
-                    self._restore_in_tiles(views, blur_map, tile_px, receive, progress)
+                    rolling = RollingViews(photo, self.device)
+                    restore_tile = self._tile_restorer(rolling, blur_map)
+                    tiles = self.tile_spans(photo.size, tile_px)
+                    restore_in_tiles(restore_tile, tiles, kept, receive, progress, self.device)
                 else:
-                    task = ScaledTask(self, views, blur_map, weights, tile_px)
-                    restore_at_scales(task, receive, progress)
+                    task = ScaledTask(self, whole(views), blur_map, weights, tile_px)
+                    restore_at_scales(task, received_in_parts(kept, receive, self.device), progress)
                 return
-            except torch.OutOfMemoryError as error:
+            except (torch.OutOfMemoryError, MemoryError) as error:
                 smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)
                 if smaller_px >= tile_px:
                     raise DeviceMemoryError(
@@ -187,29 +213,8 @@ class Deblurrer:
                         f"{tile_px} px; free some of it, or restore on the CPU"
                     ) from error
                 tile_px = smaller_px
-            torch.cuda.empty_cache()
-
-    def _restore_in_tiles(
-        self,
-        views: ViewPair,
-        blur_map: BlurMap,
-        tile_px: int,
-        receive: Callable[[int, FloatArray], None],
-        progress: Progress | None,
-    ) -> None:
-        rows, columns = self.tile_spans(views.size, tile_px)
-        restore_tile = self.tile_restorer(views, blur_map)
-        blender = RowBlender(views.size[1])
-        done, finished = 0, 0
-        for row in rows:
-            for column in columns:
-                blender.add(row, column, restore_tile(row, column))
-                done += 1
-                if progress:
-                    progress(done, len(rows) * len(columns))
-            band = blender.take(row)
-            receive(finished, band)
-            finished += len(band)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def tile_spans(self, size: tuple[int, int], tile_px: int) -> tuple[list[Span], list[Span]]:
         """Return the rows and the columns of tiles that cover a picture of `size` (H, W)."""
@@ -225,42 +230,80 @@ class Deblurrer:
 
         Raises SoftMapError where the network reads a plane that the map does not have.
         """
+        restore_tile = self._tile_restorer(StoredViews(views, self.device), blur_map)
+
+        def restored(row: Span, column: Span) -> FloatArray:
+            tile = restore_tile(row, column).permute(1, 2, 0).cpu().numpy()
+            return np.asarray(tile, np.float32)
+
+        return restored
+
+    def _tile_restorer(
+        self, views: PhotoViews, blur_map: BlurMap
+    ) -> Callable[[Span, Span], Tensor]:
+        """Return the function that restores one tile, (rows, columns) -> (3, h, w)."""
         planes = _planes_read(self.network, blur_map)
         side = self.network.config.pooled_map_side
-        pooled = [pool_map(plane, views.size, side) for plane in planes] if side else None
-        return lambda row, column: self._restore_tile(views, planes, pooled, row, column)
+        if side:
+            pooled = np.stack([pool_map(plane, views.size, side) for plane in planes])
+            blur = torch.from_numpy(pooled)[None].to(self.device)
+            return lambda row, column: self._restore_tile(views, [], blur, row, column)
+        maps = [as_tensor(plane).to(self.device) for plane in planes]
+        return lambda row, column: self._restore_tile(views, maps, None, row, column)
 
     def _restore_tile(
         self,
-        views: ViewPair,
-        planes: list[Plane],
-        pooled: list[Plane] | None,
+        views: PhotoViews,
+        maps: list[Tensor],
+        pooled: Tensor | None,
         row: Span,
         column: Span,
-    ) -> FloatArray:
+    ) -> Tensor:
         align, halo = grid_px(self.network), self.halo_px
         # The far side grows to the next multiple of the network's grid, which is cut off again.
         height = _rounded(row.length, align) + 2 * halo
         width = _rounded(column.length, align) + 2 * halo
         window = (row.start - halo, column.start - halo, height, width)
-        both = np.concatenate([read_window(view, *window) for view in (views.left, views.right)])
-        maps = pooled or [read_map_window(plane, views.size, *window) for plane in planes]
-        inputs = torch.from_numpy(both)[None].to(self.device, memory_format=torch.channels_last)
-        blur = torch.from_numpy(np.stack(maps))[None].to(self.device)
+        both = read_window(views, *window)[None].contiguous(memory_format=torch.channels_last)
+        blur = pooled
+        if blur is None:
+            blur = torch.stack([map_window(plane, views.size, *window) for plane in maps])[None]
         narrow = self.precision != torch.float32
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, self.precision, enabled=narrow),
         ):
-            restored = self.network(inputs, blur)[0]
-        inner = restored[:, halo : halo + row.length, halo : halo + column.length]
-        result = np.asarray(inner.permute(1, 2, 0).float().cpu().numpy(), np.float32)
-        if not np.isfinite(result).all():
+            restored = self.network(both, blur)[0]
+        inner = restored[:, halo : halo + row.length, halo : halo + column.length].float()
+        if not bool(torch.isfinite(inner.sum())):
             raise LdpError(
                 f"rows {row.start} to {row.stop}, columns {column.start} to {column.stop}: the "
                 "restored picture is not finite; look for NaN or infinity in the views"
             )
-        return result
+        return inner
+
+
+def first_that_fits(devices: Sequence[torch.device], attempt: Callable[[torch.device], T]) -> T:
+    """Return attempt(device) for the first of the devices whose memory is large enough.
+
+    Raises DeviceMemoryError or torch.OutOfMemoryError where that of none is.
+    """
+    for number, device in enumerate(devices):
+        try:
+            return attempt(device)
+        except (torch.OutOfMemoryError, DeviceMemoryError):
+            if device.type == "cpu" or number + 1 == len(devices):
+                raise
+        torch.cuda.empty_cache()
+    raise ValueError("no device")
+
+
+def to_host(picture: Tensor) -> npt.NDArray[np.generic]:
+    """Return a tensor as an array on the host, from a GPU through pinned memory."""
+    if picture.device.type != "cuda":
+        return picture.numpy()
+    pinned = torch.empty(picture.shape, dtype=picture.dtype, pin_memory=True)
+    return pinned.copy_(picture).numpy()
 
 
 def grid_px(network: Network) -> int:

@@ -1,20 +1,23 @@
 """Keep what is in focus as it is, and hold the network back where noise is strong.
 
-The result is mean + weight * (restored - mean of what the network saw): in focus the weight is 0
-and the mean of the two views, which is the composite photo, stays untouched; strong noise makes the
-weight smaller, and the network is given smoothed views, so that its change adds no grain.
+The result is untouched + weight * (restored - untouched): in focus the weight is 0 and the photo
+stays as the camera took it, and nothing is computed there. Strong noise makes the network's change
+smaller, and the network is given smoothed views, so that its change adds no grain; there the result
+is the mean of the views, with its grain, and a share of that change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from ldp.restore.tiling import read_map_window
-from ldp.types import BlurMap, FloatArray, Plane, ViewPair, as_float
+from ldp.restore.photo_views import PhotoViews, mean_of
+from ldp.restore.tiling import Span, as_tensor, map_window
+from ldp.types import BlurMap, Plane, ViewPair
 
 # All in units of the sRGB-encoded picture, white at 1; measured with the simulated sensor from
 # ISO 100 (0.002) to 25,600 (0.06), with independent noise on the
@@ -25,7 +28,7 @@ WEAKER_FROM, NOTHING_AT = 0.025, 0.055
 """Noise from which less of the network's change is kept, and from which nothing is."""
 _RANGE_OF_NOISE = 4.0
 _SMOOTHING_PX = 1.5
-_SMOOTHING_DIAMETER_PX = 5
+_SMOOTHING_REACH_PX = 2
 
 IN_FOCUS_PX = 0.05
 """Disparity below which nothing is changed; in noise the map is less exact, so it is larger."""
@@ -44,44 +47,149 @@ class Protection:
     noise: standard deviation of a view's noise in the green channel, white at 1.
     """
 
-    views: ViewPair
-    shown: ViewPair
+    views: PhotoViews
+    shown: PhotoViews
     noise: float
 
     @classmethod
-    def of(cls, views: ViewPair) -> Protection:
+    def of(cls, views: PhotoViews) -> Protection:
         """Measure the noise of two views, and smooth them if it is strong."""
         noise = noise_level(views)
-        if noise < SMOOTHED_FROM:
-            return cls(views, views, noise)
-        left, right = (_smoothed(as_float(view), noise) for view in (views.left, views.right))
-        return cls(views, ViewPair(left, right, views.orientation), noise)
+        shown = views if noise < SMOOTHED_FROM else SmoothedViews(views, noise)
+        return cls(views, shown, noise)
 
-    def finish(self, blur_map: BlurMap, first_row: int, band: FloatArray) -> FloatArray:
-        """Return rows of the restored picture as they are kept.
-
-        band: (rows, W, 3) as the network gives them, from `first_row` of the picture on.
-        """
-        rows = slice(first_row, first_row + len(band))
-        mean = _mean(self.views, rows)
-        seen = mean if self.shown is self.views else _mean(self.shown, rows)
-        weight = np.float32(noise_weight(self.noise))
-        kept = (band - seen) * weight
+    def kept(self, blur_map: BlurMap) -> Kept:
+        """Return what becomes of the network's result."""
+        strength = noise_weight(self.noise)
+        if strength == 0:
+            return Kept(self.views, np.zeros((1, 1), np.float32))
+        plane = np.ones((1, 1), np.float32)
         if blur_map.disparity_px is not None:
             plane = focus_weight(blur_map.disparity_px, self.noise)
-            window = (first_row, 0, len(band), band.shape[1])
-            kept *= read_map_window(plane, self.views.size, *window)[..., None]
-        return np.asarray(mean + kept, np.float32)
+        if self.shown is self.views:
+            return Kept(self.views, plane)
+        return Kept(self.views, plane, self.shown, strength)
 
 
-def noise_level(views: ViewPair) -> float:
+@dataclass(frozen=True)
+class Kept:
+    """Which share of the network's result is kept where.
+
+    views: the photo's own.
+    weight: (h, w) in [0, 1], of the network's change; it covers the whole photo, which may have
+        more pixels.
+    shown: what the network was given; None where it was given the photo's own.
+    strength: a factor on its change.
+    """
+
+    views: PhotoViews
+    weight: Plane
+    shown: PhotoViews | None = None
+    strength: float = 1.0
+
+    def wants(self, rows: Span, columns: Span) -> bool:
+        """Whether anything of a tile is kept."""
+        return bool(self._cells(_slice(rows), _slice(columns)).any())
+
+    def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
+        """Return what a tile adds to the result, (3, h, w).
+
+        restored: the tile as the network gives it.
+        """
+        area = _slice(rows), _slice(columns)
+        if self.shown is not None:
+            restored = (restored - mean_of(self.shown.pair(*area))) * self.strength
+        if self._cells(*area).min() == 1:
+            return restored
+        return restored * self._window(*area, restored.device)
+
+    def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:
+        """Return a part of the result, (3, h, w), from the sum of what all tiles add to it.
+
+        total: None where no tile adds anything.
+        """
+        cells = self._cells(rows, columns)
+        if total is None or not cells.any():
+            return self.views.untouched(rows, columns)
+        weight = self._window(rows, columns, total.device)
+        if self.shown is not None:
+            total = total + weight * mean_of(self.views.pair(rows, columns))
+        if cells.min() == 1:
+            return total
+        return total + (1 - weight) * self.views.untouched(rows, columns)
+
+    def _cells(self, rows: slice, columns: slice) -> Plane:
+        """Return the part of the weight that a part of the photo is interpolated from."""
+        cells = []
+        for part, side, count in zip(
+            (rows, columns), self.views.size, self.weight.shape, strict=True
+        ):
+            first = int((part.start + 0.5) * (count / side) - 0.5)
+            last = int((part.stop - 0.5) * (count / side) - 0.5) + 1
+            cells.append(slice(max(first, 0), min(last, count - 1) + 1))
+        return self.weight[cells[0], cells[1]]
+
+    def _window(self, rows: slice, columns: slice, device: torch.device) -> Tensor:
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        weight = as_tensor(self.weight).to(device)
+        return map_window(weight, self.views.size, rows.start, columns.start, *size)
+
+
+class SmoothedViews:
+    """Views with less noise: a bilateral filter.
+
+    C. Tomasi and R. Manduchi, "Bilateral Filtering for Gray and Color Images", ICCV 1998; colours
+    are compared by the sum of the absolute differences of their channels.
+    """
+
+    def __init__(self, source: PhotoViews, noise: float) -> None:
+        self._source = source
+        self._range = _RANGE_OF_NOISE * noise
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See PhotoViews."""
+        return self._source.size
+
+    def pair(self, rows: slice, columns: slice) -> Tensor:
+        """See PhotoViews."""
+        wider, offset = [], []
+        for part, side in zip((rows, columns), self.size, strict=True):
+            start = max(0, part.start - _SMOOTHING_REACH_PX)
+            wider.append(slice(start, min(side, part.stop + _SMOOTHING_REACH_PX)))
+            offset.append(slice(part.start - start, part.stop - start))
+        both = self._source.pair(*wider)
+        smooth = torch.cat([_bilateral(view, self._range) for view in (both[:3], both[3:])])
+        return smooth[:, offset[0], offset[1]]
+
+    def untouched(self, rows: slice, columns: slice) -> Tensor:
+        """See PhotoViews."""
+        return self._source.untouched(rows, columns)
+
+    def reduced(self, pixels: int) -> ViewPair:
+        """See PhotoViews; averaging areas smooths enough where it is done."""
+        height, width = self.size
+        if pixels < height * width:
+            return self._source.reduced(pixels)
+        both = self.pair(slice(0, height), slice(0, width)).permute(1, 2, 0).cpu().numpy()
+        return ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
+
+
+def noise_level(views: PhotoViews) -> float:
     """Return the standard deviation of a view's noise in the green channel, white at 1.
 
     Measured on the difference of the views, of which the scene is no part but for its shift, by the
     median of a second derivative along both axes (Immerkaer 1996). Sampled on a grid of windows.
     """
-    found = [_high_pass(left - right) for left, right in _green_samples(views)]
-    deviation = float(np.median(np.concatenate(found))) / 0.6745 / 6
+    tops, lefts = (_starts(side) for side in views.size)
+    height, width = views.size
+    found = []
+    for top in tops:
+        for left in lefts:
+            rows = slice(top, min(top + _SAMPLE_PX, height))
+            both = views.pair(rows, slice(left, min(left + _SAMPLE_PX, width)))
+            found.append(_high_pass(both[1] - both[4]))
+    deviation = float(torch.cat(found).median()) / 0.6745 / 6
     return deviation / float(np.sqrt(2))
 
 
@@ -98,24 +206,27 @@ def focus_weight(disparity_px: Plane, noise: float) -> Plane:
     return np.asarray(share * share * (3 - 2 * share), np.float32)
 
 
-def _mean(views: ViewPair, rows: slice) -> FloatArray:
-    return (as_float(views.left[rows]) + as_float(views.right[rows])) / np.float32(2)
+def _slice(span: Span) -> slice:
+    return slice(span.start, span.stop)
 
 
-def _smoothed(view: FloatArray, noise: float) -> FloatArray:
-    strength = _RANGE_OF_NOISE * noise
-    smooth = cv2.bilateralFilter(view, _SMOOTHING_DIAMETER_PX, strength, _SMOOTHING_PX)
-    return np.asarray(smooth, np.float32)
-
-
-def _green_samples(views: ViewPair) -> Sequence[tuple[FloatArray, FloatArray]]:
-    tops, lefts = (_starts(side) for side in views.size)
-    samples = []
-    for top in tops:
-        for left in lefts:
-            at = (slice(top, top + _SAMPLE_PX), slice(left, left + _SAMPLE_PX), 1)
-            samples.append((as_float(views.left[at]), as_float(views.right[at])))
-    return samples
+def _bilateral(view: Tensor, range_sigma: float) -> Tensor:
+    """Smooth (3, h, w) over a disk of _SMOOTHING_REACH_PX."""
+    reach = _SMOOTHING_REACH_PX
+    height, width = view.shape[1:]
+    padded = F.pad(view[None], (reach,) * 4, mode="replicate")[0]
+    total, weights = view.clone(), torch.ones_like(view[0])
+    for y in range(-reach, reach + 1):
+        for x in range(-reach, reach + 1):
+            if not 0 < y * y + x * x <= reach * reach:
+                continue
+            other = padded[:, reach + y : reach + y + height, reach + x : reach + x + width]
+            distance = (other - view).abs().sum(0) / range_sigma
+            near = (y * y + x * x) / _SMOOTHING_PX**2
+            weight = torch.exp(-0.5 * (distance * distance + near))
+            total += weight * other
+            weights += weight
+    return total / weights
 
 
 def _starts(side: int) -> list[int]:
@@ -125,10 +236,9 @@ def _starts(side: int) -> list[int]:
     return sorted({round(last * index / max(1, count - 1)) for index in range(count)})
 
 
-def _high_pass(plane: FloatArray) -> FloatArray:
+def _high_pass(plane: Tensor) -> Tensor:
     """Return absolute values of a second derivative along x and y, (n,)."""
     if min(plane.shape) < 3:
-        return np.zeros(1, np.float32)
+        return torch.zeros(1, device=plane.device)
     along_x = plane[:, :-2] - 2 * plane[:, 1:-1] + plane[:, 2:]
-    both = along_x[:-2] - 2 * along_x[1:-1] + along_x[2:]
-    return np.asarray(np.abs(both), np.float32).ravel()
+    return (along_x[:-2] - 2 * along_x[1:-1] + along_x[2:]).abs().flatten()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from ldp.types import FloatArray, Picture, Plane, as_float
 
@@ -86,29 +88,42 @@ def _ramp(length: int) -> FloatArray:
 
 def read_window(picture: Picture, top: int, left: int, height: int, width: int) -> FloatArray:
     """Return a window of a picture, (3, height, width), white at 1, reflected at the border."""
-    rows = _reflected(np.arange(top, top + height), picture.shape[0])
-    columns = _reflected(np.arange(left, left + width), picture.shape[1])
+    rows = reflected(np.arange(top, top + height), picture.shape[0])
+    columns = reflected(np.arange(left, left + width), picture.shape[1])
     return np.ascontiguousarray(as_float(picture[rows[:, None], columns]).transpose(2, 0, 1))
 
 
 def read_map_window(
     plane: Plane, size: tuple[int, int], top: int, left: int, height: int, width: int
 ) -> Plane:
+    """Return a window, (height, width), of the map of a picture, as map_window does."""
+    window = map_window(as_tensor(plane), size, top, left, height, width)
+    return np.asarray(window.numpy(), np.float32)
+
+
+def as_tensor(plane: Plane) -> Tensor:
+    """Return an array as a tensor on the CPU; it shares the memory of one that can be written."""
+    return torch.from_numpy(plane if plane.flags.writeable else plane.copy())
+
+
+def map_window(
+    plane: Tensor, size: tuple[int, int], top: int, left: int, height: int, width: int
+) -> Tensor:
     """Return a window, (height, width), of the map of a picture, reflected at the border.
 
     plane: (h, w); it may be coarser than the picture, and is interpolated bilinearly as by OpenCV's
         resize.
     size: (H, W) of the picture, in whose pixels the window is given.
     """
-    rows = _reflected(np.arange(top, top + height), size[0])
-    columns = _reflected(np.arange(left, left + width), size[1])
-    above, below, down = _neighbours(rows, size[0], plane.shape[0])
-    before, after, along = _neighbours(columns, size[1], plane.shape[1])
-    first, last = int(above.min()), int(below.max())
-    part = plane[first : last + 1]
-    lines = part[:, before] * (1 - along) + part[:, after] * along
-    window = lines[above - first] * (1 - down[:, None]) + lines[below - first] * down[:, None]
-    return np.asarray(window, np.float32)
+    for axis, start, length in ((0, top, height), (1, left, width)):
+        index = reflected(np.arange(start, start + length), size[axis])
+        before, after, share = _neighbours(index, size[axis], plane.shape[axis])
+        low, high = (torch.from_numpy(place).to(plane.device) for place in (before, after))
+        weight = torch.from_numpy(share).to(plane.device)
+        weight = weight[:, None] if axis == 0 else weight
+        lower = plane.index_select(axis, low)
+        plane = lower + (plane.index_select(axis, high) - lower) * weight
+    return plane
 
 
 def pool_map(plane: Plane, size: tuple[int, int], side: int) -> Plane:
@@ -136,8 +151,8 @@ def _neighbours(index: Indices, size: int, map_size: int) -> tuple[Indices, Indi
     return before, after, (at - before).astype(np.float32)
 
 
-def _reflected(index: Indices, size: int) -> Indices:
-    """Reflect indices outside [0, size) about the border pixels, repeatedly where needed."""
+def reflected(index: Indices, size: int) -> Indices:
+    """Return indices in [0, size): those outside are reflected about the border, repeatedly."""
     if size == 1:
         return np.zeros_like(index)
     period = 2 * (size - 1)

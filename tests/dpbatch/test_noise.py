@@ -11,7 +11,7 @@ from skimage import data
 
 import ldp
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings
 from ldp.srgb import decode_srgb
 from ldp.types import FloatArray, ViewPair, as_float
@@ -69,8 +69,7 @@ def photo(path: Path, views: tuple[FloatArray, FloatArray], iso: int, noise: Noi
         photodiode_black=BLACK,
         white_level=WHITE,
     )
-    with open_dual(path) as dual:
-        return develop(dual, RawSettings(shading=False))
+    return develop(read_dual(path), RawSettings(shading=False))
 
 
 @pytest.mark.slow

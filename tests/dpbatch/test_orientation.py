@@ -11,7 +11,7 @@ import tifffile
 
 from dpbatch import __version__
 from dpbatch.output.metadata import ProcessingNote
-from dpbatch.photo import RestoredPhoto, load, save
+from dpbatch.photo import RestoredPhoto, developed, load, save
 from dpbatch.settings import OutputSettings, RawSettings
 from dpbatch.types import Photo
 from ldp.blur.disparity import DisparityEstimator
@@ -49,12 +49,13 @@ def test_upright_and_near_stays_near(tmp_path: Path, orientation: int, coc_px: f
 
     photo = Photo("raw", (source,), "a")
     loaded = load(photo, RawSettings())
-    blur_map = DisparityEstimator(field_falloff=0.0).estimate(loaded.views)
-    mean = np.clip((loaded.views.left + loaded.views.right) / 2, 0, 1)
+    views = developed(loaded, RawSettings())
+    blur_map = DisparityEstimator(field_falloff=0.0).estimate(views)
+    mean = np.clip((views.left + views.right) / 2, 0, 1)
     restored = RestoredPhoto(
         (mean * 65535).astype(np.uint16),
         blur_map,
-        loaded.views.orientation,
+        views.orientation,
         loaded.metadata,
     )
     target = tmp_path / "out" / "a.tif"

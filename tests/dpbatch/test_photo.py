@@ -16,19 +16,30 @@ import ldp
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.output.color import apply_orientation
-from dpbatch.photo import load
-from dpbatch.raw import develop
+from dpbatch.photo import developed, load
+from dpbatch.raw import reader
+from dpbatch.raw.frames import RawPair
 from dpbatch.raw.pairs import read_pair_views
-from dpbatch.raw.reader import DualRaw, open_dual
 from dpbatch.settings import OutputSettings, RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
-from ldp.types import RoundedDeblurred, ViewPair, as_float
+from ldp.restore.photo_views import OpenPhoto, PhotoViews, whole
+from ldp.types import FloatArray, RoundedDeblurred, ViewPair, as_float
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 
 NEUTRAL = Settings(output=OutputSettings(look="neutral"))
+
+
+def mean_of(views: ViewPair | PhotoViews) -> FloatArray:
+    pair = whole(views)
+    return (as_float(pair.left) + as_float(pair.right)) / np.float32(2)
+
+
+def views_in(photo: Photo, *, swap: bool = False) -> ViewPair:
+    settings = RawSettings(swap=swap)
+    return developed(load(photo, settings), settings)
 
 
 class MeanOfViews:
@@ -44,9 +55,9 @@ class MeanOfViews:
             raise ldp.DeviceError("device 'cuda:7': PyTorch sees 0 CUDA devices")
         return cls(device)
 
-    def restore_uint16(self, views: ViewPair, *, progress: object) -> RoundedDeblurred:
-        mean = (as_float(views.left) + as_float(views.right)) / np.float32(2)
-        return RoundedDeblurred(to_16_bit(mean), DisparityEstimator().estimate(views))
+    def restore_photo(self, photo: OpenPhoto, *, progress: object) -> RoundedDeblurred:
+        views = photo(self.device)
+        return RoundedDeblurred(to_16_bit(mean_of(views)), DisparityEstimator().estimate(views))
 
     def warm_up(self) -> None:
         self.warm_ups += 1
@@ -85,10 +96,9 @@ def test_a_photo_and_its_layers_are_turned_upright_once(tmp_path: Path, orientat
     settings = replace(NEUTRAL, output=replace(NEUTRAL.output, layers=("blur", "disparity")))
     job = restore(PhotoStages(settings, "hash"), raw(path), tmp_path)
 
-    views = load(raw(path), RawSettings()).views
+    views = views_in(raw(path))
     assert views.orientation == orientation
-    mean = to_16_bit((as_float(views.left) + as_float(views.right)) / np.float32(2))
-    upright = apply_orientation(mean, orientation)
+    upright = apply_orientation(to_16_bit(mean_of(views)), orientation)
     assert np.array_equal(tifffile.imread(job.target), upright)
     for layer in job.outputs[1:]:
         assert tifffile.imread(layer).shape == upright.shape[:2]
@@ -123,7 +133,7 @@ def test_split_views_can_be_read_back_as_a_pair(tmp_path: Path, orientation: int
     )
     stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
 
-    views = load(raw(path), RawSettings()).views
+    views = views_in(raw(path))
     again = read_pair_views(tmp_path / "a_L.tif", tmp_path / "a_R.tif")
     assert again.orientation == orientation
     assert np.array_equal(again.left, to_16_bit(views.left))
@@ -143,10 +153,10 @@ def test_swap_exchanges_the_views_of_raw_files_and_pairs_alike(tmp_path: Path) -
     job = Job(
         "a.tif", path.name, raw(path), tuple(tmp_path / f"a{ending}" for ending in stages.suffixes)
     )
-    stages.save(job, stages.load(job))
+    stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
     pair = Photo("pair", (tmp_path / "a_L.tif", tmp_path / "a_R.tif"), "a")
     for photo in (raw(path), pair):
-        plain, swapped = (load(photo, RawSettings(swap=swap)).views for swap in (False, True))
+        plain, swapped = (views_in(photo, swap=swap) for swap in (False, True))
         difference = np.abs(as_float(plain.left) - as_float(swapped.right))
         assert difference.mean() < 0.002  # the shading correction is not quite symmetric
         assert np.abs(as_float(plain.left) - as_float(plain.right)).mean() > 0.01
@@ -172,12 +182,12 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
 def test_a_file_that_memory_cannot_hold_is_at_fault_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def claim_too_much(*_: object) -> None:
+    def claim_too_much(*_: object, **__: object) -> None:
         raise MemoryError("Unable to allocate 7.03 TiB for an array")
 
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, 96, 128)
-    monkeypatch.setattr("dpbatch.raw.reader.open_dual", claim_too_much)
+    monkeypatch.setattr("dpbatch.raw.reader.read_dual", claim_too_much)
     with pytest.raises(UnreadableError, match=r"a\.CR2: too large.*7\.03 TiB.*--exclude"):
         load(raw(path), RawSettings())
 
@@ -188,13 +198,12 @@ def test_a_file_that_vanishes_before_its_metadata_is_read_has_failed(
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, 64, 64)
 
-    def develop_and_lose(dual: DualRaw, settings: RawSettings) -> ViewPair:
+    def read_and_lose(*_: object, **__: object) -> RawPair:
         path.unlink()
-        return developed
+        return found
 
-    with open_dual(path) as dual:
-        developed = develop.develop(dual, RawSettings())
-    monkeypatch.setattr(develop, "develop", develop_and_lose)
+    found = reader.read_dual(path)
+    monkeypatch.setattr(reader, "read_dual", read_and_lose)
     with pytest.raises(UnreadableError, match=r"a\.CR2: metadata not read: .*; run again"):
         load(Photo("raw", (path,), "a"), RawSettings())
 
@@ -223,7 +232,7 @@ def test_an_error_of_the_network_fails_this_photo_only(
 
     source = tmp_path / "a.CR2"
     write_test_dpraw(source, 96, 128)
-    monkeypatch.setattr(MeanOfViews, "restore_uint16", refuse)
+    monkeypatch.setattr(MeanOfViews, "restore_photo", refuse)
     with pytest.raises(RestoreError, match="row 0 has NaN"):
         restore(PhotoStages(Settings(), "0" * 64), raw(source), tmp_path / "out")
 

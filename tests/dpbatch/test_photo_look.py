@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+import torch
 
 from dpbatch import photo
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.output.metadata import ProcessingNote
+from dpbatch.output.tone import ToneCurve
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
 from dpbatch.settings import OutputSettings, RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
@@ -37,13 +39,20 @@ def raw(tmp_path: Path) -> Photo:
 
 
 def mean_of(loaded: LoadedPhoto) -> npt.NDArray[np.float32]:
-    return (as_float(loaded.views.left) + as_float(loaded.views.right)) / np.float32(2)
+    views = photo.developed(loaded, RawSettings())
+    return (as_float(views.left) + as_float(views.right)) / np.float32(2)
+
+
+def curve_of(loaded: LoadedPhoto) -> tuple[ToneCurve | None, tuple[str, ...]]:
+    views = photo.views_of(loaded, RawSettings(), torch.device("cpu"))
+    return photo.camera_curve(loaded, views)
 
 
 def result_of(source: Photo, output: OutputSettings, target: Path) -> npt.NDArray[np.uint16]:
     """The picture that is written, with the mean of the views in the network's place."""
     loaded = photo.load(source, RawSettings(), output.look)
-    restored = RestoredPhoto(to_16_bit(mean_of(loaded)), None, 1, loaded.metadata, loaded.curve)
+    curve, _ = curve_of(loaded)
+    restored = RestoredPhoto(to_16_bit(mean_of(loaded)), None, 1, loaded.metadata, curve)
     written = photo.save(restored, target, output, ProcessingNote("0.1.0"))
     assert written[target].warnings == ()
     return np.asarray(tifffile.imread(target))
@@ -80,7 +89,7 @@ def test_exposure_comes_on_top_of_either_look(raw: Photo, tmp_path: Path) -> Non
 
 
 def test_split_and_pairs_stay_neutral(raw: Photo, tmp_path: Path) -> None:
-    views = photo.load(raw, RawSettings()).views
+    views = photo.developed(photo.load(raw, RawSettings()), RawSettings())
     stages = SplitStages(Settings())
     outputs = tuple(tmp_path / f"a{suffix}" for suffix in stages.suffixes)
     job = Job("a_R.tif", "a.CR2", raw, outputs)
@@ -89,13 +98,16 @@ def test_split_and_pairs_stay_neutral(raw: Photo, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tifffile.imread(left), to_16_bit(views.left))
     np.testing.assert_array_equal(tifffile.imread(right), to_16_bit(views.right))
     pair = Photo("pair", (left, right), "a")
-    assert photo.load(pair, RawSettings(), "camera").curve is None
+    assert curve_of(photo.load(pair, RawSettings(), "camera")) == (None, ())
 
 
 def test_a_run_hands_the_look_down(raw: Photo, tmp_path: Path) -> None:
     job = Job("a.tif", "a.CR2", raw, (tmp_path / "a.tif",))
-    assert PhotoStages(Settings(output=CAMERA), "hash").load(job).value.curve is not None
-    assert PhotoStages(Settings(output=NEUTRAL), "hash").load(job).value.curve is None
+    camera, neutral = (
+        PhotoStages(Settings(output=output), "hash").load(job).value for output in (CAMERA, NEUTRAL)
+    )
+    assert curve_of(camera)[0] is not None
+    assert curve_of(neutral)[0] is None
 
 
 def test_a_preview_of_another_scene_gives_a_warning_and_a_neutral_look(tmp_path: Path) -> None:
@@ -103,5 +115,6 @@ def test_a_preview_of_another_scene_gives_a_warning_and_a_neutral_look(tmp_path:
     white = np.full((170, 256, 3), 255, np.uint8)
     write_test_dpraw(path, level_dn=20, preview_rgb=white)
     loaded = photo.load(Photo("raw", (path,), "a"), RawSettings(), "camera")
-    assert loaded.curve is None
-    assert loaded.warnings == ("a.CR2: the preview does not fit the photo; the look is neutral",)
+    curve, warnings = curve_of(loaded)
+    assert curve is None
+    assert warnings == ("a.CR2: the preview does not fit the photo; the look is neutral",)

@@ -82,7 +82,6 @@ def test_only_what_is_named_is_overridden() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: RawSettings(demosaic="best"),
         lambda: RestoreSettings(device="gpu"),
         lambda: RestoreSettings(device="cuda:x"),
         lambda: RestoreSettings(tile=-1),
@@ -126,7 +125,6 @@ def test_the_fingerprint_covers_what_changes_pixels_and_nothing_else() -> None:
     ]
     other = [
         replace(base, raw=replace(base.raw, swap=True)),
-        replace(base, raw=replace(base.raw, demosaic="ppg")),
         replace(base, raw=replace(base.raw, shading=False)),
         replace(base, output=replace(base.output, bit_depth=8)),
         replace(base, output=replace(base.output, layers=("blur",))),
@@ -177,7 +175,7 @@ def test_a_whole_number_is_an_exposure_too(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_noted_on_one_line() -> None:
-    assert '"demosaic":"ahd"' in described(Settings())
+    assert '"shading":true' in described(Settings())
     assert "\n" not in described(Settings())
 
 

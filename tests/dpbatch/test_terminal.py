@@ -179,5 +179,5 @@ def test_a_photo_with_an_odd_name_is_read_and_named_in_its_result(tmp_path: Path
     write_test_dpraw(source, 64, 64)
     job = Job("a", "a", Photo("raw", (source,), "a"), (tmp_path / "r.tif", target))
     stages = SplitStages(Settings())
-    stages.save(job, stages.load(job))
+    stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
     assert read_tags(target)["Xmp.dpbatch.Source"] == "odd \ufffd\ufffd.CR2"

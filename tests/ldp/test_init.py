@@ -20,7 +20,7 @@ from ldp.models import weights
 from ldp.models.conversion import convert
 from ldp.models.network import LDPNet, NetworkConfig, parameter_count
 from ldp.models.weights import save_network, sha256
-from ldp.types import FloatArray
+from ldp.types import FloatArray, ReducibleViews
 from tests.helpers import released_reference
 
 MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
@@ -267,7 +267,7 @@ def test_warming_up_restores_one_tile(file: Path) -> None:
     seen = []
 
     class Recorder:
-        def estimate(self, views: ldp.ViewPair) -> ldp.BlurMap:
+        def estimate(self, views: ReducibleViews) -> ldp.BlurMap:
             seen.append(views.size)
             return ldp.BlurMap(np.zeros((1, 1), np.float32))
 

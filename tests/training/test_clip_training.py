@@ -10,7 +10,7 @@ import torch
 
 from dpbatch.output.metadata import PhotoMetadata
 from dpbatch.photo import LoadedPhoto, Restorer
-from dpbatch.settings import RestoreSettings, Settings, settle_blur
+from dpbatch.settings import RawSettings, RestoreSettings, Settings, settle_blur
 from ldp.models.weights import load_network, read_header
 from ldp.types import ViewPair
 from tests.helpers.made_dpdd import write_dpdd
@@ -120,9 +120,9 @@ def test_the_two_stage_recipe_runs_from_end_to_end_with_clip(
     with monkeypatch.context() as patch:
         known = lambda name, **weights: create("tiny-test-clip", **weights)  # noqa: E731
         patch.setattr(open_clip, "create_model", known)
-        restorer = Restorer(settled.restore, keep_blur_map=True)
+        restorer = Restorer(settled.restore, RawSettings(), keep_blur_map=True)
     view = np.random.default_rng(0).integers(0, 65536, (40, 50, 3)).astype(np.uint16)
-    loaded = LoadedPhoto(ViewPair(view, view), PhotoMetadata())
+    loaded = LoadedPhoto(ViewPair(view, view), PhotoMetadata(), "a")
     restored = restorer(loaded, lambda done, of: None)
     assert restored.sharp.shape == view.shape
     assert np.corrcoef(restored.sharp.ravel(), view.ravel())[0, 1] > 0.7

@@ -36,6 +36,10 @@ from ldp.models.weights import resolve, sha256
 
 WATCHED = (
     ("develop", "dpbatch.raw.develop:develop"),
+    ("develop", "dpbatch.raw.develop:RawViews.__init__"),
+    ("develop", "dpbatch.raw.develop:RawViews.pair"),
+    ("develop", "dpbatch.raw.develop:RawViews.untouched"),
+    ("develop", "dpbatch.raw.develop:RawViews.reduced"),
     ("blur map", "ldp.blur.disparity:DisparityEstimator.estimate"),
     ("blur map", "ldp.blur.radius:RadiusEstimator.estimate"),
     ("blur map", "ldp.blur.learned:LearnedEstimator.estimate"),

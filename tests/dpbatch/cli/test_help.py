@@ -45,7 +45,6 @@ def test_the_help_of_run_lists_every_option_in_a_section_with_its_default() -> N
     titles = ["read", "write", "restore", "looks", "machines", "wrong", "Messages", "Other"]
     sections = dict(zip(titles, re.split(r"\n\n[A-Z][a-z ]+:\n", text)[1:], strict=True))
     for title, option in (
-        ("read", "--demosaic"),
         ("write", "--out"),
         ("restore", "--model"),
         ("looks", "--exposure"),

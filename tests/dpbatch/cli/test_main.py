@@ -142,7 +142,7 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
 ) -> None:
     preset = tmp_path / "mine.toml"
     preset.write_text(
-        "[raw]\nswap = true\ndemosaic = 'ppg'\n[output]\nbit_depth = 8\nlayers = ['blur']\n"
+        "[raw]\nswap = true\nshading = false\n[output]\nbit_depth = 8\nlayers = ['blur']\n"
     )
     flags = ["--preset", preset, "--no-swap", "--layers", " disparity, blur,", "--format", "PNG"]
     flags += ["--model", weights, "--tile", 512, "--device", "cuda:1", "--template", "{stem}"]
@@ -153,7 +153,7 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
     ran = dpbatch("run", "a", "b", "-o", "out", *flags)
     assert ran.exit_code == 0, ran.output
     settings = Settings(
-        RawSettings(swap=False, demosaic="ppg", white_balance="2,1,1.5"),
+        RawSettings(swap=False, shading=False, white_balance="2,1,1.5"),
         RestoreSettings(model=str(weights), device="cuda:1", tile=512, blur="disparity"),
         OutputSettings("png", 8, "{stem}", ("disparity", "blur"), look="neutral", exposure=-0.5),
     )

@@ -14,7 +14,7 @@ from dpbatch.raw.canon_tags import CanonTags, read_canon_tags
 from dpbatch.raw.container import probe
 from dpbatch.raw.develop import develop
 from dpbatch.raw.frames import RawPair
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings
 from tests.helpers.cr3_writer import Cr3Camera, write_cr3
 from tests.helpers.scenes import write_test_dpraw
@@ -38,16 +38,20 @@ def frames(black: int = 512, second_black: int | None = None) -> tuple[Mosaic, M
 
 
 def opened(path: Path) -> RawPair:
-    with open_dual(path) as dual:
-        return dual.pair
+    return read_dual(path)
+
+
+def cropped(frame: npt.NDArray[np.uint16], pair: RawPair) -> npt.NDArray[np.uint16]:
+    top, left, height, width = pair.active
+    return frame[top : top + height, left : left + width]
 
 
 def test_a_cr3_is_read_bit_exactly(tmp_path: Path) -> None:
     composite, photodiode = frames()
     write_cr3(tmp_path / "a.cr3", composite, photodiode)
     pair = opened(tmp_path / "a.cr3")
-    np.testing.assert_array_equal(pair.composite, composite)
-    np.testing.assert_array_equal(pair.photodiode, photodiode)
+    np.testing.assert_array_equal(pair.composite, cropped(composite, pair))
+    np.testing.assert_array_equal(pair.photodiode, cropped(photodiode, pair))
     assert (pair.notes, pair.warnings) == ((), ())
 
 
@@ -56,8 +60,8 @@ def test_bytes_behind_the_last_box_change_nothing(tmp_path: Path, trailer: bytes
     composite, photodiode = frames()
     write_cr3(tmp_path / "a.cr3", composite, photodiode, trailer=trailer)
     pair = opened(tmp_path / "a.cr3")
-    np.testing.assert_array_equal(pair.composite, composite)
-    np.testing.assert_array_equal(pair.photodiode, photodiode)
+    np.testing.assert_array_equal(pair.composite, cropped(composite, pair))
+    np.testing.assert_array_equal(pair.photodiode, cropped(photodiode, pair))
 
 
 @pytest.mark.parametrize("black", [512, 2048])
@@ -70,10 +74,7 @@ def test_black_that_nobody_states_is_measured(tmp_path: Path, black: int) -> Non
     assert unstated.composite_black == pytest.approx([black] * 4, abs=0.5)
     assert unstated.photodiode_black == pytest.approx([black - 30] * 4, abs=0.5)
     assert unstated.warnings == ()
-    with open_dual(tmp_path / "a.cr3") as dual:
-        first = develop(dual, RawSettings())
-    with open_dual(tmp_path / "b.cr3") as dual:
-        second = develop(dual, RawSettings())
+    first, second = (develop(pair, RawSettings()) for pair in (unstated, stated))
     height, width = min(first.size, second.size)
     np.testing.assert_allclose(
         first.left[: height - 16, : width - 16], second.left[: height - 16, : width - 16], atol=0.01

@@ -12,7 +12,7 @@ import pytest
 from dpbatch.raw.clipping import ClipLevels, measure_clipping
 from dpbatch.raw.develop import develop
 from dpbatch.raw.frames import RawPair
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings
 from dpbatch.tools.inspect import measure_frames
 from ldp.types import ViewPair
@@ -52,8 +52,8 @@ def developed(
             active_origin=(sensor.left - 12, sensor.top - 12),
         )
         write_cr3(path, composite, photodiode, camera=camera)
-    with open_dual(path) as dual:
-        return develop(dual, RawSettings()), dual.pair
+    pair = read_dual(path)
+    return develop(pair, RawSettings()), pair
 
 
 def check(views: ViewPair, reference: ViewPair) -> None:
@@ -82,8 +82,7 @@ def test_blown_highlights_of_a_cr2(tmp_path: Path, level: int, spread: int, nois
     assert found
     assert level - spread - 4 * noise <= min(found) <= max(found) <= level + 4 * noise
     least, most = (
-        float(np.mean(pair.composite[54:-10, 148:-12] >= level - factor * spread - 3 * noise))
-        for factor in (1, 3)
+        float(np.mean(pair.composite >= level - factor * spread - 3 * noise)) for factor in (1, 3)
     )
     assert 0.99 * least <= frames.composite_clipped <= 1.01 * most
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings
 from ldp.srgb import decode_srgb
 from tests.helpers.scenes import BLACK, WB_RGGB, WHITE, write_test_dpraw
@@ -15,8 +15,7 @@ HEIGHT, WIDTH = 256, 384
 
 
 def developed(path, settings=None):
-    with open_dual(path) as dual:
-        return develop(dual, settings or RawSettings())
+    return develop(read_dual(path), settings or RawSettings())
 
 
 def shaded_views(scene, noise_dn=0.0):

@@ -1,10 +1,11 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.frames import RawPair
-from dpbatch.raw.splitter import split
+from dpbatch.raw.splitter import Splitter, split
 
 CFA = np.array([[0, 1], [3, 2]], np.int8)
 BLACK = np.array([511, 512, 513, 512], np.float64)
@@ -34,7 +35,10 @@ def record(left_dn: np.ndarray, right_dn: np.ndarray) -> RawPair:
         photodiode_clip=ClipLevels.at(WHITE),
         white_level=WHITE,
         active=(0, 0, *shape),
+        frame_size=shape,
         camera_wb=WB,
+        daylight_wb=WB,
+        camera_to_srgb=np.eye(3),
         orientation=1,
         make="Canon",
         model="",
@@ -131,3 +135,15 @@ def test_fully_clipped_frame_does_not_fail():
     mosaics = split(record(scene / 2, scene / 2))
     assert mosaics.unreliable.all()
     np.testing.assert_allclose(mosaics.right, mosaics.left, rtol=0.01)
+
+
+def test_a_part_is_split_as_it_is_in_the_whole():
+    shape = (192, 256)
+    level = np.where(blotches(shape, 3, 1) > 1, 1.5 * SIGNAL_RANGE, 4000)
+    scene = grey_scene(level) * np.clip(0.5 + 0.15 * blotches(shape, 6, 2), 0.2, 0.8)
+    splitter = Splitter(record(scene, grey_scene(level) - scene), False, torch.device("cpu"))
+    whole = splitter.split(slice(0, 96), slice(0, 128))
+    part = splitter.split(slice(21, 60), slice(0, 77))
+    assert splitter.subtracted(slice(21, 60), slice(0, 77)).unreliable.any()
+    np.testing.assert_allclose(part.left, whole.left[:, 21:60, :77], rtol=1e-5)
+    np.testing.assert_allclose(part.right, whole.right[:, 21:60, :77], rtol=1e-5)

@@ -9,7 +9,8 @@ import pytest
 
 from dpbatch.errors import DamagedError
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
+from dpbatch.raw.white_balance import with_white_balance
 from dpbatch.settings import RawSettings
 from ldp.types import Picture
 from tests.helpers.scenes import WB_RGGB, write_test_dpraw
@@ -19,8 +20,7 @@ HEIGHT, WIDTH = 128, 192
 
 
 def developed(path: Path, white_balance: str) -> Picture:
-    with open_dual(path) as dual:
-        return develop(dual, RawSettings(white_balance=white_balance)).left
+    return develop(with_white_balance(read_dual(path), white_balance), RawSettings()).left
 
 
 def write_grey(path: Path, level_dn: float, lamp: bool = False) -> None:
@@ -68,8 +68,7 @@ def test_the_cameras_own_gains_give_what_the_camera_setting_gives(tmp_path: Path
 def test_daylight_is_libraws_table(tmp_path: Path) -> None:
     path = tmp_path / "a.CR2"
     write_test_dpraw(path)
-    with open_dual(path) as dual:
-        red, green, blue, _ = dual.daylight_wb
+    red, green, blue, _ = read_dual(path).daylight_wb
     assert red > green > 0
     assert blue > green
     np.testing.assert_array_equal(

@@ -15,7 +15,7 @@ import torch
 import dpbatch
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.raw.develop import develop
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings, RestoreSettings, Settings
 from dpbatch.tools.benchmark import clock as clock_module
 from dpbatch.tools.benchmark.clock import Clock, find
@@ -113,8 +113,7 @@ def test_versions_are_compared_turn_by_turn() -> None:
 
 def test_photos_are_in_focus_at_the_left_and_not_at_the_right(tmp_path: Path) -> None:
     write_photos(tmp_path, (1280, 256), 1, in_focus=0.5)
-    with open_dual(tmp_path / "IMG_0000.CR2") as dual:
-        views = develop(dual, RawSettings(demosaic="linear"))
+    views = develop(read_dual(tmp_path / "IMG_0000.CR2"), RawSettings())
     left, right = (np.asarray(view, np.float32)[..., 1] for view in (views.left, views.right))
     middle = left.shape[1] // 2
 

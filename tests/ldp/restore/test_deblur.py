@@ -218,7 +218,7 @@ def test_a_memory_too_small_for_any_tile_is_an_error_with_a_remedy():
 def test_a_network_in_memory_is_copied_and_given_local_statistics():
     network = LDPNet(MICRO)
     loaded = Deblurrer.of(network, torch.device("cpu"))
-    assert (loaded.tile_px, loaded.halo_px) == (768, 64)
+    assert (loaded.tile_px, loaded.halo_px) == (1024, 64)
     copy: Any = loaded.network
     original: Any = network
     blocks = (*copy.naf.encoders, copy.naf.middle_blks)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from ldp.restore.protect import (
     NOTHING_AT,
     SMOOTHED_FROM,
     WEAKER_FROM,
     Protection,
+    SmoothedViews,
     focus_weight,
     noise_level,
     noise_weight,
 )
-from ldp.types import BlurMap, FloatArray, ViewPair, as_float
+from ldp.restore.tiles import received_in_parts
+from ldp.restore.tiling import Span
+from ldp.types import BlurMap, FloatArray, ViewPair
+from tests.helpers.photo import on_cpu
 
 
 def scene(rng: np.random.Generator, height: int = 200, width: int = 300) -> FloatArray:
@@ -39,13 +46,13 @@ def noisy(views: FloatArray, noise: float, seed: int = 0) -> ViewPair:
 @pytest.mark.parametrize("noise", [0.002, 0.01, 0.03, 0.08])
 def test_noise_is_measured_whatever_the_scene(noise: float) -> None:
     picture = scene(np.random.default_rng(1))
-    assert noise_level(noisy(picture, noise)) == pytest.approx(noise, rel=0.05)
+    assert noise_level(on_cpu(noisy(picture, noise))) == pytest.approx(noise, rel=0.05)
 
 
 def test_views_without_noise_have_none_and_small_ones_can_be_measured() -> None:
     picture = scene(np.random.default_rng(1))
-    assert noise_level(ViewPair(picture, picture)) == 0
-    assert noise_level(ViewPair(picture[:2], picture[:2])) == 0
+    assert noise_level(on_cpu(ViewPair(picture, picture))) == 0
+    assert noise_level(on_cpu(ViewPair(picture[:2], picture[:2]))) == 0
 
 
 def test_integer_views_are_measured_on_the_same_scale() -> None:
@@ -53,7 +60,8 @@ def test_integer_views_are_measured_on_the_same_scale() -> None:
     left, right = (
         (np.clip(view, 0, 1) * 65535).astype(np.uint16) for view in (views.left, views.right)
     )
-    assert noise_level(ViewPair(left, right)) == pytest.approx(noise_level(views), rel=0.01)
+    measured = noise_level(on_cpu(ViewPair(left, right)))
+    assert measured == pytest.approx(noise_level(on_cpu(views)), rel=0.01)
 
 
 def test_weight_falls_with_noise_from_all_to_nothing() -> None:
@@ -73,10 +81,30 @@ def test_weight_rises_with_disparity_of_either_sign() -> None:
     assert np.array_equal(weight, focus_weight(-disparity, 0.0))
 
 
+def finished(
+    protection: Protection, blur_map: BlurMap, restored: FloatArray, first_row: int = 0
+) -> FloatArray:
+    """Rows of the result that `restored` becomes, (n, W, 3)."""
+    result = np.empty_like(restored)
+
+    def receive(rows: slice, columns: slice, pixels: Tensor) -> None:
+        result[rows.start - first_row : rows.stop - first_row, columns] = pixels.permute(1, 2, 0)
+
+    kept = protection.kept(blur_map)
+    received_in_parts(kept, receive, torch.device("cpu"))(first_row, restored)
+    return result
+
+
+def shown_mean(protection: Protection) -> FloatArray:
+    height, width = protection.shown.size
+    both = protection.shown.pair(slice(0, height), slice(0, width))
+    return np.asarray((both[:3] + both[3:]).permute(1, 2, 0) / 2, np.float32)
+
+
 def test_in_focus_the_mean_of_the_views_comes_back() -> None:
     views = noisy(scene(np.random.default_rng(2)), 0.005)
     blur_map = BlurMap(np.zeros((50, 75), np.float32), np.zeros((50, 75), np.float32))
-    kept = Protection.of(views).finish(blur_map, 0, np.zeros_like(views.left))
+    kept = finished(Protection.of(on_cpu(views)), blur_map, np.zeros_like(views.left))
     assert np.array_equal(kept, (views.left + views.right) / 2)
 
 
@@ -84,32 +112,54 @@ def test_out_of_focus_without_much_noise_the_network_s_picture_comes_back() -> N
     views = noisy(scene(np.random.default_rng(2)), 0.005)
     far = np.full((50, 75), -3, np.float32)
     restored = scene(np.random.default_rng(3))
-    kept = Protection.of(views).finish(BlurMap(np.abs(far), far), 0, restored)
+    kept = finished(Protection.of(on_cpu(views)), BlurMap(np.abs(far), far), restored)
     assert np.abs(kept - restored).max() < 1e-6
 
 
 def test_strong_noise_is_smoothed_for_the_network_and_stays_in_the_picture() -> None:
     picture = np.full((128, 128, 3), 0.5, np.float32)
     views = noisy(picture, 1.5 * SMOOTHED_FROM)
-    protection = Protection.of(views)
-    seen = protection.shown
-    shown = (as_float(seen.left) + as_float(seen.right)) / np.float32(2)
-    mean = (as_float(views.left) + as_float(views.right)) / 2
+    protection = Protection.of(on_cpu(views))
+    shown = shown_mean(protection)
+    mean = (views.left + views.right) / 2
     assert shown.std() < 0.5 * mean.std()
     far = np.full((8, 8), -3, np.float32)
     # A network that changes nothing: the photo's own grain comes back.
-    kept = protection.finish(BlurMap(np.abs(far), far), 0, shown)
+    kept = finished(protection, BlurMap(np.abs(far), far), shown)
     assert np.abs(kept - mean).max() < 1e-6
+
+
+def test_in_the_strongest_noise_no_tile_is_wanted() -> None:
+    views = noisy(scene(np.random.default_rng(2)), 1.2 * NOTHING_AT)
+    far = np.full((8, 8), -3, np.float32)
+    kept = Protection.of(on_cpu(views)).kept(BlurMap(np.abs(far), far))
+    assert not kept.wants(Span(0, 200, 0, 0), Span(0, 300, 0, 0))
+
+
+def test_smoothing_is_the_bilateral_filter_of_opencv() -> None:
+    views = noisy(scene(np.random.default_rng(2)), 0.03)
+    smoothed = SmoothedViews(on_cpu(views), 0.03).pair(slice(0, 200), slice(0, 300))
+    expected = cv2.bilateralFilter(views.left, 5, 4 * 0.03, 1.5)
+    inner = np.s_[4:-4, 4:-4]
+    left = np.asarray(smoothed[:3].permute(1, 2, 0))
+    np.testing.assert_allclose(left[inner], expected[inner], atol=1e-4)
+
+
+def test_windows_are_smoothed_as_the_whole_is() -> None:
+    smoothed = SmoothedViews(on_cpu(noisy(scene(np.random.default_rng(2)), 0.03)), 0.03)
+    whole = smoothed.pair(slice(0, 200), slice(0, 300))
+    part = smoothed.pair(slice(37, 90), slice(0, 111))
+    np.testing.assert_allclose(part, whole[:, 37:90, :111], atol=1e-6)
 
 
 def test_bands_are_finished_as_the_whole_is() -> None:
     rng = np.random.default_rng(4)
     views = noisy(scene(rng), 0.01)
     disparity = rng.normal(0, 0.3, (50, 75)).astype(np.float32)
-    blur_map, protection = BlurMap(np.abs(disparity), disparity), Protection.of(views)
+    blur_map, protection = BlurMap(np.abs(disparity), disparity), Protection.of(on_cpu(views))
     restored = scene(np.random.default_rng(5))
-    whole = protection.finish(blur_map, 0, restored)
+    whole = finished(protection, blur_map, restored)
     bands = [
-        protection.finish(blur_map, row, restored[row : row + 64]) for row in range(0, 200, 64)
+        finished(protection, blur_map, restored[row : row + 64], row) for row in range(0, 200, 64)
     ]
     assert np.allclose(np.concatenate(bands), whole, atol=1e-6)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import rawpy
 
-from dpbatch.raw.reader import open_dual
+from dpbatch.raw.reader import read_dual
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.cr2.ljpeg import encode_lossless_jpeg
@@ -223,12 +223,11 @@ def test_full_size_is_bit_exact_and_libraw_uses_its_own_margins(tmp_path: Path) 
     left = ramp + rng.integers(-30, 30, (4480, 6720), np.int32)
     right = np.roll(left, 5, axis=0)
     write_dpraw_cr2(path, left, right, photodiode_black=300)
-    with open_dual(path) as dual:
-        pair = dual.pair
-        assert pair.composite.shape == (4544, 6880)
-        assert pair.active == (BORDER_TOP, BORDER_LEFT, 4480, 6720)
-        np.testing.assert_array_equal(pair.composite[INSIDE], np.clip(left + right + 512, 0, 16383))
-        np.testing.assert_array_equal(pair.photodiode[INSIDE], left + 300)
-        np.testing.assert_allclose(pair.photodiode_black, 300, atol=0.1)
-        # LibRaw measures this camera's black itself and agrees: nothing to note.
-        assert pair.notes == ()
+    pair = read_dual(path)
+    assert pair.frame_size == (4544, 6880)
+    assert pair.active == (BORDER_TOP, BORDER_LEFT, 4480, 6720)
+    np.testing.assert_array_equal(pair.composite, np.clip(left + right + 512, 0, 16383))
+    np.testing.assert_array_equal(pair.photodiode, left + 300)
+    np.testing.assert_allclose(pair.photodiode_black, 300, atol=0.1)
+    # LibRaw measures this camera's black itself and agrees: nothing to note.
+    assert pair.notes == ()

@@ -1,0 +1,87 @@
+"""Restore a photo tile by tile, blend the tiles, and hand the result on part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldp.restore.photo_views import BLOCK_PX
+from ldp.restore.protect import Kept
+from ldp.restore.tiling import Progress, Span, blend_weights
+from ldp.types import FloatArray
+
+Receive = Callable[[slice, slice, Tensor], None]
+"""receive(rows, columns, pixels) is given a part of the result, (3, h, w) float32, white at 1."""
+
+
+def restore_in_tiles(
+    restore_tile: Callable[[Span, Span], Tensor],
+    tiles: tuple[list[Span], list[Span]],
+    kept: Kept,
+    receive: Receive,
+    progress: Progress | None,
+    device: torch.device,
+) -> None:
+    """Restore the tiles of which something is kept, and call receive for every part of the photo.
+
+    restore_tile: restore_tile(row, column) returns a tile, (3, h, w).
+    tiles: the rows and the columns of tiles that cover the photo.
+    """
+    rows, columns = tiles
+    wanted = [[column for column in columns if kept.wants(row, column)] for row in rows]
+    count, done = sum(map(len, wanted)), 0
+    width = columns[-1].stop
+    carried: Tensor | None = None  # what a row of tiles adds to rows that it shares with the next
+    for row, here in zip(rows, wanted, strict=True):
+        total: Tensor | None = None
+        if carried is not None:
+            total = F.pad(carried, (0, 0, 0, row.length - row.before))
+        for column in here:
+            share = kept.share(row, column, restore_tile(row, column))
+            if total is None:
+                total = torch.zeros((3, row.length, width), device=device)
+            total[:, :, column.start : column.stop] += share * _blended(row, column, device)
+            done += 1
+            if progress:
+                progress(done, count)
+        ready = row.length - row.after
+        for part_rows, part_columns in parts(slice(row.start, row.start + ready), width, device):
+            inside = slice(part_rows.start - row.start, part_rows.stop - row.start)
+            part = None if total is None else total[:, inside, part_columns]
+            receive(part_rows, part_columns, kept.finished(part_rows, part_columns, part))
+        carried = None if total is None or not row.after else total[:, ready:].clone()
+
+
+def received_in_parts(
+    kept: Kept, receive: Receive, device: torch.device
+) -> Callable[[int, FloatArray], None]:
+    """Return a function of restored rows, (first_row, (n, W, 3)), that calls receive for parts."""
+
+    def receive_rows(first_row: int, band: FloatArray) -> None:
+        restored = torch.from_numpy(band).to(device).permute(2, 0, 1)
+        for rows, columns in parts(slice(first_row, first_row + len(band)), band.shape[1], device):
+            part = restored[:, rows.start - first_row : rows.stop - first_row, columns]
+            spans = Span(rows.start, rows.stop, 0, 0), Span(columns.start, columns.stop, 0, 0)
+            total = kept.share(*spans, part)
+            receive(rows, columns, kept.finished(rows, columns, total))
+
+    return receive_rows
+
+
+def parts(rows: slice, width: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of some rows, on the grid of blocks that suits the device."""
+    height_px, width_px = BLOCK_PX[device.type]
+    top = rows.start
+    while top < rows.stop:
+        bottom = min((top // height_px + 1) * height_px, rows.stop)
+        for left in range(0, width, width_px):
+            yield slice(top, bottom), slice(left, min(left + width_px, width))
+        top = bottom
+
+
+def _blended(row: Span, column: Span, device: torch.device) -> Tensor:
+    weights = torch.from_numpy(blend_weights(row)[:, None] * blend_weights(column))
+    return weights.to(device)
