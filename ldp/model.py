@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
@@ -238,22 +237,18 @@ class Model:
             shown = protection.shown if protection else own
             given = blur_map if blur_map is not None else self.estimator.estimate(shown)
             weights = self._weights(shown, given)
-            kept = self._kept(protection, given)
+            kept = self._kept(protection, given, weights)
             return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
 
         return first_that_fits([self.device, torch.device("cpu")], attempt)
 
-    def _kept(self, protection: Protection | None, blur_map: BlurMap) -> Kept | None:
-        """Which share of the network's result is kept where.
-
-        Scales that follow the radius leave what is in focus alone themselves, and know better than
-        the disparity how far the blur of near objects reaches.
-        """
+    def _kept(
+        self, protection: Protection | None, blur_map: BlurMap, weights: ScaleWeights | None
+    ) -> Kept | None:
         if protection is None:
             return None
-        if self._scale == AUTO:
-            blur_map = replace(blur_map, disparity_px=None)
-        return protection.kept(blur_map)
+        followed = weights.total if weights is not None and self._scale == AUTO else None
+        return protection.kept(blur_map, followed)
 
     @cached_property
     def _radius_estimator(self) -> RadiusEstimator:

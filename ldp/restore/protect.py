@@ -58,14 +58,21 @@ class Protection:
         shown = views if noise < SMOOTHED_FROM else SmoothedViews(views, noise)
         return cls(views, shown, noise)
 
-    def kept(self, blur_map: BlurMap) -> Kept:
-        """Return what becomes of the network's result."""
+    def kept(self, blur_map: BlurMap, out_of_focus: Plane | None = None) -> Kept:
+        """Return what becomes of the network's result.
+
+        out_of_focus: where something may be changed, as Kept.weight; None to go by the disparity.
+            Scales that follow the radius tell it better: they know how far the blur of near objects
+            reaches.
+        """
         strength = noise_weight(self.noise)
         if strength == 0:
             return Kept(self.views, np.zeros((1, 1), np.float32))
-        plane = np.ones((1, 1), np.float32)
-        if blur_map.disparity_px is not None:
+        plane = out_of_focus
+        if plane is None and blur_map.disparity_px is not None:
             plane = focus_weight(blur_map.disparity_px, self.noise)
+        if plane is None:
+            plane = np.ones((1, 1), np.float32)
         if self.shown is self.views:
             return Kept(self.views, plane)
         return Kept(self.views, plane, self.shown, strength)

@@ -37,6 +37,11 @@ class ScaleWeights:
     factors: tuple[int, ...]
     planes: tuple[Plane, ...]
 
+    @property
+    def total(self) -> Plane:
+        """The sum of all planes, at most 1."""
+        return np.asarray(np.minimum(np.sum(self.planes, axis=0), 1), np.float32)
+
 
 def single_scale(factor: int) -> ScaleWeights:
     """Return the weights that give every region the whole correction of one scale."""
