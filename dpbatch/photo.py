@@ -54,7 +54,8 @@ class RestoredPhoto:
 
     blur_map: None where no layer needs it.
     orientation: the EXIF orientation that turns it upright.
-    curve: the tone curve to be applied to it; None for a neutral look.
+    curve: the camera's tone curve; None for a neutral look.
+    has_look: whether curve and exposure have been applied.
     """
 
     sharp: npt.NDArray[np.uint16]
@@ -63,6 +64,7 @@ class RestoredPhoto:
     metadata: PhotoMetadata
     curve: ToneCurve | None = None
     warnings: tuple[str, ...] = ()
+    has_look: bool = False
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
@@ -134,10 +136,17 @@ def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
 class Restorer:
     """The second step: network and blur map's estimator, loaded once for many photos."""
 
-    def __init__(self, settings: RestoreSettings, raw: RawSettings, keep_blur_map: bool) -> None:
+    def __init__(
+        self,
+        settings: RestoreSettings,
+        raw: RawSettings,
+        keep_blur_map: bool,
+        exposure_ev: float = 0.0,
+    ) -> None:
         """Load the weights.
 
-        settings: the network is named (settle_network). raw: how photos are developed.
+        settings: the network is named (settle_network). raw: how photos are developed. exposure_ev:
+            that of OutputSettings.
 
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
@@ -156,6 +165,7 @@ class Restorer:
             raise SettingsError(hinted(error)) from error
         self._raw = raw
         self._keep_blur_map = keep_blur_map
+        self._exposure_ev = exposure_ev
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
         else:
@@ -170,25 +180,54 @@ class Restorer:
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Develop the photo, estimate the blur map and remove the blur. Raises RestoreError."""
-        opened: list[PhotoViews] = []
-
-        def open_photo(device: torch.device) -> PhotoViews:
-            opened[:] = [views_of(loaded, self._raw, device)]
-            return opened[0]
-
+        opened = _OpenedPhoto(loaded, self._raw, self._exposure_ev)
         try:
-            deblurred = self._model.restore_photo(open_photo, progress=progress)
+            deblurred = self._model.restore_photo(
+                opened.on, progress=progress, finish=opened.with_look
+            )
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
-        curve, warnings = camera_curve(loaded, opened[0])
         return RestoredPhoto(
             deblurred.sharp,
             deblurred.blur_map if self._keep_blur_map else None,
             loaded.stored.orientation,
             loaded.metadata,
-            curve,
-            loaded.warnings + warnings,
+            opened.curve,
+            loaded.warnings + opened.warnings,
+            opened.has_look,
         )
+
+
+class _OpenedPhoto:
+    """A photo on the device that restores it.
+
+    curve: of the camera. has_look: whether it and the exposure have been applied.
+    """
+
+    def __init__(self, loaded: LoadedPhoto, raw: RawSettings, exposure_ev: float) -> None:
+        self._loaded = loaded
+        self._raw = raw
+        self._exposure_ev = exposure_ev
+        self._device_type = ""
+        self.curve: ToneCurve | None = None
+        self.warnings: tuple[str, ...] = ()
+        self.has_look = False
+
+    def on(self, device: torch.device) -> PhotoViews:
+        """Return its views on a device."""
+        self._device_type = device.type
+        views = views_of(self._loaded, self._raw, device)
+        self.curve, self.warnings = camera_curve(self._loaded, views)
+        return views
+
+    def with_look(self, rows: torch.Tensor) -> torch.Tensor:
+        """Apply the look on a GPU; beside a CPU that restores, the process that saves does it."""
+        if self._device_type == "cpu":
+            return rows
+        from dpbatch.output.tone import apply_look_tensor
+
+        self.has_look = True
+        return apply_look_tensor(rows, self.curve, self._exposure_ev, channels=-1)
 
 
 def views_of(loaded: LoadedPhoto, settings: RawSettings, device: torch.device) -> PhotoViews:
@@ -243,7 +282,9 @@ def save(
             note,
             format=settings.layer_format,
         )
-    finished = apply_look(restored.sharp, restored.curve, settings.exposure)
+    finished = restored.sharp
+    if not restored.has_look:
+        finished = apply_look(finished, restored.curve, settings.exposure)
     upright = apply_orientation(finished, restored.orientation)
     written[target] = write_picture(target, upright, settings, restored.metadata, note)
     return written

@@ -19,7 +19,7 @@ from ldp.info import ModelInfo, Source
 from ldp.models.card import read_card
 from ldp.models.network import LDPNet
 from ldp.models.weights import Header, load_network, read_header, resolve, sha256
-from ldp.restore.deblur import Deblurrer, first_that_fits
+from ldp.restore.deblur import Deblurrer, Finish, first_that_fits
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
 from ldp.restore.protect import Kept, Protection
 from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
@@ -186,14 +186,18 @@ class Model:
         *,
         blur_map: BlurMap | None = None,
         progress: Progress | None = None,
+        finish: Finish | None = None,
     ) -> RoundedDeblurred:
         """Restore a photo that is made on the device, as restore_uint16 restores views.
 
         photo: photo(device) returns its views there. Where a GPU's memory holds neither photo nor
             tiles, it is called again for the CPU.
+        finish: as for ldp.restore.deblur.Deblurrer.restore_uint16.
         """
         sharp, given = self._on_some_device(
-            photo, blur_map, lambda deblurrer: partial(deblurrer.restore_uint16, progress=progress)
+            photo,
+            blur_map,
+            lambda x: partial(x.restore_uint16, progress=progress, finish=finish),
         )
         return RoundedDeblurred(sharp, given)
 

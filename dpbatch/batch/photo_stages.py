@@ -82,7 +82,10 @@ class PhotoStages:
     def restorer(self) -> Callable[[Stamped[LoadedPhoto], Progress], Stamped[RestoredPhoto]]:
         """See `photo.Restorer`."""
         keep_blur_map = bool(self.settings.output.layers)
-        restore = photo.Restorer(self.settings.restore, self.settings.raw, keep_blur_map)
+        settings = self.settings
+        restore = photo.Restorer(
+            settings.restore, settings.raw, keep_blur_map, settings.output.exposure
+        )
         return lambda loaded, progress: Stamped(restore(loaded.value, progress), loaded.inputs)
 
     def measure(self, job: Job) -> Cost:

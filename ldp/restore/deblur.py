@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from ldp.models.released import LDPReleased
 
 T = TypeVar("T")
+Finish = Callable[[Tensor], Tensor]
+"""finish(rows) returns rows of a picture changed, (n, W, 3) uint16 on the device."""
 AUTO_TILE_PX = {"cpu": 1024, "cuda": 1024}
 MIN_TILE_PX = 128
+_FINISHED_ROWS = 4096
 OVERLAP_PX = 32
 HALO_PX = 64
 """At least; and half a local window, so that the first window of every pixel that is kept is whole.
@@ -164,11 +167,15 @@ class Deblurrer:
         progress: Progress | None = None,
         kept: Kept | None = None,
         weights: ScaleWeights | None = None,
+        *,
+        finish: Finish | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
 
         It is rounded part by part, on the device: the whole picture is never in memory as floats.
-        Arguments and errors are those of `restore`.
+        Other arguments and errors are those of `restore`.
+
+        finish: applied to the rounded picture, some rows at a time; None leaves it as it is.
         """
         sharp = torch.empty((*views.size, 3), dtype=torch.uint16, device=self.device)
 
@@ -177,6 +184,12 @@ class Deblurrer:
             sharp[rows, columns] = levels.permute(1, 2, 0).to(torch.uint16)
 
         self._restore(views, blur_map, receive, progress, kept, weights=weights)
+        if finish is not None:
+            for top in range(0, len(sharp), _FINISHED_ROWS):
+                rows = sharp[top : top + _FINISHED_ROWS]
+                finished = finish(rows)
+                if finished is not rows:
+                    rows.copy_(finished)
         return np.asarray(to_host(sharp), np.uint16)
 
     def _restore(

@@ -55,7 +55,7 @@ class MeanOfViews:
             raise ldp.DeviceError("device 'cuda:7': PyTorch sees 0 CUDA devices")
         return cls(device)
 
-    def restore_photo(self, photo: OpenPhoto, *, progress: object) -> RoundedDeblurred:
+    def restore_photo(self, photo: OpenPhoto, **_: object) -> RoundedDeblurred:
         views = photo(self.device)
         return RoundedDeblurred(to_16_bit(mean_of(views)), DisparityEstimator().estimate(views))
 

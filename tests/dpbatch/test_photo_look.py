@@ -14,7 +14,7 @@ import torch
 from dpbatch import photo
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.output.metadata import ProcessingNote
-from dpbatch.output.tone import ToneCurve
+from dpbatch.output.tone import ToneCurve, apply_look
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
 from dpbatch.settings import OutputSettings, RawSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
@@ -118,3 +118,14 @@ def test_a_preview_of_another_scene_gives_a_warning_and_a_neutral_look(tmp_path:
     curve, warnings = curve_of(loaded)
     assert curve is None
     assert warnings == ("a.CR2: the preview does not fit the photo; the look is neutral",)
+
+
+def test_a_look_applied_on_the_device_is_not_applied_again(raw: Photo, tmp_path: Path) -> None:
+    loaded = photo.load(raw, RawSettings(), "camera")
+    curve, _ = curve_of(loaded)
+    plain = to_16_bit(mean_of(loaded))
+    done = RestoredPhoto(apply_look(plain, curve), None, 1, loaded.metadata, curve, has_look=True)
+    photo.save(done, tmp_path / "a.tif", CAMERA, ProcessingNote("0.1.0"))
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "a.tif"), result_of(raw, CAMERA, tmp_path / "b.tif")
+    )

@@ -147,3 +147,13 @@ def test_what_does_not_fit_the_cpu_is_not_tried_again() -> None:
     with pytest.raises(DeviceMemoryError):
         first_that_fits([torch.device("cpu"), torch.device("cpu")], attempt)
     assert tried == ["cpu"]
+
+
+def test_a_finish_changes_the_rounded_picture() -> None:
+    views = noisy_views()
+    deblurrer = deblurrer_of(Adding(CHANGE))
+    plain = deblurrer.restore_uint16(views, MAP)
+    half = deblurrer.restore_uint16(
+        views, MAP, finish=lambda rows: (rows.int() // 2).to(torch.uint16)
+    )
+    np.testing.assert_array_equal(half, plain // 2)
