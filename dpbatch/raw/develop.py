@@ -22,7 +22,9 @@ VIEW_GAIN = 2.0
 """A view has half of the composite's light; this makes it as bright as an ordinary photo."""
 _HALO_PX = 12
 """Samples around a part that its demosaicing reads."""
-_REDUCED_ROWS = 64
+_REDUCED_ROWS = 16
+_USUAL_PIXELS = 2_000_000
+"""Asked for by the blur map; what needs fewer takes them from there."""
 _ENOUGH_CELLS = 0.7
 """Cells for each pixel wanted, from which on they do without demosaicing."""
 _CHANNELS = np.array([0, 1, 2, 1])
@@ -50,6 +52,7 @@ class RawViews:
         self._pattern = (a, b), (c, d)
         height, width = pair.composite.shape
         self._size = (height, width)
+        self._small: dict[int, ViewPair] = {}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,16 +76,21 @@ class RawViews:
         height, width = self._size
         if height * width < 4 * pixels * _ENOUGH_CELLS:
             return whole(self).reduced(pixels)
-        side = max(1, int((height * width / (4 * pixels)) ** 0.5))
+        side = max(1, int((height * width / (4 * max(pixels, _USUAL_PIXELS))) ** 0.5))
+        if side not in self._small:
+            self._small[side] = self._reduced(side)
+        return self._small[side].reduced(pixels)
+
+    def _reduced(self, side: int) -> ViewPair:
+        """Return both views, each pixel the mean of side x side cells."""
+        height, width = self._splitter.size_cells
         rows_at_once = side * max(1, _REDUCED_ROWS // side)
         lines = []
-        for top in range(0, height // 2, rows_at_once):
-            rows = slice(top, min(top + rows_at_once, height // 2))
-            views = self._views(rows, slice(0, width // 2))
+        for top in range(0, height, rows_at_once):
+            views = self._views(slice(top, min(top + rows_at_once, height)), slice(0, width))
             lines.append(torch.cat([self._binned(view, side) for view in views]))
         both = torch.cat(lines, 1).permute(1, 2, 0).cpu().numpy()
-        small = ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
-        return small.reduced(pixels)
+        return ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
 
     def _around(
         self, rows: slice, columns: slice

@@ -36,7 +36,7 @@ IN_FOCUS_PX_OF_NOISE = 3.0
 OUT_OF_FOCUS_PX = 0.2
 """So much above it, the network's change is kept whole."""
 
-_SAMPLE_PX, _SAMPLES = 128, 8
+_SAMPLE_PX, _SAMPLES = 64, 8
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def restore_in_tiles(
             share = kept.share(row, column, restore_tile(row, column))
             if total is None:
                 total = torch.zeros((3, row.length, width), device=device)
-            total[:, :, column.start : column.stop] += share * _blended(row, column, device)
+            total[:, :, column.start : column.stop].addcmul_(share, _blended(row, column, device))
             done += 1
             if progress:
                 progress(done, count)

@@ -115,15 +115,21 @@ def map_window(
         resize.
     size: (H, W) of the picture, in whose pixels the window is given.
     """
-    for axis, start, length in ((0, top, height), (1, left, width)):
-        index = reflected(np.arange(start, start + length), size[axis])
-        before, after, share = _neighbours(index, size[axis], plane.shape[axis])
-        low, high = (torch.from_numpy(place).to(plane.device) for place in (before, after))
-        weight = torch.from_numpy(share).to(plane.device)
-        weight = weight[:, None] if axis == 0 else weight
-        lower = plane.index_select(axis, low)
-        plane = lower + (plane.index_select(axis, high) - lower) * weight
-    return plane
+    rows = reflected(np.arange(top, top + height), size[0])
+    columns = reflected(np.arange(left, left + width), size[1])
+    above, below, down = _neighbours(rows, size[0], plane.shape[0])
+    first, last = int(above.min()), int(below.max())
+    # Along the rows first, while there are only the map's: copying whole rows is fast.
+    lines = plane[first : last + 1]
+    lines = _interpolated(lines, 1, _neighbours(columns, size[1], plane.shape[1]))
+    return _interpolated(lines, 0, (above - first, below - first, down))
+
+
+def _interpolated(plane: Tensor, axis: int, at: tuple[Indices, Indices, FloatArray]) -> Tensor:
+    """Interpolate along an axis; at: cells before and after, and the latter's share."""
+    before, after, share = (torch.from_numpy(values).to(plane.device) for values in at)
+    weight = share[:, None] if axis == 0 else share
+    return torch.lerp(plane.index_select(axis, before), plane.index_select(axis, after), weight)
 
 
 def pool_map(plane: Plane, size: tuple[int, int], side: int) -> Plane:
