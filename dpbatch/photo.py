@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
     from dpbatch.output.tone import ToneCurve
+    from dpbatch.raw.collector import Collector
     from dpbatch.raw.frames import RawPair
+    from dpbatch.raw.restored import RestoredRaw
     from ldp import BlurMap, ViewPair
     from ldp.restore.photo_views import PhotoViews
 
@@ -56,6 +58,7 @@ class RestoredPhoto:
     orientation: the EXIF orientation that turns it upright.
     curve: the camera's tone curve; None for a neutral look.
     has_look: whether curve and exposure have been applied.
+    raw: what editors go on with; None where only the picture is wanted.
     """
 
     sharp: npt.NDArray[np.uint16]
@@ -65,6 +68,7 @@ class RestoredPhoto:
     curve: ToneCurve | None = None
     warnings: tuple[str, ...] = ()
     has_look: bool = False
+    raw: RestoredRaw | None = None
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
@@ -141,12 +145,12 @@ class Restorer:
         settings: RestoreSettings,
         raw: RawSettings,
         keep_blur_map: bool,
-        exposure_ev: float = 0.0,
+        output: OutputSettings | None = None,
     ) -> None:
         """Load the weights.
 
-        settings: the network is named (settle_network). raw: how photos are developed. exposure_ev:
-            that of OutputSettings.
+        settings: the network is named (settle_network). raw: how photos are developed. output: what
+            is to be written; None for a plain picture.
 
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
@@ -164,8 +168,8 @@ class Restorer:
         except ValueError as error:
             raise SettingsError(hinted(error)) from error
         self._raw = raw
+        self._output = output or OutputSettings(look="neutral")
         self._keep_blur_map = keep_blur_map
-        self._exposure_ev = exposure_ev
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
         else:
@@ -180,10 +184,10 @@ class Restorer:
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Develop the photo, estimate the blur map and remove the blur. Raises RestoreError."""
-        opened = _OpenedPhoto(loaded, self._raw, self._exposure_ev)
+        opened = _OpenedPhoto(loaded, self._raw, self._output)
         try:
             deblurred = self._model.restore_photo(
-                opened.on, progress=progress, finish=opened.with_look
+                opened.on, progress=progress, finish=opened.with_look, also=opened.collect
             )
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
@@ -195,30 +199,54 @@ class Restorer:
             opened.curve,
             loaded.warnings + opened.warnings,
             opened.has_look,
+            opened.collector.result() if opened.collector else None,
         )
 
 
 class _OpenedPhoto:
     """A photo on the device that restores it.
 
-    curve: of the camera. has_look: whether it and the exposure have been applied.
+    curve: of the camera. has_look: whether it and the exposure have been applied. collector: of
+        what editors go on with, where that is wanted.
     """
 
-    def __init__(self, loaded: LoadedPhoto, raw: RawSettings, exposure_ev: float) -> None:
+    def __init__(self, loaded: LoadedPhoto, raw: RawSettings, output: OutputSettings) -> None:
         self._loaded = loaded
         self._raw = raw
-        self._exposure_ev = exposure_ev
+        self._output = output
         self._device_type = ""
         self.curve: ToneCurve | None = None
         self.warnings: tuple[str, ...] = ()
         self.has_look = False
+        self.collector: Collector | None = None
 
     def on(self, device: torch.device) -> PhotoViews:
-        """Return its views on a device."""
+        """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
         self._device_type = device.type
         views = views_of(self._loaded, self._raw, device)
         self.curve, self.warnings = camera_curve(self._loaded, views)
+        self.collector = self._collector(views, device)
         return views
+
+    def collect(self, rows: slice, columns: slice, pixels: torch.Tensor) -> None:
+        """Hand a part of the restored picture to the collector."""
+        if self.collector is not None:
+            self.collector(rows, columns, pixels)
+
+    def _collector(self, views: PhotoViews, device: torch.device) -> Collector | None:
+        from dpbatch.raw.develop import RawViews
+        from dpbatch.raw.frames import RawPair
+
+        if isinstance(views, RawViews) and isinstance(self._loaded.stored, RawPair):
+            from dpbatch.editing import collector_for
+
+            return collector_for(self._loaded.stored, views, self._output, device)
+        if self._output.format == "dng":
+            raise RestoreError(
+                f"{self._loaded.name}: a pair of pictures has no raw colours, expected a raw file "
+                "for --format dng; use --format tif"
+            )
+        return None
 
     def with_look(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the look on a GPU; beside a CPU that restores, the process that saves does it."""
@@ -227,7 +255,7 @@ class _OpenedPhoto:
         from dpbatch.output.tone import apply_look_tensor
 
         self.has_look = True
-        return apply_look_tensor(rows, self.curve, self._exposure_ev, channels=-1)
+        return apply_look_tensor(rows, self.curve, self._output.exposure, channels=-1)
 
 
 def views_of(loaded: LoadedPhoto, settings: RawSettings, device: torch.device) -> PhotoViews:
@@ -264,9 +292,11 @@ def save(
 
     Returns the files by path. Raises OutputError.
     """
+    from dpbatch import editing
     from dpbatch.output.color import apply_orientation
     from dpbatch.output.images import write_picture
     from dpbatch.output.layers import write_layers
+    from dpbatch.output.render import render_srgb, render_wide
     from dpbatch.output.tone import apply_look
 
     written: dict[Path, Written] = {}
@@ -282,9 +312,26 @@ def save(
             note,
             format=settings.layer_format,
         )
-    finished = restored.sharp
-    if not restored.has_look:
-        finished = apply_look(finished, restored.curve, settings.exposure)
+    look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
+    if settings.format == "dng" and restored.raw is not None:
+        written[target] = editing.write_raw(
+            target,
+            restored.raw,
+            editing.preview_of(restored.sharp, *look),
+            restored.orientation,
+            settings,
+            metadata=restored.metadata,
+            note=note,
+        )
+        return written
+    if restored.raw is not None and restored.raw.light is not None:
+        finished = render_wide(
+            restored.raw.light, settings.color_space, restored.curve, settings.exposure
+        )
+    else:
+        finished = apply_look(restored.sharp, *look)
+        if settings.color_space != "srgb":
+            finished = render_srgb(finished, settings.color_space)
     upright = apply_orientation(finished, restored.orientation)
     written[target] = write_picture(target, upright, settings, restored.metadata, note)
     return written

@@ -14,7 +14,10 @@ from ldp.blur.estimator import ESTIMATORS, OPENAI
 CLIP_MAPS = ("clip", "clip-patch")
 BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
 SCALES = ("auto", "1", "2", "4", "8")
-FORMATS = ("tif", "png", "jpg")
+FORMATS = ("tif", "png", "jpg", "dng")
+DNG_KINDS = ("mosaic", "linear")
+COLOR_SPACES = ("srgb", "display-p3", "adobe-rgb", "prophoto", "rec2020", "linear")
+HIGHLIGHTS = ("recover", "clip")
 LAYER_FORMATS = ("tif", "png")
 _SPELLINGS = {"tiff": "tif", "jpeg": "jpg"}
 BIT_DEPTHS = (16, 8)
@@ -97,9 +100,9 @@ class OutputSettings:
     """Which files are written, and how."""
 
     format: str = field(default="tif", metadata=_NOT_IN_PIXELS)
-    """tif, png or jpg; also as tiff, jpeg and in capitals."""
+    """tif, png, jpg or dng (a raw file for other editors); also as tiff, jpeg and in capitals."""
     bit_depth: int = 16
-    """16 or 8; a JPEG always has 8."""
+    """16 or 8; a JPEG always has 8, a DNG 16."""
     template: str = field(default="{dir}/{stem}", metadata=_NOT_IN_PIXELS)
     """Name of the output below --out, without suffix: {dir} folder below the given one, {stem} file
     name, {ext} suffix of the input, {root} name of the given folder, {model}."""
@@ -113,6 +116,15 @@ class OutputSettings:
     """camera (brightness and contrast of the preview in the raw file) or neutral (none of that)."""
     exposure: float = field(default=0.0, metadata=_IN_PIXELS_IF_CHANGED)
     """Brightness in EV: 1 doubles the light, -1 halves it."""
+    dng: str = field(default="mosaic", metadata=_IN_PIXELS_IF_CHANGED)
+    """What a DNG holds: mosaic (the camera's own colour filter array) or linear (three colours a
+    pixel)."""
+    color_space: str = field(default="srgb", metadata=_IN_PIXELS_IF_CHANGED)
+    """Of a TIFF, PNG or JPEG: srgb, display-p3, adobe-rgb, prophoto, rec2020, or linear (linear
+    light, the primaries of prophoto)."""
+    highlights: str = field(default="recover", metadata=_IN_PIXELS_IF_CHANGED)
+    """recover (light up to one stop above white, from the second frame of a raw file: a DNG holds
+    it, the camera's look rolls it off) or clip."""
 
     def __post_init__(self) -> None:
         for name in ("format", "layer_format"):
@@ -124,6 +136,9 @@ class OutputSettings:
         if not 1 <= self.jpeg_quality <= 100:
             raise SettingsError(f"jpeg_quality {self.jpeg_quality}: expected 1 to 100")
         _check_choice("look", self.look, LOOKS)
+        _check_choice("dng", self.dng, DNG_KINDS)
+        _check_choice("color_space", self.color_space, COLOR_SPACES)
+        _check_choice("highlights", self.highlights, HIGHLIGHTS)
         if not abs(self.exposure) <= LARGEST_EXPOSURE_EV:  # true for NaN too
             raise SettingsError(
                 f"exposure {self.exposure:g}: expected {-LARGEST_EXPOSURE_EV} to "

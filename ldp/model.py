@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,9 +22,10 @@ from ldp.restore.deblur import Deblurrer, Finish, first_that_fits
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
 from ldp.restore.protect import Kept, Protection
 from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
+from ldp.restore.tiles import Receive
 from ldp.restore.tiling import Progress
-from ldp.tensors import to_tensors, view_pairs
-from ldp.types import BlurMap, Deblurred, Picture, RoundedDeblurred, TensorDeblurred, ViewPair
+from ldp.tensors import Array, own_float, to_tensors, view_pairs
+from ldp.types import BlurMap, Deblurred, RoundedDeblurred, TensorDeblurred, ViewPair
 
 if TYPE_CHECKING:
     from ldp.blur.radius import RadiusEstimator
@@ -37,9 +37,6 @@ SCALES = ("auto", "1", "2", "4", "8")
 every region at the size that suits its blur."""
 AUTO = "auto"
 """In the place of an estimator's name: the one that the network was trained with."""
-
-Array = Picture | npt.NDArray[np.float16] | npt.NDArray[np.float64]
-"""(H, W, 3) RGB, sRGB-encoded: uint8 or uint16 over their whole range, or floats, white at 1."""
 
 
 class Model:
@@ -156,7 +153,7 @@ class Model:
             results = [self._restore(views, progress) for views in view_pairs(left, right)]
             return to_tensors(results, like=left)
         if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-            return self._restore(ViewPair(_own_float(left), _own_float(right)), progress)
+            return self._restore(ViewPair(own_float(left), own_float(right)), progress)
         raise TypeError(
             f"left is {type(left).__name__}, right {type(right).__name__}: expected two arrays, "
             "two tensors, a ViewPair, or a list of pairs"
@@ -187,17 +184,18 @@ class Model:
         blur_map: BlurMap | None = None,
         progress: Progress | None = None,
         finish: Finish | None = None,
+        also: Receive | None = None,
     ) -> RoundedDeblurred:
         """Restore a photo that is made on the device, as restore_uint16 restores views.
 
         photo: photo(device) returns its views there. Where a GPU's memory holds neither photo nor
             tiles, it is called again for the CPU.
-        finish: as for ldp.restore.deblur.Deblurrer.restore_uint16.
+        finish, also: as for ldp.restore.deblur.Deblurrer.restore_uint16.
         """
         sharp, given = self._on_some_device(
             photo,
             blur_map,
-            lambda x: partial(x.restore_uint16, progress=progress, finish=finish),
+            lambda x: partial(x.restore_uint16, progress=progress, finish=finish, also=also),
         )
         return RoundedDeblurred(sharp, given)
 
@@ -342,8 +340,3 @@ def _estimator_name(blur: str, header: Header, path: str) -> str:
             f"blur {name!r}: this network reads CLIP's unnormalised map; give it blur 'clip'"
         )
     return name
-
-
-def _own_float(view: Array) -> Picture:
-    """Return a view of any float type as float32, others as they are."""
-    return view.astype(np.float32, copy=False) if view.dtype.kind == "f" else cast(Picture, view)

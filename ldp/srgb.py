@@ -71,6 +71,17 @@ def encode_signed_srgb_tensor(light: Tensor) -> Tensor:
     return encoded.copysign_(light)
 
 
+def decode_srgb_tensor(encoded: Tensor) -> Tensor:
+    """Decode sRGB to linear light as `decode_srgb` does, and return a new tensor.
+
+    encoded: of any shape and device, 0 and more, white at 1.
+    """
+    import torch
+
+    light = ((encoded + 0.055) / 1.055).pow(2.4)
+    return torch.where(encoded <= 0.04045, encoded / 12.92, light)
+
+
 def _blocks(array: FloatArray) -> list[FloatArray]:
     """Return views that cover the whole array, in order."""
     if array.dtype != np.float32 or not array.flags.c_contiguous:

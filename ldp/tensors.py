@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ldp.types import Deblurred, Picture, Plane, TensorBlurMap, TensorDeblurred, ViewPair
+
+Array = Picture | npt.NDArray[np.float16] | npt.NDArray[np.float64]
+"""(H, W, 3) RGB, sRGB-encoded: uint8 or uint16 over their whole range, or floats, white at 1."""
 
 
 def view_pairs(left: Tensor, right: Tensor) -> list[ViewPair]:
@@ -62,3 +68,8 @@ def _stacked(planes: Sequence[Plane | None], like: Tensor) -> Tensor | None:
 
 def _placed(batch: Tensor, like: Tensor) -> Tensor:
     return (batch if like.ndim == 4 else batch[0]).contiguous().to(like.device)
+
+
+def own_float(view: Array) -> Picture:
+    """Return a view of any float type as float32, others as they are."""
+    return view.astype(np.float32, copy=False) if view.dtype.kind == "f" else cast(Picture, view)

@@ -12,7 +12,7 @@ from dpbatch import __version__, photo
 from dpbatch.engine.attempts import ignore
 from dpbatch.errors import UnreadableError
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
-from dpbatch.settings import Settings, described, earlier_fingerprints, fingerprint
+from dpbatch.settings import OutputSettings, Settings, described, earlier_fingerprints, fingerprint
 from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
@@ -83,9 +83,7 @@ class PhotoStages:
         """See `photo.Restorer`."""
         keep_blur_map = bool(self.settings.output.layers)
         settings = self.settings
-        restore = photo.Restorer(
-            settings.restore, settings.raw, keep_blur_map, settings.output.exposure
-        )
+        restore = photo.Restorer(settings.restore, settings.raw, keep_blur_map, settings.output)
         return lambda loaded, progress: Stamped(restore(loaded.value, progress), loaded.inputs)
 
     def measure(self, job: Job) -> Cost:
@@ -108,7 +106,7 @@ class PhotoStages:
         return Cost(
             load_s,
             restore_s * pixels / (part_height * part_width),
-            pixels * (3 * output.bit_depth // 8 + 2 * len(output.layers)),
+            pixels * (_bytes_a_pixel(output) + 2 * len(output.layers)),
             restorer.device,
         )
 
@@ -130,6 +128,13 @@ class PhotoStages:
     def made(self, path: Path, inputs: Sequence[FileStamp]) -> bool:
         """See `BatchStages`."""
         return is_made_from(path, inputs, self.fingerprint)
+
+
+def _bytes_a_pixel(output: OutputSettings) -> int:
+    """Return how large a picture may become."""
+    if output.format == "dng":
+        return 2 if output.dng == "mosaic" else 6
+    return 3 * output.bit_depth // 8
 
 
 def saved(

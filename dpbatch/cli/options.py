@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dpbatch.location import parse_location
-from dpbatch.settings import Settings
+from dpbatch.settings import COLOR_SPACES, DNG_KINDS, HIGHLIGHTS, OutputSettings, Settings
 from dpbatch.types import Limits, RunOptions
 
 Decorator = Callable[[Any], Any]
@@ -119,6 +119,28 @@ write_options = together(
     ),
     write("--overwrite", is_flag=True, help="Make everything again and replace what exists."),
 )
+editor_options = together(
+    write(
+        "--dng",
+        type=click.Choice(DNG_KINDS),
+        shown_default=OutputSettings.dng,
+        help="What a DNG holds: mosaic, the camera's own colour filter array, or linear, three "
+        "colours a pixel.",
+    ),
+    write(
+        "--color-space",
+        type=click.Choice(COLOR_SPACES),
+        shown_default=OutputSettings.color_space,
+        help="Colours of a TIFF, PNG or JPEG; linear is linear light in the primaries of prophoto.",
+    ),
+    write(
+        "--highlights",
+        type=click.Choice(HIGHLIGHTS),
+        shown_default=OutputSettings.highlights,
+        help="recover: light up to a stop above white, which the second frame of a raw file shows; "
+        "a DNG holds it, the camera's look rolls it off. clip: white is the end.",
+    ),
+)
 preset_option = restore(
     "--preset",
     metavar="NAME|FILE.toml",
@@ -165,6 +187,8 @@ message_options = together(
 
 _RESTORE_FLAGS = ("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale")
 
+_EDITOR_FLAGS = ("dng", "color_space", "highlights")
+
 
 def settings_of(given: dict[str, Any]) -> Settings:
     """Return the defaults, overridden by the preset, overridden by the flags that were given.
@@ -190,6 +214,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
             "layer_format": given.get("layer_format"),
             "look": given.get("look"),
             "exposure": given.get("exposure"),
+            **{name: given.get(name) for name in _EDITOR_FLAGS},
         },
     }
     set_flags = {

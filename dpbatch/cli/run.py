@@ -48,7 +48,7 @@ _DEFAULTS = Settings()
     "format_",
     metavar="|".join(FORMATS),
     shown_default=_DEFAULTS.output.format,
-    help="File format of the results.",
+    help="File format of the results; dng is a raw file for other editors.",
 )
 @options.write(
     "--bit-depth",
@@ -63,6 +63,7 @@ _DEFAULTS = Settings()
     shown_default=_DEFAULTS.output.jpeg_quality,
     help="Quality of a JPEG.",
 )
+@options.editor_options
 @options.write(
     "--layers",
     metavar="NAMES",

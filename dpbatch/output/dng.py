@@ -89,12 +89,15 @@ def _encode(
 ) -> bytes:
     file = io.BytesIO()
     shown = _reduced(preview)
+    jpeg = imagecodecs.jpeg8_encode(shown, level=_PREVIEW_QUALITY, subsampling="420")
     with tifffile.TiffWriter(file) as writer:
         writer.write(
-            shown,
+            iter([bytes(jpeg)]),
+            shape=shown.shape,
+            dtype=np.uint8,
             photometric="ycbcr",
+            subsampling=(2, 2),
             compression="jpeg",
-            compressionargs={"level": _PREVIEW_QUALITY},
             rowsperstrip=len(shown),  # one strip is a whole JPEG
             subfiletype=_PREVIEW,
             extratags=color.tags(),

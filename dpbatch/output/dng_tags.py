@@ -60,27 +60,31 @@ class CameraColor:
 class RawLevels:
     """How the stored numbers are to be read.
 
-    active: (top, left, height, width) of the picture in the stored pixels.
+    active: (top, left, height, width) of what light falls on in the stored pixels.
     black: DN of no light, at the four photosites of a cell of the active area, row by row, or of
         the three colours of a picture.
     white: DN of the brightest light.
+    crop: (top, left, height, width) of the picture in the active area; None for all of it.
     """
 
     active: Area
     black: tuple[float, ...]
     white: int
+    crop: Area | None = None
 
     def tags(self) -> list[Tag]:
         """Return the tags of the directory of the raw pixels."""
         top, left, height, width = self.active
+        crop = self.crop or (0, 0, height, width)
         side = 2 if len(self.black) == 4 else 1
         return [
             (50713, _SHORT, 2, (side, side), True),  # BlackLevelRepeatDim
-            _rationals(50714, self.black),  # BlackLevel
+            # BlackLevel; most readers cut fractions off.
+            (50714, _SHORT, len(self.black), tuple(round(level) for level in self.black), True),
             (50717, _LONG, len(self.black) if side == 1 else 1, self._white(side), True),
             _rationals(50718, (1, 1)),  # DefaultScale
-            (50719, _LONG, 2, (0, 0), True),  # DefaultCropOrigin, in the active area
-            (50720, _LONG, 2, (width, height), True),  # DefaultCropSize
+            (50719, _LONG, 2, (crop[1], crop[0]), True),  # DefaultCropOrigin
+            (50720, _LONG, 2, (crop[3], crop[2]), True),  # DefaultCropSize
             (50829, _LONG, 4, (top, left, top + height, left + width), True),  # ActiveArea
         ]
 

@@ -14,7 +14,7 @@ import tifffile
 
 from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
-from dpbatch.output.color_spaces import icc_profile
+from dpbatch.output.color_spaces import SPACES, icc_profile
 from dpbatch.output.deflate import deflated, deflated_in_blocks, in_threads
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from dpbatch.settings import OutputSettings
@@ -36,7 +36,7 @@ def write_picture(
 ) -> Written:
     """Write a finished picture to `target` in the format and bit depth of the settings.
 
-    rgb: (H, W, 3) uint16, sRGB-encoded, 65535 is white.
+    rgb: (H, W, 3) uint16, encoded as the settings' color space has it, 65535 is white.
     orientation: the EXIF tag to write; 1 for an upright picture.
 
     Its warnings are about metadata that could not be carried over. Raises OutputError or
@@ -45,7 +45,7 @@ def write_picture(
     height, width = rgb.shape[:2]
     is_8_bit = settings.bit_depth == 8 or settings.format == "jpg"
     pixels = to_8_bit(rgb) if is_8_bit else rgb
-    icc, pixels_per_inch = icc_profile("srgb"), metadata.pixels_per_inch
+    icc, pixels_per_inch = icc_profile(settings.color_space), metadata.pixels_per_inch
     encoded: bytes
     if settings.format == "jpg":
         if max(width, height) > _LARGEST_JPEG_PX:
@@ -55,7 +55,8 @@ def write_picture(
             )
         encoded = encode_jpeg(pixels, icc, settings.jpeg_quality, pixels_per_inch)
     elif settings.format == "png":
-        encoded = encode_png(pixels, icc, pixels_per_inch)
+        title = SPACES[settings.color_space].title
+        encoded = encode_png(pixels, icc, pixels_per_inch, profile_name=title)
     else:
         encoded = encode_tiff(pixels, icc, pixels_per_inch)
     with atomic_file(target) as temporary:

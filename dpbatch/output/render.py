@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dpbatch.output.color_spaces import SPACES
+from dpbatch.output.color_spaces import SPACES, from_linear_srgb
 from dpbatch.output.light import LARGEST_LIGHT, Wide, decode_wide, luminance_weights
 from dpbatch.output.tone import ToneCurve
 from ldp.srgb import decode_srgb, encode_srgb
@@ -46,6 +46,18 @@ def render_wide(
             encoded = encode_srgb(light) if is_srgb_curve else transfer.encode(light)
         encoded *= np.float32(65535)
         np.rint(encoded, out=result[rows], casting="unsafe")
+    return result
+
+
+def render_srgb(rgb: npt.NDArray[np.uint16], space: str) -> npt.NDArray[np.uint16]:
+    """Return a finished sRGB picture, (H, W, 3) uint16, in another color space."""
+    light_of = decode_srgb(np.arange(65536, dtype=np.float32) / np.float32(65535))
+    matrix = np.ascontiguousarray(from_linear_srgb(space).T, np.float32)
+    result = np.empty(rgb.shape, np.uint16)
+    for start in range(0, len(rgb), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        encoded = SPACES[space].curve.encode(np.clip(light_of[rgb[rows]] @ matrix, 0, 1))
+        np.rint(encoded * np.float32(65535), out=result[rows], casting="unsafe")
     return result
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dpbatch.raw.camera_space import CHANNELS
 from dpbatch.raw.cells import block_sums, by_position, to_mosaic
 from dpbatch.raw.demosaic import demosaic
 from dpbatch.raw.frames import RawPair
+from dpbatch.raw.recovered import Recovered
 from dpbatch.raw.shading import matched, measure_shading
 from dpbatch.raw.splitter import Splitter
 from dpbatch.settings import RawSettings
@@ -27,8 +29,6 @@ _USUAL_PIXELS = 2_000_000
 """Asked for by the blur map; what needs fewer takes them from there."""
 _ENOUGH_CELLS = 0.7
 """Cells for each pixel wanted, from which on they do without demosaicing."""
-_CHANNELS = np.array([0, 1, 2, 1])
-"""Of each colour index: red, green, blue, and the second green."""
 
 
 class RawViews:
@@ -42,17 +42,18 @@ class RawViews:
 
     def __init__(self, pair: RawPair, settings: RawSettings, device: torch.device) -> None:
         """Upload the photo, measure its highlights and its shading."""
+        self._photo = pair
         self._splitter = Splitter(pair, settings.swap, device)
         self._shading = measure_shading(self._splitter) if settings.shading else None
         gains = pair.camera_wb / pair.camera_wb.min()
         white_dn = pair.white_level - pair.composite_black.max()
         self._gains = by_position(gains / white_dn, pair.cfa).to(device)
         self._matrix = torch.from_numpy(pair.camera_to_srgb.astype(np.float32)).to(device)
-        (a, b), (c, d) = _CHANNELS[pair.cfa].tolist()
+        (a, b), (c, d) = CHANNELS[pair.cfa].tolist()
         self._pattern = (a, b), (c, d)
-        height, width = pair.composite.shape
-        self._size = (height, width)
+        self._size = pair.composite.shape[0], pair.composite.shape[1]
         self._small: dict[int, ViewPair] = {}
+        self._last: tuple[slice, slice, Tensor] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,10 +67,25 @@ class RawViews:
         return torch.cat([self._developed(view)[:, *inner] for view in (left, right)])
 
     def untouched(self, rows: slice, columns: slice) -> Tensor:
-        """See PhotoViews: the composite's own development."""
+        """See PhotoViews: the composite's own development. The last part is kept."""
+        if self._last is None or self._last[:2] != (rows, columns):
+            cells, inner = self._around(rows, columns)
+            part = self._developed(self._composite(*cells).clamp_(max=1))[:, *inner]
+            self._last = rows, columns, part
+        return self._last[2]
+
+    def light(self, rows: slice, columns: slice, largest: float) -> Tensor:
+        """Return a part of the composite's linear light, (3, h, w), sRGB primaries, white at 1.
+
+        largest: light at which samples are clipped; above 1 for recovered highlights.
+        """
         cells, inner = self._around(rows, columns)
-        split = self._splitter.split(*cells)
-        return self._developed(self._white_balanced(split.left + split.right))[:, *inner]
+        camera = demosaic(to_mosaic(self._composite(*cells).clamp_(max=largest)), self._pattern)
+        return (self._matrix @ camera.flatten(1)).view(camera.shape)[:, *inner]
+
+    def recovered(self, wanted: bool) -> Recovered:
+        """Return the composite's mosaic with the light above its clipping, if that is wanted."""
+        return Recovered.of(self._photo, self._splitter, wanted)
 
     def reduced(self, pixels: int) -> ViewPair:
         """See PhotoViews: of few pixels, each is the mean of whole cells, without demosaicing."""
@@ -102,6 +118,11 @@ class RawViews:
             cells.append(slice(first, min(side, -(-(part.stop + _HALO_PX) // 2))))
             inner.append(slice(part.start - 2 * first, part.stop - 2 * first))
         return (cells[0], cells[1]), (inner[0], inner[1])
+
+    def _composite(self, rows: slice, columns: slice) -> Tensor:
+        """Return the samples of the composite, highlights recovered, white at 1, not clipped."""
+        split = self._splitter.split(rows, columns)
+        return (split.left + split.right) * self._gains
 
     def _views(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         """Return the samples of both views, white at 1, (4, h, w) each; rows, columns of cells."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from dpbatch.errors import DamagedError
 from dpbatch.raw.black import find_black
+from dpbatch.raw.camera_space import camera_to_srgb
 from dpbatch.raw.canon_tags import CanonTags
 from dpbatch.raw.checks import Area, Blacks, Cfa, Mosaic, check_pair
 from dpbatch.raw.clipping import ClipLevels, measure_clipping
@@ -17,16 +18,6 @@ from dpbatch.raw.defects import fill_defects
 
 _EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
-
-
-_SRGB_TO_XYZ = np.array(
-    [
-        [0.412453, 0.357580, 0.180423],
-        [0.212671, 0.715160, 0.072169],
-        [0.019334, 0.119193, 0.950227],
-    ]
-)
-"""ITU-R BT.709 primaries, D65."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,9 @@ class RawPair:
     notes: remarks for the user, such as a black level that differs from LibRaw's.
     warnings: what may be wrong with the pixels, each with the file's name.
     preview: the largest JPEG that the camera stored in the file; b"" where none was read.
+    visible: (top, left, height, width) of what light falls on in the whole frame.
+    border: (n,) the samples of the composite's whole frame outside `active`, row by row.
+    xyz_to_camera: (3, 3) from XYZ under D65 to the camera's colours; 0 where LibRaw does not know.
     """
 
     composite: Mosaic
@@ -71,6 +65,13 @@ class RawPair:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     preview: bytes = b""
+    visible: Area = (0, 0, 0, 0)
+    border: Mosaic = field(default_factory=lambda: np.empty(0, np.uint16))
+    xyz_to_camera: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
+
+    def outside(self) -> npt.NDArray[np.bool_]:
+        """Return where the whole frame is not picture, as a mask of its size."""
+        return outside(self.frame_size, self.active)
 
 
 @dataclass(frozen=True)
@@ -177,19 +178,18 @@ def pair_of(
         notes=black.notes + second_black.notes + defects.notes,
         warnings=black.warnings + second_black.warnings,
         preview=first.preview,
+        visible=first.visible,
+        border=first.mosaic[outside(first.mosaic.shape, first.active)],
+        xyz_to_camera=first.xyz_to_camera,
     )
 
 
-def camera_to_srgb(xyz_to_camera: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the matrix from white-balanced camera colours to linear sRGB, as dcraw makes it.
-
-    xyz_to_camera: (3, 3), for daylight of D65; 0 gives the identity. White stays white.
-    """
-    if not xyz_to_camera.any():
-        return np.eye(3)
-    srgb_to_camera = xyz_to_camera @ _SRGB_TO_XYZ
-    srgb_to_camera /= srgb_to_camera.sum(axis=1, keepdims=True)
-    return np.linalg.inv(srgb_to_camera)
+def outside(frame_size: tuple[int, ...], active: Area) -> npt.NDArray[np.bool_]:
+    """Return where a frame is not picture, as a mask of its size."""
+    top, left, height, width = active
+    mask: npt.NDArray[np.bool_] = np.ones(frame_size, np.bool_)
+    mask[top : top + height, left : left + width] = False
+    return mask
 
 
 def _right_of_masked(visible: Area, first_lit_column: int) -> Area:

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dpbatch.raw.cells import by_position, dilated, enlarged, gaussian_blur, small_blur
+from dpbatch.raw.cells import (
+    CFA_POSITIONS,
+    by_position,
+    dilated,
+    enlarged,
+    gaussian_blur,
+    small_blur,
+)
 from dpbatch.raw.clipping import ClipLevels
 
 if TYPE_CHECKING:
@@ -151,6 +159,7 @@ class Highlights:
         # An edge so hard that it falls between the colours of a cell: take the brighter side.
         brighter, darker = dilated(near[None])[0], -dilated(-near[None])[0]
         near = torch.where(brighter > _HARD_EDGE * darker, brighter, near)
+        near = _at_positions(near).clamp(min=darker, max=brighter)
         trust = below / (below + _CELL_HALF_TRUSTED_DN)
         refined: Tensor = wide * (local + trust * (near - local))
         return refined
@@ -162,3 +171,16 @@ def _blurred_ratio(above: Tensor, below: Tensor, sigma: float) -> Tensor:
     has_signal = (denominator > 1) & (numerator > 0)
     ratio = torch.where(has_signal, numerator / denominator.clamp(min=1), torch.ones_like(above))
     return ratio.clamp(0.25, 4)
+
+
+def _at_positions(cells: Tensor) -> Tensor:
+    """Interpolate a value a cell linearly at the four positions of the cell, (h, w) -> (4, h, w).
+
+    Where a blurred lamp is smaller than some cells, the ratio changes by a third from one to the
+    next; with one value a cell the two greens would differ like a chequerboard.
+    """
+    padded = F.pad(cells[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 8  # a quarter of a cell
+    across = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 8
+    signs = [(2 * row - 1, 2 * column - 1) for row, column in CFA_POSITIONS]
+    return torch.stack([cells + row * down + column * across for row, column in signs])

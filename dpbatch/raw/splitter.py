@@ -65,6 +65,9 @@ class Splitter:
 
     def __init__(self, pair: RawPair, swap: bool, device: torch.device) -> None:
         """Upload the mosaics. swap: the photodiode is the right view instead of the left one."""
+        self.device = device
+        self.clipped_share = 0.0
+        """Share of the samples that are clipped in either frame, or nearly so."""
         self._composite, self._photodiode = (
             _uploaded(mosaic, device) for mosaic in (pair.composite, pair.photodiode)
         )
@@ -108,6 +111,10 @@ class Splitter:
         raw = self._raw(rows, columns)
         return self._ordered(*self._subtracted(*raw), self._unreliable(*raw))
 
+    def composite(self, rows: slice, columns: slice) -> Tensor:
+        """Return a part of the composite frame, (4, h, w) DN; rows and columns of cells."""
+        return self._raw(rows, columns)[0]
+
     def _raw(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
         area = (
             slice(2 * rows.start, 2 * rows.stop),
@@ -138,18 +145,19 @@ class Splitter:
         """Sum the reliable samples of all blocks; None where every sample is reliable."""
         height, width = self.size_cells
         found = []
-        clipped = False
+        clipped = 0
         for top in range(0, height, _BAND_CELLS):
             raw = self._raw(slice(top, min(top + _BAND_CELLS, height)), slice(0, width))
             first, second = self._subtracted(*raw)
             unreliable = self._unreliable(*raw)
-            clipped = clipped or bool(unreliable.any())
+            clipped += int(unreliable.sum())
             found.append(
                 [
                     block_sums(plane, BLOCK_CELLS)
                     for plane in (first * ~unreliable, second * ~unreliable, unreliable.float())
                 ]
             )
+        self.clipped_share = clipped / max(1, 4 * height * width)
         if not clipped:
             return None
         return BlockSums(*(torch.cat(planes, 1) for planes in zip(*found, strict=True)))

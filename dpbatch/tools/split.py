@@ -66,7 +66,14 @@ class SplitStages:
     @property
     def _relevant(self) -> Settings:
         """The settings without those of the look, which views do not have."""
-        output = replace(self.settings.output, look=OutputSettings.look, exposure=0.0)
+        output = replace(
+            self.settings.output,
+            look=OutputSettings.look,
+            exposure=0.0,
+            dng=OutputSettings.dng,
+            color_space="srgb",
+            highlights=OutputSettings.highlights,
+        )
         return replace(self.settings, output=output)
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
@@ -92,7 +99,7 @@ class SplitStages:
 
         note = processing_note(job.photo, self.settings, split.inputs, self.fingerprint)
         views = split.value
-        output = replace(self.settings.output, format="tif")  # as the suffixes
+        output = replace(self.settings.output, format="tif", color_space="srgb")
         written = {}
         right_target, left_target = job.outputs
         for target, view in ((left_target, views.left), (right_target, views.right)):

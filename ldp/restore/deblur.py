@@ -169,6 +169,7 @@ class Deblurrer:
         weights: ScaleWeights | None = None,
         *,
         finish: Finish | None = None,
+        also: Receive | None = None,
     ) -> npt.NDArray[np.uint16]:
         """Return the same picture clipped to [0, 1] and rounded, (H, W, 3), 65535 is white.
 
@@ -176,10 +177,13 @@ class Deblurrer:
         Other arguments and errors are those of `restore`.
 
         finish: applied to the rounded picture, some rows at a time; None leaves it as it is.
+        also: is given every part too, before it is clipped; again where the photo starts again.
         """
         sharp = torch.empty((*views.size, 3), dtype=torch.uint16, device=self.device)
 
         def receive(rows: slice, columns: slice, pixels: Tensor) -> None:
+            if also:
+                also(rows, columns, pixels)
             levels = pixels.clamp(0, 1).mul_(65535).add_(0.5)
             sharp[rows, columns] = levels.permute(1, 2, 0).to(torch.uint16)
 

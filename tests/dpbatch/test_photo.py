@@ -25,6 +25,7 @@ from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
 from ldp.blur.disparity import DisparityEstimator
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, whole
+from ldp.restore.tiles import Receive
 from ldp.types import FloatArray, RoundedDeblurred, ViewPair, as_float
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
@@ -55,8 +56,11 @@ class MeanOfViews:
             raise ldp.DeviceError("device 'cuda:7': PyTorch sees 0 CUDA devices")
         return cls(device)
 
-    def restore_photo(self, photo: OpenPhoto, **_: object) -> RoundedDeblurred:
+    def restore_photo(self, photo: OpenPhoto, *, also: Receive, **_: object) -> RoundedDeblurred:
         views = photo(self.device)
+        height, width = views.size
+        everything = slice(0, height), slice(0, width)
+        also(*everything, views.untouched(*everything))
         return RoundedDeblurred(to_16_bit(mean_of(views)), DisparityEstimator().estimate(views))
 
     def warm_up(self) -> None:

@@ -32,7 +32,9 @@ def mosaic() -> np.ndarray:
 
 
 def preview() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (130, 240, 3), np.uint8)
+    """A smooth picture whose colours differ."""
+    y, x = np.mgrid[:130, :240]
+    return np.stack([y, 255 - x, (x + y) // 2], axis=-1).astype(np.uint8)
 
 
 def written(
@@ -92,6 +94,7 @@ def test_the_preview_is_the_first_page_and_the_raw_one_below_it_in_a_list(tmp_pa
         first = tiff.pages.first.aspage()
         assert len(tiff.pages) == 1
         assert first.shape == (130, 240, 3)
+        assert np.abs(first.asarray().astype(int) - preview()).mean() < 3
         assert first.tags["SubIFDs"].dtype == tifffile.DATATYPE.LONG
         assert first.pages is not None
         raw = first.pages[0].aspage()

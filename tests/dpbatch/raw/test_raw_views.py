@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dpbatch.raw.camera_space import camera_to_srgb
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.develop import RawViews
-from dpbatch.raw.frames import RawPair, camera_to_srgb
+from dpbatch.raw.frames import RawPair
 from dpbatch.raw.reader import composite_in_libraw, read_dual
 from dpbatch.settings import RawSettings
 from ldp.srgb import decode_srgb

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
+from dpbatch.raw.frames import RawPair
 from dpbatch.raw.reader import read_dual
-from dpbatch.raw.recovered import HEADROOM_EV, clipping_dn, recover_highlights
-from dpbatch.raw.splitter import split
+from dpbatch.raw.recovered import HEADROOM_EV, Recovered, clipping_dn
+from dpbatch.raw.splitter import Splitter
 from training.simulator.cr2.writer import write_dpraw_cr2
 
 HEIGHT, WIDTH = 192, 320
@@ -28,30 +31,46 @@ def bright_window(overexposure_ev: float) -> np.ndarray:
     return light + near * (window - light)
 
 
-def write(path: Path, light: np.ndarray) -> np.ndarray:
-    """Write a scene as a raw file and return the composite's true DN above black, not clipped."""
-    signal = np.empty((HEIGHT, WIDTH), np.float32)
-    for (row, column), channel, gain in zip(np.ndindex(2, 2), (0, 1, 1, 2), WB_RGGB, strict=True):
-        signal[row::2, column::2] = light[row::2, column::2, channel] * RANGE_DN / gain
-    share = (0.5 + 0.06 * (np.arange(WIDTH) / WIDTH - 0.5)).astype(np.float32)
-    noise = np.random.default_rng(0).normal(0, 3, (2, HEIGHT, WIDTH)).astype(np.float32)
-    left, right = signal * share + noise[0], signal * (1 - share) + noise[1]
+def write(path: Path, light: np.ndarray, apart_px: float = 0.0) -> np.ndarray:
+    """Write a scene as a raw file and return the composite's true DN above black, not clipped.
+
+    apart_px: how far the two views lie apart.
+    """
+    share = 0.5 + 0.06 * (np.arange(WIDTH) / WIDTH - 0.5)
+    noise = np.random.default_rng(0).normal(0, 3, (2, HEIGHT, WIDTH))
+    views = []
+    for sign, part in ((1, share), (-1, 1 - share)):
+        matrix = np.array([[1, 0, sign * apart_px / 2], [0, 1, 0]])
+        moved = cv2.warpAffine(
+            light, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        signal = np.empty((HEIGHT, WIDTH))
+        for (row, column), channel, gain in zip(
+            np.ndindex(2, 2), (0, 1, 1, 2), WB_RGGB, strict=True
+        ):
+            signal[row::2, column::2] = moved[row::2, column::2, channel] * RANGE_DN / gain
+        views.append(signal * part)
+    left, right = (view + grain for view, grain in zip(views, noise, strict=True))
     write_dpraw_cr2(path, left, right, wb_rggb=WB_RGGB, black_level=BLACK, white_level=WHITE)
-    return signal
+    return views[0] + views[1]
 
 
-def recovered(path: Path):
+def recovered(path: Path, wanted: bool = True) -> tuple[RawPair, Recovered, np.ndarray]:
+    """A file, how it is recovered, and the whole mosaic, in whole numbers."""
     pair = read_dual(path)
-    return pair, recover_highlights(pair, split(pair))
+    result = Recovered.of(pair, Splitter(pair, False, torch.device("cpu")), wanted)
+    mosaic = result.samples(slice(0, HEIGHT), slice(0, WIDTH)).numpy()
+    assert (mosaic == np.rint(mosaic)).all()
+    return pair, result, mosaic
 
 
 @pytest.mark.parametrize("ev", [0.3, 0.6, 0.9])
-def test_light_up_to_nine_tenths_of_a_stop_above_clipping_is_within_five_percent(tmp_path, ev):
-    light = bright_window(ev)
-    truth = write(tmp_path / "a.CR2", light)
-    pair, result = recovered(tmp_path / "a.CR2")
-    composite, found = pair.composite, result.mosaic
-    was_clipped = composite >= WHITE - 5
+def test_light_up_to_nine_tenths_of_a_stop_above_clipping_is_within_five_percent(
+    tmp_path: Path, ev: float
+) -> None:
+    truth = write(tmp_path / "a.CR2", bright_window(ev))
+    pair, result, found = recovered(tmp_path / "a.CR2")
+    was_clipped = pair.composite >= WHITE - 5
     assert was_clipped.sum() > 1000
     wrong = found[was_clipped] - BLACK - truth[was_clipped]
     assert np.abs(wrong / truth[was_clipped]).max() < 0.05
@@ -59,38 +78,65 @@ def test_light_up_to_nine_tenths_of_a_stop_above_clipping_is_within_five_percent
     assert result.ceiling_dn > found[was_clipped].max()
 
 
-def test_samples_that_are_not_clipped_are_the_composites_own(tmp_path):
+def test_a_blurred_lamp_whose_views_lie_apart_is_recovered_without_a_pattern(
+    tmp_path: Path,
+) -> None:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    lamp = 1.8 * np.exp(-((y - 96) ** 2 + (x - 190) ** 2) / (2 * 7.0**2))
+    light = 0.1 + lamp[..., None] * np.array([1.0, 0.9, 0.7])
+    truth = write(tmp_path / "a.CR2", light, apart_px=3.0)
+    pair, _, found = recovered(tmp_path / "a.CR2")
+    was_clipped = pair.composite >= WHITE - 5
+    assert was_clipped.sum() > 50
+    wrong = (found[was_clipped] - BLACK) / truth[was_clipped] - 1
+    assert np.abs(wrong).max() < 0.05
+    first, second = (np.zeros_like(was_clipped) for _ in range(2))
+    first[0::2, 1::2], second[1::2, 0::2] = True, True  # the two greens
+    greens = [wrong[green[was_clipped]].mean() for green in (first, second)]
+    assert abs(greens[0] - greens[1]) < 0.01
+
+
+def test_samples_that_are_not_clipped_are_the_composites_own(tmp_path: Path) -> None:
     write(tmp_path / "a.CR2", bright_window(0.8))
-    pair, result = recovered(tmp_path / "a.CR2")
+    pair, _, found = recovered(tmp_path / "a.CR2")
     reliable = pair.composite < pair.composite_clip.start.min()
-    np.testing.assert_array_equal(result.mosaic[reliable], pair.composite[reliable])
-    assert (result.mosaic >= pair.composite).all()
+    np.testing.assert_array_equal(found[reliable], pair.composite[reliable])
+    assert (found >= pair.composite).all()
 
 
-def test_light_that_neither_frame_holds_lies_at_the_ceiling(tmp_path):
+def test_parts_of_any_place_are_parts_of_the_whole(tmp_path: Path) -> None:
+    write(tmp_path / "a.CR2", bright_window(0.8))
+    _, result, found = recovered(tmp_path / "a.CR2")
+    for rows, columns in ((slice(61, 118), slice(150, 233)), (slice(0, 7), slice(1, 320))):
+        part = result.samples(rows, columns).numpy()
+        assert np.abs(part - found[rows, columns]).max() <= 1
+
+
+def test_light_that_neither_frame_holds_lies_at_the_ceiling(tmp_path: Path) -> None:
     truth = write(tmp_path / "a.CR2", bright_window(2.5))
-    _, result = recovered(tmp_path / "a.CR2")
-    found = result.mosaic
+    _, result, found = recovered(tmp_path / "a.CR2")
     blown = truth > 2.4 * RANGE_DN
     assert blown.sum() > 1000
     assert (found[blown] == result.ceiling_dn).all()
 
 
-def test_a_photo_without_clipping_keeps_its_scale(tmp_path):
-    write(tmp_path / "a.CR2", bright_window(-1))
-    pair, result = recovered(tmp_path / "a.CR2")
-    assert result.mosaic is pair.composite
-    assert (result.headroom_ev, result.ceiling_dn) == (0, WHITE)
+@pytest.mark.parametrize(("ev", "wanted"), [(-1, True), (0.8, False)])
+def test_without_clipping_or_wish_the_composite_keeps_its_scale(
+    tmp_path: Path, ev: float, wanted: bool
+) -> None:
+    write(tmp_path / "a.CR2", bright_window(ev))
+    pair, result, found = recovered(tmp_path / "a.CR2", wanted)
+    np.testing.assert_array_equal(found, pair.composite)
+    assert result.headroom_ev == 0
+    assert result.ceiling_dn <= WHITE
 
 
-def test_the_level_of_clipping_is_the_lowest_measured_one(tmp_path):
+def test_the_level_of_clipping_is_the_lowest_measured_one(tmp_path: Path) -> None:
     write(tmp_path / "a.CR2", bright_window(-1))
     pair = read_dual(tmp_path / "a.CR2")
-    nothing_seen = pair.composite_clip
     assert clipping_dn(pair) == pair.white_level
-    full, pile = nothing_seen.full.copy(), nothing_seen.pile.copy()
+    levels = pair.composite_clip
+    full, pile = levels.full.copy(), levels.pile.copy()
     full[1], pile[1] = 13100, 13110
-    assert (
-        clipping_dn(replace(pair, composite_clip=replace(nothing_seen, full=full, pile=pile)))
-        == 13100
-    )
+    measured = replace(pair, composite_clip=replace(levels, full=full, pile=pile))
+    assert clipping_dn(measured) == 13100

@@ -1,0 +1,126 @@
+"""What a photographer goes on editing with: raw files, and pictures in wide color spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dpbatch.output.dng import encode_linear_dng, encode_mosaic_dng, write_dng
+from dpbatch.output.dng_tags import CameraColor, RawLevels
+from dpbatch.output.images import to_8_bit
+from dpbatch.output.light import LARGEST_LIGHT, decode_wide, encode_wide
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
+from dpbatch.output.tone import ToneCurve, apply_look
+from dpbatch.raw.camera_space import CHANNELS
+from dpbatch.raw.restored import RestoredRaw
+from dpbatch.settings import OutputSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from dpbatch.raw.collector import Collector
+    from dpbatch.raw.develop import RawViews
+    from dpbatch.raw.frames import RawPair
+
+_PREVIEW_PX = 2048
+_ROWS_AT_ONCE = 64
+
+
+def collector_for(
+    pair: RawPair, views: RawViews, settings: OutputSettings, device: torch.device
+) -> Collector | None:
+    """Return what collects more than the sRGB picture while a photo is restored; None if nothing.
+
+    Linear light is collected for a wide color space, and for a photo whose recovered highlights the
+    camera's look rolls off.
+    """
+    from dpbatch.raw.collector import Collector, Wanted
+
+    recover = settings.highlights == "recover"
+    mosaic = light = False
+    if settings.format == "dng":
+        mosaic, light = settings.dng == "mosaic", settings.dng == "linear"
+    elif settings.color_space != "srgb":
+        light = True
+    elif recover and settings.look == "camera":
+        light = views.recovered(wanted=True).headroom_ev > 0
+    if not (mosaic or light):
+        return None
+    return Collector(
+        pair, views, Wanted(mosaic, light, recover, encode_wide, LARGEST_LIGHT), device
+    )
+
+
+def write_raw(
+    target: Path,
+    raw: RestoredRaw,
+    preview: npt.NDArray[np.uint8],
+    orientation: int,
+    settings: OutputSettings,
+    *,
+    metadata: PhotoMetadata,
+    note: ProcessingNote,
+) -> Written:
+    """Write a DNG. preview: see `preview_of`. Raises OutputError."""
+    camera = raw.camera
+    color = CameraColor(
+        raw.make,
+        raw.model,
+        camera.xyz_to_camera,
+        camera.neutral,
+        raw.headroom_ev + settings.exposure,
+    )
+    if raw.mosaic is None:
+        pixels = camera_rgb(raw)
+        levels = RawLevels((0, 0, *pixels.shape[:2]), (0.0, 0.0, 0.0), 65535)
+        encoded = encode_linear_dng(pixels, levels, color, preview)
+        size = pixels.shape[0], pixels.shape[1]
+    else:
+        levels, pattern = _levels_and_pattern(raw)
+        encoded = encode_mosaic_dng(raw.mosaic, pattern, levels, color, preview)
+        size = raw.active[2], raw.active[3]
+    return write_dng(target, encoded, size, orientation, metadata, note)
+
+
+def preview_of(
+    sharp: npt.NDArray[np.uint16], curve: ToneCurve | None, exposure_ev: float
+) -> npt.NDArray[np.uint8]:
+    """Return a smaller picture with a look, (h, w, 3) uint8, sRGB, in the sensor's orientation."""
+    scale = min(1.0, _PREVIEW_PX / max(sharp.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in sharp.shape[:2])
+    small = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_AREA), np.uint16)
+    return to_8_bit(apply_look(small, curve, exposure_ev))
+
+
+def camera_rgb(raw: RestoredRaw) -> npt.NDArray[np.uint16]:
+    """Return a photo's linear light in the camera's own colours, without white balance, (H, W, 3).
+
+    65535 is the brightest light of a green sample: white, or the headroom above it.
+    """
+    assert raw.light is not None
+    matrix = raw.camera.balanced_from_srgb / raw.camera.gains[:3, None]
+    factors = (matrix * (65535 / 2.0**raw.headroom_ev)).T.astype(np.float32)
+    result = np.empty(raw.light.shape, np.uint16)
+    for start in range(0, len(result), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        camera = decode_wide(raw.light[rows]) @ factors
+        np.rint(np.clip(camera, 0, 65535), out=result[rows], casting="unsafe")
+    return result
+
+
+def _levels_and_pattern(raw: RestoredRaw) -> tuple[RawLevels, tuple[int, int, int, int]]:
+    """Return levels and pattern of a mosaic from the first sample that light falls on."""
+    camera = raw.camera
+    area, picture = raw.visible, raw.active
+    if min(area[2:]) < 2:  # not known
+        area = picture
+    shift = (picture[0] - area[0], picture[1] - area[1])
+    colors = np.roll(camera.cfa, shift, axis=(0, 1)).ravel()
+    a, b, c, d = CHANNELS[colors].tolist()
+    black = tuple(camera.black[colors].tolist())
+    crop = (*shift, *picture[2:])
+    return RawLevels(area, black, raw.ceiling_dn, crop), (a, b, c, d)
