@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -13,6 +14,7 @@ from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import FloatArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
@@ -147,17 +149,14 @@ def apply_look_tensor(
 
     rgb: uint16, or int32 in [0, 65535], sRGB-encoded; (3, H, W), or with `channels` = -1 (H, W, 3).
         Returns the same shape and type, the picture itself for a neutral look. Temporaries take
-        about 40 bytes a pixel: give a picture that is too large for that in bands of rows.
+        about 40 bytes a pixel: give a picture that is too large for that in bands of rows. The
+        tables of the last curves stay on the device.
     """
     import torch
 
     if curve is None and exposure_ev == 0:
         return rgb
-    tables = ToneTables.of(curve, exposure_ev)
-    light, exposed, gains, greys = (
-        torch.from_numpy(table).to(rgb.device)
-        for table in (tables.light, tables.exposed, tables.gains, tables.greys)
-    )
+    light, exposed, gains, greys = _tables_on(rgb.device, curve, exposure_ev)
     shape = rgb.select(channels, 0).shape
     levels = [plane.to(torch.int32).reshape(-1) for plane in rgb.unbind(channels)]
     values = [exposed.index_select(0, plane) for plane in levels]
@@ -174,3 +173,19 @@ def apply_look_tensor(
         values = [value * factor + rest for value in values]
     toned = [(value + 0.5).clamp_(max=65535).to(rgb.dtype).reshape(shape) for value in values]
     return torch.stack(toned, channels)
+
+
+@lru_cache(maxsize=2)
+def _tables_on(
+    device: torch.device, curve: ToneCurve | None, exposure_ev: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four tables on a device; a photo that comes in bands needs them many times."""
+    import torch
+
+    tables = ToneTables.of(curve, exposure_ev)
+    return (
+        torch.from_numpy(tables.light).to(device),
+        torch.from_numpy(tables.exposed).to(device),
+        torch.from_numpy(tables.gains).to(device),
+        torch.from_numpy(tables.greys).to(device),
+    )
