@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ldp.devices import choose_precision
-from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
+from ldp.errors import DeviceMemoryError, SoftMapError
 from ldp.models.tlc import CELLS
 from ldp.restore.photo_views import (
     PhotoViews,
@@ -27,7 +27,7 @@ from ldp.restore.photo_views import (
 from ldp.restore.protect import Kept
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
-from ldp.restore.tiles import Receive, received_in_parts, restore_in_tiles
+from ldp.restore.tiles import Receive, check_finite, received_in_parts, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
 from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair
 
@@ -250,8 +250,9 @@ class Deblurrer:
         restore_tile = self._tile_restorer(StoredViews(views, self.device), blur_map)
 
         def restored(row: Span, column: Span) -> FloatArray:
-            tile = restore_tile(row, column).permute(1, 2, 0).cpu().numpy()
-            return np.asarray(tile, np.float32)
+            tile = restore_tile(row, column)
+            check_finite(row, [column], [tile])
+            return np.asarray(tile.permute(1, 2, 0).cpu().numpy(), np.float32)
 
         return restored
 
@@ -291,13 +292,7 @@ class Deblurrer:
             torch.autocast(self.device.type, self.precision, enabled=narrow),
         ):
             restored = self.network(both, blur)[0]
-        inner = restored[:, halo : halo + row.length, halo : halo + column.length].float()
-        if not bool(torch.isfinite(inner.sum())):
-            raise LdpError(
-                f"rows {row.start} to {row.stop}, columns {column.start} to {column.stop}: the "
-                "restored picture is not finite; look for NaN or infinity in the views"
-            )
-        return inner
+        return restored[:, halo : halo + row.length, halo : halo + column.length].float()
 
 
 def first_that_fits(devices: Sequence[torch.device], attempt: Callable[[torch.device], T]) -> T:

@@ -20,23 +20,28 @@ from ldp.restore.tiling import Span, as_tensor, map_window
 from ldp.types import BlurMap, Plane, ViewPair
 
 # All in units of the sRGB-encoded picture, white at 1; measured with the simulated sensor from
-# ISO 100 (0.002) to 25,600 (0.06), with independent noise on the
-# photodiodes or on the frames.
-SMOOTHED_FROM = 0.025
+# ISO 100 (0.004) to 25,600 (0.04 to 0.055), with independent noise on the photodiodes or on the
+# frames.
+SMOOTHED_FROM = 0.0375
 """Noise from which the network is given smoothed views; below, it is trained on the noise."""
-WEAKER_FROM, NOTHING_AT = 0.025, 0.055
+WEAKER_FROM, NOTHING_AT = 0.0375, 0.0825
 """Noise from which less of the network's change is kept, and from which nothing is."""
-_RANGE_OF_NOISE = 4.0
+RANGE_OF_NOISE = 2.7
 _SMOOTHING_PX = 1.5
 _SMOOTHING_REACH_PX = 2
 
 IN_FOCUS_PX = 0.05
 """Disparity below which nothing is changed; in noise the map is less exact, so it is larger."""
 IN_FOCUS_PX_OF_NOISE = 3.0
+UNMEASURED_PX = 1.0
+"""Added to it where the disparity is not measured but filled in from elsewhere, as in even areas.
+"""
+MEASURED_FROM = 0.006
+"""Confidence from which on it counts as measured."""
 OUT_OF_FOCUS_PX = 0.2
 """So much above it, the network's change is kept whole."""
 
-_SAMPLE_PX, _SAMPLES = 64, 8
+_SAMPLE_PX, _SAMPLES = 128, 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Protection:
             return Kept(self.views, np.zeros((1, 1), np.float32))
         plane = out_of_focus
         if plane is None and blur_map.disparity_px is not None:
-            plane = focus_weight(blur_map.disparity_px, self.noise)
+            plane = focus_weight(blur_map.disparity_px, self.noise, blur_map.confidence)
         if plane is None:
             plane = np.ones((1, 1), np.float32)
         if self.shown is self.views:
@@ -151,7 +156,7 @@ class SmoothedViews:
 
     def __init__(self, source: PhotoViews, noise: float) -> None:
         self._source = source
-        self._range = _RANGE_OF_NOISE * noise
+        self._range = RANGE_OF_NOISE * noise
 
     @property
     def size(self) -> tuple[int, int]:
@@ -206,11 +211,18 @@ def noise_weight(noise: float) -> float:
     return (1 - min(1.0, max(0.0, excess))) ** 2
 
 
-def focus_weight(disparity_px: Plane, noise: float) -> Plane:
+def focus_weight(disparity_px: Plane, noise: float, confidence: Plane | None = None) -> Plane:
     """Return the share of the network's change that is kept by disparity: 0 in focus, else 1."""
-    start_px = IN_FOCUS_PX + IN_FOCUS_PX_OF_NOISE * noise
-    share = np.clip((np.abs(disparity_px) - start_px) / OUT_OF_FOCUS_PX, 0, 1)
-    return np.asarray(share * share * (3 - 2 * share), np.float32)
+    above_px = np.abs(disparity_px) - np.float32(IN_FOCUS_PX + IN_FOCUS_PX_OF_NOISE * noise)
+    if confidence is not None:
+        above_px -= UNMEASURED_PX * (1 - _eased(confidence / MEASURED_FROM))
+    return _eased(above_px / OUT_OF_FOCUS_PX)
+
+
+def _eased(share: Plane) -> Plane:
+    """Return a smooth step from 0 at 0 to 1 at 1."""
+    inside = np.clip(share, 0, 1)
+    return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
 
 
 def _slice(span: Span) -> slice:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldp.errors import LdpError
 from ldp.restore.photo_views import BLOCK_PX
 from ldp.restore.protect import Kept
 from ldp.restore.tiling import Progress, Span, blend_weights
@@ -39,20 +40,42 @@ def restore_in_tiles(
         total: Tensor | None = None
         if carried is not None:
             total = F.pad(carried, (0, 0, 0, row.length - row.before))
+        sums = []
         for column in here:
-            share = kept.share(row, column, restore_tile(row, column))
+            restored = restore_tile(row, column)
+            sums.append(restored.sum())
+            share = kept.share(row, column, restored)
             if total is None:
                 total = torch.zeros((3, row.length, width), device=device)
             total[:, :, column.start : column.stop].addcmul_(share, _blended(row, column, device))
             done += 1
             if progress:
                 progress(done, count)
+        check_finite(row, here, sums)  # once a row: a GPU works on while its tiles are handed on
         ready = row.length - row.after
         for part_rows, part_columns in parts(slice(row.start, row.start + ready), width, device):
             inside = slice(part_rows.start - row.start, part_rows.stop - row.start)
             part = None if total is None else total[:, inside, part_columns]
             receive(part_rows, part_columns, kept.finished(part_rows, part_columns, part))
         carried = None if total is None or not row.after else total[:, ready:].clone()
+
+
+def check_finite(row: Span, columns: Sequence[Span], sums: Sequence[Tensor]) -> None:
+    """Raise LdpError where the sum of a restored tile is not finite.
+
+    sums: of the tiles of a row, or the tiles themselves.
+    """
+    if not sums or bool(torch.isfinite(torch.stack([total.sum() for total in sums])).all()):
+        return
+    wrong = [
+        column
+        for column, total in zip(columns, sums, strict=True)
+        if not bool(torch.isfinite(total.sum()))
+    ]
+    raise LdpError(
+        f"rows {row.start} to {row.stop}, columns {wrong[0].start} to {wrong[0].stop}: the "
+        "restored picture is not finite; look for NaN or infinity in the views"
+    )
 
 
 def received_in_parts(

@@ -21,6 +21,7 @@ from dpbatch.errors import AbortError
 
 _T = TypeVar("_T")
 
+_AMOUNTS = ("CPU", "GPU", "object_store_memory", "memory")  # in Node's order
 _CHECK_TIMEOUT_S = 300.0
 _CHECK_TRIES = 4
 _CHECK_PAUSE_S = 3.0
@@ -29,13 +30,17 @@ _CLEAN_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Node:
-    """A living node. address: its IP address. store_bytes: size of its object store."""
+    """A living node. address: its IP address. store_bytes: size of its object store.
+
+    memory_bytes: what Ray hands out to steps that state their memory; 0 where it is not known.
+    """
 
     id: str
     address: str
     cpus: float
     gpus: float
     store_bytes: float
+    memory_bytes: float = 0.0
 
 
 def living_nodes() -> tuple[Node, ...]:
@@ -44,7 +49,7 @@ def living_nodes() -> tuple[Node, ...]:
     for node in ray.nodes():  # type: ignore[no-untyped-call]
         if node["Alive"]:
             resources = node["Resources"]
-            amounts = (resources.get(name, 0.0) for name in ("CPU", "GPU", "object_store_memory"))
+            amounts = (resources.get(name, 0.0) for name in _AMOUNTS)
             nodes.append(Node(node["NodeID"], node["NodeManagerAddress"], *amounts))
     return tuple(sorted(nodes, key=lambda node: node.id))
 

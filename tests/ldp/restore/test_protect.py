@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldp.restore.protect import (
     NOTHING_AT,
+    RANGE_OF_NOISE,
     SMOOTHED_FROM,
     WEAKER_FROM,
     Protection,
@@ -81,6 +82,18 @@ def test_weight_rises_with_disparity_of_either_sign() -> None:
     assert np.array_equal(weight, focus_weight(-disparity, 0.0))
 
 
+def test_a_disparity_that_is_only_filled_in_has_to_be_larger() -> None:
+    disparity = np.linspace(0, 2, 50, dtype=np.float32)[None]
+    measured, filled = (
+        focus_weight(disparity, 0.0, np.full_like(disparity, confidence))
+        for confidence in (1.0, 0.0)
+    )
+    assert np.array_equal(measured, focus_weight(disparity, 0.0))
+    assert (filled <= measured).all()
+    assert filled[0, 10] == 0 < measured[0, 10]
+    assert filled[0, -1] == 1
+
+
 def finished(
     protection: Protection, blur_map: BlurMap, restored: FloatArray, first_row: int = 0
 ) -> FloatArray:
@@ -139,7 +152,7 @@ def test_in_the_strongest_noise_no_tile_is_wanted() -> None:
 def test_smoothing_is_the_bilateral_filter_of_opencv() -> None:
     views = noisy(scene(np.random.default_rng(2)), 0.03)
     smoothed = SmoothedViews(on_cpu(views), 0.03).pair(slice(0, 200), slice(0, 300))
-    expected = cv2.bilateralFilter(views.left, 5, 4 * 0.03, 1.5)
+    expected = cv2.bilateralFilter(views.left, 5, RANGE_OF_NOISE * 0.03, 1.5)
     inner = np.s_[4:-4, 4:-4]
     left = np.asarray(smoothed[:3].permute(1, 2, 0))
     np.testing.assert_allclose(left[inner], expected[inner], atol=1e-4)
