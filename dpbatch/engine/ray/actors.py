@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dpbatch.engine.ray.calls import ActorCall
-from dpbatch.engine.ray.cluster import Node, living_nodes, on_node
+from dpbatch.engine.ray.cluster import Node, actor_memory, living_nodes, on_node
 from dpbatch.engine.ray.steps import Restorer
 from dpbatch.errors import AbortError
 from dpbatch.types import ClusterOptions
@@ -41,6 +41,7 @@ class Actor:
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": on_node(node),
+            **actor_memory(node, int(node.cpus) // threads),
             "concurrency_groups": {"beside": 2},
         }
         remote: Any = ray.remote  # its types lack concurrency groups

@@ -22,6 +22,7 @@ from dpbatch.errors import AbortError
 _T = TypeVar("_T")
 
 _AMOUNTS = ("CPU", "GPU", "object_store_memory", "memory")  # in Node's order
+_TASK_BYTES, _ACTOR_BYTES = 1 << 30, 3 << 30
 _CHECK_TIMEOUT_S = 300.0
 _CHECK_TRIES = 4
 _CHECK_PAUSE_S = 3.0
@@ -153,6 +154,25 @@ def _stderr_in(log: Path | None) -> Iterator[None]:
     finally:
         os.dup2(before, 2)
         os.close(before)
+
+
+def task_memory(nodes: Sequence[Node]) -> dict[str, int]:
+    """Return Ray's option by which loading and saving state their memory; none if unknown.
+
+    What a photo of 45 MP takes, and at most a quarter of the smallest node's, so that each step
+    finds room beside the actors, which state half of it at most.
+    """
+    smallest = min((node.memory_bytes for node in nodes), default=0.0)
+    return _stated(min(_TASK_BYTES, smallest / 4))
+
+
+def actor_memory(node: Node, actors: int) -> dict[str, int]:
+    """Return the same for one of the actors of a node."""
+    return _stated(min(_ACTOR_BYTES, node.memory_bytes / 2 / max(1, actors)))
+
+
+def _stated(memory_bytes: float) -> dict[str, int]:
+    return {"memory": int(memory_bytes)} if memory_bytes >= 1 else {}
 
 
 def on_node(node: Node) -> NodeAffinitySchedulingStrategy:

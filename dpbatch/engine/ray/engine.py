@@ -34,7 +34,7 @@ from dpbatch.engine.node_check import OpenCheck
 from dpbatch.engine.ray import steps as ray_steps
 from dpbatch.engine.ray.actors import Actor, Pool
 from dpbatch.engine.ray.calls import TaskCall, ready, reason
-from dpbatch.engine.ray.cluster import check_nodes, joined, living_nodes, on_all_nodes
+from dpbatch.engine.ray.cluster import check_nodes, joined, living_nodes, on_all_nodes, task_memory
 from dpbatch.engine.ray.metrics import Metrics
 from dpbatch.engine.ray.photos import PhotoInFlight, nearest
 from dpbatch.engine.ray.window import Window
@@ -118,6 +118,7 @@ class _Run(Generic[JobT]):
         self._window = Window(engine.loaders)
         self._metrics = Metrics()
         options = {"num_returns": "streaming", "max_retries": 0, "num_cpus": 1}
+        options |= task_memory(living_nodes())
         self._load: Any = ray.remote(ray_steps.load).options(
             **options, scheduling_strategy="SPREAD"
         )

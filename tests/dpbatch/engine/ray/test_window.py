@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from dpbatch.engine.ray.cluster import Node
+from dpbatch.engine.ray.cluster import Node, actor_memory, task_memory
 from dpbatch.engine.ray.window import Window
 
 GIB = 2**30
@@ -74,3 +74,15 @@ def test_too_little_memory_is_reported_once() -> None:
     roomy = window(4, store_gib=10)
     roomy.record("load", 1.0, GIB)
     assert roomy.warning() == ""
+
+
+def test_steps_state_their_memory_and_leave_each_other_room() -> None:
+    large, small = (Node("a", "10.0.0.1", 8, 1, GIB, gib * GIB) for gib in (64, 4))
+    assert task_memory([large]) == {"memory": GIB}
+    assert task_memory([large, small]) == {"memory": GIB}
+    tiny = Node("b", "10.0.0.2", 2, 0, GIB, 2 * GIB)
+    assert task_memory([large, tiny]) == {"memory": GIB // 2}
+    assert actor_memory(large, 4) == {"memory": 3 * GIB}
+    assert actor_memory(tiny, 2) == {"memory": GIB // 2}
+    unknown = Node("c", "10.0.0.3", 2, 0, GIB)
+    assert task_memory([unknown]) == actor_memory(unknown, 1) == task_memory([]) == {}
