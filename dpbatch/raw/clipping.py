@@ -59,14 +59,6 @@ class ClipLevels:
         """Return levels without a transition: every sample from `level` on is clipped."""
         return cls(np.full(4, level), np.full(4, level), np.full(4, np.nan))
 
-    def weight(self, samples: Mosaic, color: int) -> npt.NDArray[np.float32]:
-        """Return how far samples of one colour are clipped: 0 below start, 1 from full on."""
-        start, full = self.start[color], self.full[color]
-        if full <= start:
-            return np.asarray(samples >= start, np.float32)
-        part = np.clip((samples - np.float32(start)) / np.float32(full - start), 0, 1)
-        return np.asarray(part * part * (3 - 2 * part), np.float32)
-
 
 class _Pile(NamedTuple):
     """A maximum at the upper end of a histogram: where it begins, its mode and its last value."""

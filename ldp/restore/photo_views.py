@@ -92,6 +92,7 @@ class RollingViews:
         self._device = device
         self._block = BLOCK_PX[device.type]
         self._bands: OrderedDict[int, tuple[Tensor, set[int]]] = OrderedDict()
+        self._most_used = 2
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,8 +102,10 @@ class RollingViews:
     def pair(self, rows: slice, columns: slice) -> Tensor:
         """See PhotoViews."""
         height = self._block[0]
+        numbers = range(rows.start // height, -(-rows.stop // height))
+        self._most_used = max(self._most_used, len(numbers))
         parts = []
-        for number in range(rows.start // height, -(-rows.stop // height)):
+        for number in numbers:
             top = number * height
             here = slice(max(rows.start - top, 0), rows.stop - top)
             parts.append(self._band(number, columns)[:, here, columns])
@@ -124,7 +127,8 @@ class RollingViews:
             shape = (6, rows.stop - rows.start, self.size[1])
             self._bands[number] = (torch.empty(shape, device=self._device), set())
             size_bytes = 4 * 6 * height * self.size[1]
-            while len(self._bands) > max(2, _KEPT_BYTES[self._device.type] // size_bytes):
+            most = max(self._most_used, _KEPT_BYTES[self._device.type] // size_bytes)
+            while len(self._bands) > most:
                 self._bands.popitem(last=False)
         self._bands.move_to_end(number)
         pixels, done = self._bands[number]

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from dpbatch.raw.clipping import ClipLevels, measure_clipping
 from dpbatch.raw.develop import develop
 from dpbatch.raw.frames import RawPair
+from dpbatch.raw.highlights import ClipRamp
 from dpbatch.raw.reader import read_dual
 from dpbatch.settings import RawSettings
 from dpbatch.tools.inspect import measure_frames
@@ -148,7 +150,8 @@ def test_a_white_level_that_is_stated_too_low_is_not_believed() -> None:
 
 def test_samples_go_over_from_trusted_to_clipped() -> None:
     clip = ClipLevels(np.full(4, 1000.0), np.full(4, 1100.0), np.full(4, 1150.0))
-    weight = clip.weight(np.array([0, 1000, 1025, 1050, 1075, 1100, 2000], np.uint16), 0)
+    samples = torch.tensor([0.0, 1000, 1025, 1050, 1075, 1100, 2000]).expand(4, 1, -1)
+    weight = ClipRamp(clip, CFA, torch.device("cpu"))(samples)[0, 0].numpy()
     assert weight[[0, 1, 5, 6]].tolist() == [0, 0, 1, 1]
     assert weight[3] == pytest.approx(0.5)
     assert (np.diff(weight) >= 0).all()

@@ -83,6 +83,17 @@ def test_only_the_last_rows_are_kept_and_forgetting_changes_nothing(
     assert source.times[:20, :40].max() == 2
 
 
+def test_windows_side_by_side_share_their_blocks_however_few_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(photo_views, "_KEPT_BYTES", {"cpu": 1})
+    source = Counting(random_views())
+    rolling = RollingViews(source, CPU)
+    for left in range(0, 100, 20):
+        rolling.pair(slice(3, 80), slice(left, left + 30))
+    assert source.times.max() == 1
+
+
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), SIZE])
 def test_a_window_reflects_about_the_border_pixels(size: tuple[int, int]) -> None:
     """Also repeatedly: a window may be larger than the photo."""
