@@ -89,7 +89,7 @@ class Report:
             return []
         lines = [
             "",
-            f"this version / {self.other}, {self.turns} turns each, medians (least to most):",
+            f"this version / {self.other}, turns: {self.turns}, medians (least to most):",
         ]
         for ratio in self.ratios:
             lines.append(
