@@ -183,11 +183,14 @@ class ClusterOptions:
         that a cluster of this machine alone is started.
     gpus_per_actor: GPUs for each copy of the network: a fraction of one, or a whole number.
     cpu_actors: number of copies of the network on CPUs instead of GPUs; 0 uses GPUs.
+    gpu_actors: number of copies that a cluster is asked to have GPUs for, though it may have none
+        yet: one that scales by itself starts machines for them. 0 takes the GPUs that are there.
     """
 
     address: str = ""
     gpus_per_actor: float = 1.0
     cpu_actors: int = 0
+    gpu_actors: int = 0
 
     def __post_init__(self) -> None:
         share = self.gpus_per_actor
@@ -198,6 +201,8 @@ class ClusterOptions:
             )
         if self.cpu_actors < 0:
             raise SettingsError(f"--cpu-actors {self.cpu_actors}: expected a number of copies")
+        if self.gpu_actors and self.cpu_actors:
+            raise SettingsError("--gpu-actors and --cpu-actors: give one of the two")
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,14 @@ _DEFAULTS = Settings()
     shown_default="0, use GPUs",
     help="Ray: compute with N copies of the network on CPUs.",
 )
+@options.speed(
+    "--gpu-actors",
+    type=click.IntRange(0, 65_536),
+    default=ClusterOptions.gpu_actors,
+    metavar="N",
+    shown_default="0, use what GPUs there are",
+    help="Ray: have a cluster that scales by itself start machines for N copies of the network.",
+)
 @options.trouble_options
 @options.message_options
 def run(**given: Any) -> None:
@@ -188,7 +196,9 @@ def run(**given: Any) -> None:
     settings = options.settings_of(given)
     from ldp.models.weights import read_header, resolve, sha256
 
-    asked = ClusterOptions(given["address"], given["gpus_per_actor"], given["cpu_actors"])
+    asked = ClusterOptions(
+        given["address"], given["gpus_per_actor"], given["cpu_actors"], given["gpu_actors"]
+    )
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)
     on_gpu = uses_gpu(settings.restore.device, cluster)
     settings = replace(settings, restore=settle_network(settings.restore, on_gpu))

@@ -30,11 +30,11 @@ def choose(
     Raises SettingsError where Ray is wanted and not installed, or excluded by another option.
     """
     address = options.address or os.environ.get("RAY_ADDRESS", "")
-    asks_for_ray = bool(options.address or options.cpu_actors) or options.gpus_per_actor != 1.0
+    asks_for_ray = options != ClusterOptions()
     if engine == "local":
         if asks_for_ray:
             raise SettingsError(
-                "--address, --gpus-per-actor and --cpu-actors belong to --engine ray"
+                "--address, --gpus-per-actor, --cpu-actors and --gpu-actors belong to --engine ray"
             )
         return None
     is_installed = importlib.util.find_spec("ray") is not None

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dpbatch.engine.ray.calls import ActorCall
-from dpbatch.engine.ray.cluster import Node, actor_memory, living_nodes, on_node
+from dpbatch.engine.ray.cluster import Node, actor_memory, living_nodes, on_node, request_gpus
 from dpbatch.engine.ray.steps import Restorer
 from dpbatch.errors import AbortError
 from dpbatch.types import ClusterOptions
@@ -87,6 +87,9 @@ class Pool:
         """stages: a reference. warn: called for nodes that leave or are unfit."""
         self._stages, self._warn = stages, warn
         self._gpus_per_actor, self._cpu_actors = options.gpus_per_actor, options.cpu_actors
+        self._asked_actors = options.gpu_actors
+        if self._asked_actors:
+            request_gpus(self._asked_actors, self._gpus_per_actor)
         self._actors: list[Actor] = []
         self._failed_starts: Counter[str] = Counter()
         self._unfit: dict[str, str] = {}
@@ -123,7 +126,7 @@ class Pool:
             self._actors.append(Actor(node, self._stages, gpus, threads))
         if self._actors:
             self._has_had_any = True
-        elif not self._has_had_any:
+        elif not self._has_had_any and not self._asked_actors:
             raise AbortError(
                 f"no node has {self._gpus_per_actor:g} GPUs for an actor; give --cpu-actors N to "
                 "restore on processors"
@@ -132,7 +135,7 @@ class Pool:
     def _choose_cpus(self) -> None:
         """Use one CPU actor per node where no node has a GPU and the user asked for none."""
         asked = self._cpu_actors or self._gpus_per_actor != ClusterOptions.gpus_per_actor
-        if asked or any(node.gpus for node in self._nodes.values()):
+        if asked or self._asked_actors or any(node.gpus for node in self._nodes.values()):
             return
         self._cpu_actors = sum(node.cpus > 0 for node in self._nodes.values())
         self._warn(
@@ -228,7 +231,9 @@ class Pool:
         return tuple(actor.busy_share() for actor in self._actors if actor.ready_s)
 
     def close(self) -> None:
-        """Kill all actors."""
+        """Kill all actors, and ask for no more machines."""
         for actor in self._actors:
             actor.kill()
         self._actors = []
+        if self._asked_actors:
+            request_gpus(0, self._gpus_per_actor)

@@ -156,6 +156,17 @@ def _stderr_in(log: Path | None) -> Iterator[None]:
         os.close(before)
 
 
+def request_gpus(actors: int, gpus_per_actor: float) -> None:
+    """Ask a cluster that scales by itself to have GPUs for so many actors; 0 withdraws it.
+
+    Actors that are placed on machines which exist never make such a cluster start one. Any other
+    cluster takes no notice.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{"GPU": gpus_per_actor}] * actors)
+
+
 def task_memory(nodes: Sequence[Node]) -> dict[str, int]:
     """Return Ray's option by which loading and saving state their memory; none if unknown.
 

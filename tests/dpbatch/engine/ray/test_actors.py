@@ -66,3 +66,19 @@ def test_actors_on_processors_spread_over_the_nodes_and_share_each() -> None:
     pool = Pool(None, ClusterOptions(cpu_actors=3), lambda text: pytest.fail(text))
     pool.update([node("1", 16), node("2", 8)])
     assert sorted(made) == [("1", 0.0, 8), ("1", 0.0, 8), ("2", 0.0, 8)]
+
+
+def test_actors_that_no_node_has_room_for_are_asked_for_and_built_when_nodes_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, float]] = []
+    monkeypatch.setattr(actors, "request_gpus", lambda *request: asked.append(request))
+    pool = Pool(None, ClusterOptions(gpu_actors=2), lambda text: pytest.fail(text))
+    assert asked == [(2, 1.0)]
+    pool.update([node("1", 16)])
+    assert (made, pool.size) == ([], 0)
+    pool.update([node("1", 16), node("2", 8, 1)])
+    assert made == [("2", 1.0, 8)]
+    monkeypatch.setattr(Recorded, "kill", lambda self: None, raising=False)
+    pool.close()
+    assert asked[1:] == [(0, 1.0)]
