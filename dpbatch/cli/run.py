@@ -196,9 +196,7 @@ def run(**given: Any) -> None:
     settings = options.settings_of(given)
     from ldp.models.weights import read_header, resolve, sha256
 
-    asked = ClusterOptions(
-        given["address"], given["gpus_per_actor"], given["cpu_actors"], given["gpu_actors"]
-    )
+    asked = ClusterOptions(**{name: given[name] for name in vars(ClusterOptions())})
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)
     on_gpu = uses_gpu(settings.restore.device, cluster)
     settings = replace(settings, restore=settle_network(settings.restore, on_gpu))
