@@ -59,6 +59,8 @@ class RestoredPhoto:
     curve: the camera's tone curve; None for a neutral look.
     has_look: whether curve and exposure have been applied.
     raw: what editors go on with; None where only the picture is wanted.
+    is_ordinary: whether it has one view. map_is_change: whether the amounts of its map are those
+        of the network's change.
     """
 
     sharp: npt.NDArray[np.uint16]
@@ -69,6 +71,8 @@ class RestoredPhoto:
     warnings: tuple[str, ...] = ()
     has_look: bool = False
     raw: RestoredRaw | None = None
+    is_ordinary: bool = False
+    map_is_change: bool = False
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
@@ -311,6 +315,7 @@ def save(
             settings.layers,
             note,
             format=settings.layer_format,
+            amount_is="change" if restored.map_is_change else "blur",
         )
     look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
     if settings.format == "dng" and restored.raw is not None:

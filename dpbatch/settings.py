@@ -26,6 +26,7 @@ NETWORKS = {"fast": "tiny", "best": "small"}
 QUALITIES = ("auto", *NETWORKS)
 LAYERS = ("blur", "disparity")
 LOOKS = ("camera", "neutral")
+ORDINARY = ("skip", "single", "vitdeblur")
 WHITE_BALANCES = ("camera", "auto", "daylight")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
@@ -80,12 +81,20 @@ class RestoreSettings:
     scale: str = field(default="1", metadata=_IN_PIXELS_IF_CHANGED)
     """Where to restore: 1 at full size, 2, 4, 8 at a half, a quarter, an eighth, or auto, every
     region at the size that suits its blur."""
+    ordinary: str = field(default="skip", metadata=_NOT_IN_PIXELS)
+    """What to do with ordinary photos, which have one view: skip, or the network that restores
+    them, single (comes with dpbatch) or vitdeblur (needs single_weights)."""
+    single_weights: str = field(default="", metadata=_NOT_IN_PIXELS)
+    """Weights file of the network of ordinary photos; "" for the one that comes with dpbatch."""
+    window_stride: int = field(default=94, metadata=_NOT_IN_PIXELS)
+    """Of vitdeblur: from one window of 320 px to the next; 94 as published, up to 310 faster."""
 
     def __post_init__(self) -> None:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
         object.__setattr__(self, "quality", self.quality.lower())
         _check_choice("quality", self.quality, QUALITIES)
         _check_choice("scale", self.scale, SCALES)
+        _check_choice("ordinary", self.ordinary, ORDINARY)
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
         kind, _, number = self.device.partition(":")

@@ -26,8 +26,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Photo(Generic[P_co]):
-    """One input: a raw file, or the two files of a pair that somebody already split.
+    """One input: a raw file, the two files of a pair that somebody already split, or a picture.
 
+    kind: "raw" for a raw file that may have two frames, "ordinary" for a photo that is known to
+        have one view: a raw with one frame, a TIFF, a PNG or a JPEG.
     paths: one file, or left and right.
     stem: the file's name without its suffix and, of a pair, without its side.
     folder: where it lies below the folder that was given, with /; "" for that folder itself.
@@ -35,7 +37,7 @@ class Photo(Generic[P_co]):
         differs, as in A/100CANON.
     """
 
-    kind: Literal["raw", "pair"]
+    kind: Literal["raw", "pair", "ordinary"]
     paths: tuple[P_co, ...]
     stem: str
     folder: str = ""
@@ -109,6 +111,8 @@ class Saved:
 
     stored: stamps of outputs on object storage; () for outputs on this machine.
     checksums: hash of each output's content, made while it was written; () where unknown.
+    network: the name of the network that restored the photo; "" where none did.
+    fingerprint: of the result, where it is not that of the run; see `BatchStages`.
     """
 
     inputs: tuple[FileStamp, ...]
@@ -116,6 +120,8 @@ class Saved:
     warnings: tuple[str, ...] = ()
     stored: tuple[FileStamp, ...] = ()
     checksums: tuple[str, ...] = ()
+    network: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,7 @@ class ClusterOptions:
 class RunOptions:
     """Which inputs a run processes and how it behaves; nothing here changes a pixel.
 
+    pictures: whether a TIFF, PNG or JPEG that is no half of a pair is an ordinary photo.
     max_errors: number of failed photos at which the run stops; 0 never stops it.
     loaders: number of processes that load ahead; 0 lets the Ray engine choose.
     step_limit_s: time limit for one step of one photo in seconds; 0 for none.
@@ -222,6 +229,7 @@ class RunOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     pairs: bool = True
+    pictures: bool = False
     overwrite: bool = False
     retry_failed: bool = False
     max_errors: int = 0
@@ -279,6 +287,10 @@ class BatchStages(
     @property
     def fingerprint(self) -> str:
         """Equal for two runs where neither needs to redo the results of the other."""
+
+    @property
+    def ordinary_fingerprint(self) -> str:
+        """The same for ordinary photos; "" where they are skipped."""
 
     @property
     def earlier_fingerprints(self) -> tuple[str, ...]:

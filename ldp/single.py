@@ -116,6 +116,7 @@ def load_single(
     *,
     device: str = "auto",
     tile: int = 0,
+    protect: bool = True,
     window_stride: int = 94,
     blending: Blending = "uniform",
     padding: Padding = "published",
@@ -128,7 +129,8 @@ def load_single(
         here with `views = 1`, or a shipped network's name (ldp.shipped_names).
     device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
     tile: for networks that are trained here, side of a tile in pixels, rounded up to what the
-        network allows; 0 to choose.
+        network allows; 0 to choose. protect: keep the picture as it is where they would change it
+        by little, see ldp.restore.composite.
     window_stride, blending, padding, batch, full_precision: of ViTDeblur's windows, see
         ldp.restore.windows.WindowSettings.
 
@@ -148,7 +150,7 @@ def load_single(
         network = load_network(path)
         assert isinstance(network, LDPNet)
         return SingleModel(
-            CompositeRestorer.of(network, chosen, tile),
+            CompositeRestorer.of(network, chosen, tile, protect),
             _info(path, "NAFNet", parameter_count(network), {}),
         )
     raise WeightsError(

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("dpbatch", "ldp", "training")
 MOST_LINES = 350
 
-FLOOR = {"types", "errors", "location", "settings", "hints", "terminal"}
+FLOOR = {"types", "errors", "location", "settings", "networks", "hints", "terminal"}
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
+STEPS = PHOTO | {"photo", "ordinary"}
 MAY_IMPORT = {
     "version": set[str](),
     "errors": set[str](),
@@ -25,17 +26,19 @@ MAY_IMPORT = {
     "terminal": set[str](),
     "types": {"errors", "location"},
     "settings": {"errors", "ldp"},
+    "networks": {"settings", "errors", "ldp"},
     "hints": {"ldp"},
     "presets": {"settings", "errors"},
     "raw": FLOOR | {"ldp"},
     "output": FLOOR | {"ldp"},
     "editing": PHOTO,
     "photo": PHOTO | {"editing"},
-    "storage": PHOTO | {"photo"},
-    "engine": PHOTO | {"photo"},
-    "batch": PHOTO | {"photo", "storage", "engine"},
-    "tools": PHOTO | {"photo", "storage", "engine", "batch", "presets", "training"},
-    "cli": PHOTO | {"photo", "storage", "engine", "batch", "presets", "tools", "training"},
+    "ordinary": PHOTO | {"photo"},
+    "storage": STEPS,
+    "engine": STEPS,
+    "batch": STEPS | {"storage", "engine"},
+    "tools": STEPS | {"storage", "engine", "batch", "presets", "training"},
+    "cli": STEPS | {"storage", "engine", "batch", "presets", "tools", "training"},
     "main": {"cli"},
     "ldp": set[str](),
     "training": {"ldp"},
@@ -45,7 +48,7 @@ modules and packages; "version" is dpbatch/__init__.py and "main" dpbatch/__main
 
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "ray": "dpbatch/engine/ray/",
-    "rawpy": "dpbatch/raw/reader.py",
+    "rawpy": ("dpbatch/raw/reader.py", "dpbatch/raw/ordinary.py"),
     "exiv2": tuple(f"dpbatch/output/{name}.py" for name in ("metadata", "carrier", "sidecar")),
     "fsspec": "dpbatch/storage/store.py",
 }

@@ -35,14 +35,14 @@ class DryRun:
     """Everything that a dry run needs.
 
     measure: measures the cost of a photo; None leaves time and disk space out of the report.
-    model: name or path of the network, whose weights every node of a cluster must have.
+    models: names or paths of the networks, whose weights every node of a cluster must have.
     """
 
     options: RunOptions
     output: OutputFolder
     reporter: Reporter
     measure: Measure | None
-    model: str
+    models: tuple[str, ...]
 
     def run(self, plan: Plan, known: Mapping[str, Past], resume: Resume) -> int:
         """Report what a run would do, and return the exit code; 3 where the run could not work.
@@ -106,7 +106,7 @@ class DryRun:
         from dpbatch.engine.ray.cluster import check_nodes, joined, living_nodes
 
         try:
-            with node_check(self.model, _no_files) as check, joined(address, None):
+            with node_check(self.models, _no_files) as check, joined(address, None):
                 nodes = living_nodes()
                 check_nodes(nodes, check, self.reporter.message)
         except AbortError as error:

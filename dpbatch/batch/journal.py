@@ -33,6 +33,7 @@ class Record:
     target: the picture's path below the output folder, with /; "" for an input that is no photo.
     source: the photo's first file.
     outputs: their paths are below the output folder too.
+    network: the one that restored the photo.
     """
 
     status: str
@@ -50,6 +51,7 @@ class Record:
     save_s: float = 0.0
     warnings: tuple[str, ...] = ()
     time: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ ADOPTED_IN = "scan"
 
 @dataclass(frozen=True)
 class JournalWriter:
-    """Writes what happens in a run. fingerprint: the run's.
+    """Writes what happens in a run. fingerprint, ordinary_fingerprint: the run's.
 
     Lines that decide about resuming raise AbortError where they cannot be written; lines for
     `dpbatch status` alone are left out then.
@@ -29,6 +29,7 @@ class JournalWriter:
     output: OutputFolder
     journal: Journal
     fingerprint: str
+    ordinary_fingerprint: str = ""
 
     def started(self, job: Job[Location]) -> None:
         """Note a photo before it is touched.
@@ -59,6 +60,9 @@ class JournalWriter:
             save_s=round(seconds.save, 3),
             warnings=saved.warnings if saved else (),
         )
+        if saved:
+            own = saved.fingerprint or record.fingerprint
+            record = replace(record, network=saved.network, fingerprint=own)
         self.journal.append(record)
         return sum(file.size for file in outputs)
 
@@ -98,7 +102,9 @@ class JournalWriter:
             self.journal.append(line)
 
     def _record(self, status: str, job: Job[Location]) -> Record:
-        return Record(status, job.id, str(job.photo.paths[0]), self.fingerprint)
+        is_ordinary = job.photo.kind == "ordinary"
+        fingerprint = self.ordinary_fingerprint if is_ordinary else self.fingerprint
+        return Record(status, job.id, str(job.photo.paths[0]), fingerprint)
 
     def _outputs(self, saved: Saved) -> Iterator[FileStamp]:
         for path, stored, checksum in zip_longest(saved.outputs, saved.stored, saved.checksums):

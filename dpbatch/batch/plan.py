@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpbatch.batch.scan import jobs_of, scan
 from dpbatch.errors import AbortError, NotDualPixelError, OutputError, PhotoError, SettingsError
 from dpbatch.location import Location, short_name
-from dpbatch.raw.canon_tags import single_frame_message
+from dpbatch.raw.canon_tags import read_canon_tags, single_frame_message
 from dpbatch.raw.container import probe
 from dpbatch.settings import Settings
 from dpbatch.storage.base import InputSource
@@ -46,6 +46,8 @@ def make_plan(
         include=options.include,
         exclude=options.exclude,
         pairs=options.pairs,
+        ordinary=settings.restore.ordinary != "skip",
+        pictures=options.pictures,
         out=options.out,
     )
     if not found.photos and not found.others:
@@ -62,6 +64,9 @@ def make_plan(
         try:
             _check(photo, source)
         except NotDualPixelError as error:
+            if settings.restore.ordinary != "skip" and not _is_burst_roll(photo, source):
+                photos.append(replace(photo, kind="ordinary"))
+                continue
             ended.append((short_name(photo.paths[0]), outcome_of(error, "scan")))
             continue
         except PhotoError as error:
@@ -92,6 +97,12 @@ def _by_length(
         else:
             fit.append(job)
     return tuple(fit), too_long
+
+
+def _is_burst_roll(photo: Photo[Location], source: InputSource[Location]) -> bool:
+    """Return whether a raw with one frame holds several pictures, of which none is restored."""
+    file = source.local_file(photo.paths[0])
+    return file is not None and read_canon_tags(file, probe(file).format).pictures > 1
 
 
 def _check(photo: Photo[Location], source: InputSource[Location]) -> None:

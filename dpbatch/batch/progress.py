@@ -39,6 +39,7 @@ class Reporter:
     quiet: bool = False
     _counts: Counter[Status] = field(default_factory=Counter)
     _codes: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    _networks: Counter[str] = field(default_factory=Counter)
     _reasons_at_close: dict[tuple[Status, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -90,6 +91,8 @@ class Reporter:
     def finished(self, name: str, outcome: Outcome, job: Job[Location] | None = None) -> None:
         """Report the outcome of an input; call it once for every input."""
         self._counts[outcome.status] += 1
+        if outcome.status is Status.DONE and outcome.saved and outcome.saved.network:
+            self._networks[outcome.saved.network] += 1
         self._remember(name, outcome)
         is_worked = self._start_s > 0 and outcome.stage != "run"
         if is_worked:
@@ -111,14 +114,17 @@ class Reporter:
             code=outcome.code,
             message=outcome.message,
             seconds=asdict(outcome.seconds),
+            network=outcome.saved.network if outcome.saved else "",
             warnings=outcome.saved.warnings if outcome.saved else (),
         )
 
     def would_run(self, job: Job[Location]) -> None:
         """Report, in a dry run, that this photo would be done."""
         self._would_run += 1
-        self.message(f"would run: {job} -> {job.target}")
-        self._json(event="would-run", input=job.name, output=str(job.target))
+        how = " (ordinary)" if job.photo.kind == "ordinary" else ""
+        self.message(f"would run: {job}{how} -> {job.target}")
+        kind = job.photo.kind
+        self._json(event="would-run", input=job.name, output=str(job.target), kind=kind)
 
     def cost(self, cost: Cost, photos: int, loaders: int) -> None:
         """Report, in a dry run, what the photos would cost. loaders: photos loaded at a time."""
@@ -165,6 +171,7 @@ class Reporter:
             inputs=self._inputs,
             **{status.value: self.count(status) for status in Status},
             would_run=self._would_run,
+            networks=dict(sorted(self._networks.items())),
             aborted=aborted,
             interrupted=interrupted,
             exit_code=code,
@@ -187,6 +194,9 @@ class Reporter:
             counts["would run"] = self._would_run
         width = max(9, *map(len, counts))
         lines = ["", *(f"{name:<{width}} {count:>6}" for name, count in counts.items())]
+        if len(self._networks) > 1:
+            by = ", ".join(f"{name} {count}" for name, count in sorted(self._networks.items()))
+            lines.append(f"restored by: {by}")
         for status in (Status.SKIPPED, Status.FAILED):
             lines += self._reasons(status)
         return lines
@@ -229,6 +239,8 @@ class Reporter:
         known = [f"{name} {took_s}" for name, took_s in steps.items() if took_s != "0.0 s"]
         took = ", ".join(known) or "0.0 s"
         target = str(outcome.saved.outputs[0]) if outcome.saved else ""
+        if outcome.saved and outcome.saved.network:
+            took += f", {outcome.saved.network}"
         return ", ".join([f"{position}{name} -> {target} ({took})", *self._left(), *self._pace()])
 
     def _left(self) -> Iterator[str]:

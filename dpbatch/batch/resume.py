@@ -17,14 +17,16 @@ from dpbatch.types import Job, Outcome, Saved, Status
 class Resume:
     """Decides which photos a run processes.
 
-    fingerprint: the run's. earlier: those of results that an earlier release made with the same
-    settings: they have other pixels, and are kept all the same. overwrite: replace what lies at a
-    target in any case. retry_failed: only work on what failed before.
+    fingerprint: the run's. ordinary: that of ordinary photos, "" where they are skipped.
+    earlier: those of results that an earlier release made with the same settings: they have other
+    pixels, and are kept all the same. overwrite: replace what lies at a target in any case.
+    retry_failed: only work on what failed before.
     """
 
     source: InputSource[Location]
     results: Results
     fingerprint: str
+    ordinary: str = ""
     earlier: tuple[str, ...] = ()
     overwrite: bool = False
     retry_failed: bool = False
@@ -90,7 +92,9 @@ class Resume:
         """Return the outcome of a photo that is done, None for another."""
         last = past.last
         is_earlier = last.fingerprint in self.earlier
-        if last.status != "done" or not (last.fingerprint == self.fingerprint or is_earlier):
+        # Whether a file has one view or two follows from its content, which is the same.
+        is_current = last.fingerprint in {self.fingerprint, self.ordinary or self.fingerprint}
+        if last.status != "done" or not (is_current or is_earlier):
             return None
         states = {output.path: self.results.state(output) for output in last.outputs}
         if {State.MISSING, State.DAMAGED} & set(states.values()):
@@ -136,7 +140,7 @@ class Resume:
 
         Only files that had to be fetched for that have stamps; local files are probed anew.
         """
-        is_known = past.last.code == NotDualPixelError.code
+        is_known = past.last.code == NotDualPixelError.code and not self.ordinary
         return is_known and same_content(past.last.inputs, job.photo.paths, self.source.stamp)
 
     def _is_of_same_photo(self, job: Job[Location], past: Past) -> bool:

@@ -23,6 +23,7 @@ from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.node_check import node_check
 from dpbatch.errors import AbortError, DiskFullError, WorkerCrashError
 from dpbatch.location import Location, absolute
+from dpbatch.networks import ordinary_weights
 from dpbatch.settings import Settings
 from dpbatch.storage.base import InputSource, OutputFolder
 from dpbatch.storage.choose import input_source, output_folder
@@ -54,18 +55,21 @@ def run(
         source,
         results,
         stages.fingerprint,
+        ordinary=stages.ordinary_fingerprint,
         earlier=stages.earlier_fingerprints,
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
     )
     if options.dry_run:
-        dry_run = DryRun(options, output, reporter, measure, settings.restore.model)
+        dry_run = DryRun(options, output, reporter, measure, _networks(settings))
         return dry_run.run(plan, read_past(output.log()), resume)
     names = [job.id for job in plan.jobs]
     clean = partial(_remove_leftovers, source, output, names)
     with output.hold() as log, StopSignal() as stop, _cleaned(clean):
         journal = Journal(log)
-        writer = JournalWriter(source, output, journal, stages.fingerprint)
+        writer = JournalWriter(
+            source, output, journal, stages.fingerprint, stages.ordinary_fingerprint
+        )
         pauses = Pauses(
             options.wait_for_space_s, source, output, writer=writer, reporter=reporter, stop=stop
         )
@@ -81,7 +85,7 @@ def run(
             batch=batch,
             reporter=reporter,
             log=output.processes_log,
-            model=settings.restore.model,
+            models=_networks(settings),
             clean=clean,
         )
         with _interrupt_noted(writer):
@@ -117,6 +121,11 @@ def _interrupt_noted(writer: JournalWriter) -> Iterator[None]:
         raise
 
 
+def _networks(settings: Settings) -> tuple[str, ...]:
+    """Return the networks of photos with two views and of ordinary ones."""
+    return settings.restore.model, ordinary_weights(settings.restore)
+
+
 class _Common(TypedDict):
     """The arguments that all engines take."""
 
@@ -135,7 +144,7 @@ def _engine(
     batch: _Batch,
     reporter: Reporter,
     log: Path,
-    model: str,
+    models: tuple[str, ...],
     clean: Callable[[], None],
 ) -> Engine[Job[Location]]:
     common = _Common(
@@ -154,7 +163,7 @@ def _engine(
     return RayEngine(
         stages,
         options.cluster,
-        open_check=partial(node_check, model, open_files_check),
+        open_check=partial(node_check, models, open_files_check),
         clean=clean,
         on_busy=reporter.update_busy,
         on_warning=partial(reporter.message, always=True),

@@ -13,7 +13,8 @@ from typing import Generic
 
 from dpbatch.errors import SettingsError
 from dpbatch.location import Location, P, absolute, path_below, short_name
-from dpbatch.raw.container import RAW_SUFFIXES
+from dpbatch.networks import ordinary_weights
+from dpbatch.raw.container import OTHER_RAW_SUFFIXES, RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES, find_pairs
 from dpbatch.settings import Settings
 from dpbatch.storage.base import InputSource
@@ -54,11 +55,15 @@ def scan(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     pairs: bool = True,
+    ordinary: bool = False,
+    pictures: bool = False,
     out: Location | None = None,
 ) -> Inputs[P]:
     """Return the photos in the given files and folders of a source. Nothing is opened.
 
-    Every raw file counts; with `pairs` TIFF, PNG and JPEG count as halves of pairs.
+    Every Canon raw counts; with `pairs` TIFF, PNG and JPEG count as halves of pairs. With
+    `ordinary` raws of other makers count too; with `pictures` a TIFF, PNG or JPEG that is no half
+    of a pair is a photo, unless a raw of its name lies beside it.
 
     include, exclude: globs, matched in any case against the file's name and its path below the
     folder given. out: see `InputSource.list_files`.
@@ -66,10 +71,11 @@ def scan(
     Raises SettingsError where something given does not exist.
     """
     listing = source.list_files(given, recursive=recursive, out=out)
+    suffixes = {*_SUFFIXES, *(OTHER_RAW_SUFFIXES if ordinary else ())}
     roots = {
         path: root
         for path, root in listing.roots.items()
-        if path in listing.named or path.suffix.lower() in _SUFFIXES
+        if path in listing.named or path.suffix.lower() in suffixes
         if _wanted(path, root, include, exclude)
     }
     others = [NotAPhoto(path, True, "unreadable", why) for path, why in listing.unreadable]
@@ -79,16 +85,40 @@ def scan(
         for path, root in roots.items()
         if path.suffix.lower() in RAW_SUFFIXES
     ]
-    pictures = [path for path in roots if path.suffix.lower() in PAIR_SUFFIXES] if pairs else []
-    found = find_pairs(pictures)
+    if ordinary:
+        photos += [
+            Photo("ordinary", (path,), path.stem, _below(path.parent, root), names[root])
+            for path, root in roots.items()
+            if path.suffix.lower() in OTHER_RAW_SUFFIXES
+        ]
+    found = find_pairs(path for path in roots if pairs and path.suffix.lower() in PAIR_SUFFIXES)
     for pair in found.pairs:
         root = roots[pair.left]
         below = _below(pair.folder, root)
         photos.append(Photo("pair", (pair.left, pair.right), pair.name, below, names[root]))
-    for half in found.lone:
+    if pictures:
+        alone = sorted(
+            path
+            for path in roots.keys() - {path for photo in photos for path in photo.paths}
+            if path.suffix.lower() in PAIR_SUFFIXES
+        )
+        beside = {_without_suffix(photo.paths[0]) for photo in photos if photo.kind != "pair"}
+        for path in alone:
+            if _without_suffix(path) in beside:
+                message = f"{path.name}: left out, since a raw of its name lies beside it"
+                others.append(NotAPhoto(path, False, "raw-beside", message))
+            else:
+                root = roots[path]
+                below = _below(path.parent, root)
+                photos.append(Photo("ordinary", (path,), path.stem, below, names[root]))
+    for half in found.lone if not pictures else ():
         message = f"{half.name}: half of a pair, the other half is not there"
         others.append(NotAPhoto(half, False, "lone-half", message))
-    used = {*found.lone, *(path for photo in photos for path in photo.paths)}
+    used = {
+        *found.lone,
+        *(other.path for other in others),
+        *(path for photo in photos for path in photo.paths),
+    }
     for path in sorted(listing.named & roots.keys() - used):
         message = f"{path.name}: neither a raw file nor half of a left/right pair"
         others.append(NotAPhoto(path, False, "not-an-input", message))
@@ -107,12 +137,18 @@ def jobs_of(
     that ignores case or Unicode composition says so), one would replace an input, or leave `out`.
     """
     model = Path(settings.restore.model).stem
+    of_ordinary = Path(ordinary_weights(settings.restore)).stem
     photos = tuple(photos)
 
     def jobs_named(template: str) -> Iterator[Job[Location]]:
         for photo in photos:
-            name = _name(photo, template, model)
-            outputs = tuple(out / f"{name}{suffix}" for suffix in suffixes)
+            is_ordinary = photo.kind == "ordinary"
+            name = _name(photo, template, of_ordinary if is_ordinary else model)
+            outputs = tuple(
+                out / f"{name}{suffix}"
+                for suffix in suffixes
+                if not (is_ordinary and suffix.startswith(".disparity"))
+            )
             source = " + ".join(short_name(path) for path in photo.paths)
             yield Job(f"{name}{suffixes[0]}", source, photo, outputs)
 
@@ -186,6 +222,10 @@ def _wanted(path: Location, root: Location, include: Sequence[str], exclude: Seq
         return any(fnmatchcase(name, glob.lower()) for name in names for glob in globs)
 
     return (not include or matches(include)) and not matches(exclude)
+
+
+def _without_suffix(path: Location) -> str:
+    return _folded(str(path.with_name(path.stem)))
 
 
 def _below(folder: Location, root: Location) -> str:

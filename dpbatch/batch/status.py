@@ -53,6 +53,7 @@ class LatestRun:
 
     state: "broken off" for a run that was killed; "unknown" where that cannot be determined.
     skipped_by_code: of those skipped. waiting: not started, or, in a run that is over, not reached.
+    networks: of those done, by the network that restored them; earlier releases did not note it.
     exit_code, message: of a run that ended, how; of one that is paused, why.
     seconds_left: None where it is unknown.
     """
@@ -74,6 +75,7 @@ class LatestRun:
     working_on: tuple[Working, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[Warned, ...]
+    networks: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class _RunReader:
     paused: RunLine | None = None
     ended: RunLine | None = None
     skipped: Counter[str] = field(default_factory=Counter)
+    networks: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     working: dict[str, Working] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -207,6 +210,8 @@ class _RunReader:
             self.skipped[record.code] += 1
         else:
             self.counts[record.status] += 1
+        if record.status == "done" and record.network:
+            self.networks[record.network] += 1
         if record.status == "failed":
             self.failures.append(_failure(record))
         self.warnings += [Warned(record.source, warning) for warning in record.warnings]
@@ -242,6 +247,7 @@ class _RunReader:
             tuple(self.working.values()),
             tuple(self.failures),
             tuple(self.warnings),
+            dict(sorted(self.networks.items())),
         )
 
     def _state(self, running: bool | None) -> State:

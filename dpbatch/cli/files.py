@@ -32,7 +32,7 @@ def inspect(inputs: tuple[Path, ...], as_json: bool, **filters: Any) -> None:
     from dpbatch.storage.local import LocalInputs
     from dpbatch.tools.inspect import inspect as inspect_file
 
-    found = scan(inputs, LocalInputs(), pairs=False, **filters)
+    found = scan(inputs, LocalInputs(), pairs=False, ordinary=True, **filters)
     if not found.photos and not found.others:
         raise AbortError(f"{', '.join(map(str, inputs))}: no raw files found")
     inspected, failed = [], 0

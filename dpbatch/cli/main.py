@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from dpbatch import __version__
-from dpbatch.cli import files, models, run, trials
+from dpbatch.cli import files, models, results, run, trials
 from dpbatch.cli.echo import echo
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.hints import hinted
@@ -57,9 +57,9 @@ def main() -> None:
 for command in (
     run.run,
     run.split,
-    run.status,
-    run.verify,
-    run.presets,
+    results.status,
+    results.verify,
+    results.presets,
     files.inspect,
     files.simulate,
     trials.demo,

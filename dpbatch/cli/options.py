@@ -185,7 +185,10 @@ message_options = together(
 )
 
 
-_RESTORE_FLAGS = ("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale")
+_RESTORE_FLAGS = (
+    *("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale"),
+    *("ordinary", "single_weights", "window_stride"),
+)
 
 _EDITOR_FLAGS = ("dng", "color_space", "highlights")
 

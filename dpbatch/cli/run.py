@@ -1,8 +1,7 @@
-"""Commands that work on a shoot: run, split, status, presets."""
+"""Commands that work on a shoot: run, split."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ import click
 
 from dpbatch.cli import options
 from dpbatch.cli.echo import echo
-from dpbatch.cli.options import Location, Number, SectionedCommand
+from dpbatch.cli.options import Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose, uses_gpu
+from dpbatch.errors import SettingsError
 from dpbatch.location import RemotePath, absolute
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
@@ -24,6 +24,7 @@ from dpbatch.settings import (
     LAYER_FORMATS,
     LAYERS,
     LOOKS,
+    ORDINARY,
     QUALITIES,
     SCALES,
     Settings,
@@ -42,6 +43,12 @@ _DEFAULTS = Settings()
 @click.command(cls=SectionedCommand)
 @options.inputs
 @options.read_options
+@options.read(
+    "--single",
+    is_flag=True,
+    help="Take every TIFF, PNG and JPEG that is no half of a pair for an ordinary photo, too; "
+    "without another --ordinary, `single` restores them.",
+)
 @options.write_options
 @options.write(
     "--format",
@@ -108,6 +115,26 @@ _DEFAULTS = Settings()
     shown_default=_DEFAULTS.restore.scale,
     help="Restore at full size (1), at a half, a quarter or an eighth (2, 4, 8), or every region "
     "at the size that suits its blur (auto).",
+)
+@options.restore(
+    "--ordinary",
+    type=click.Choice(ORDINARY),
+    shown_default=_DEFAULTS.restore.ordinary,
+    help="What to do with ordinary photos, which have one view: skip them, or restore them by the "
+    "network `single`, or by ViTDeblur with weights of your own.",
+)
+@options.restore(
+    "--single-weights",
+    metavar="FILE",
+    shown_default="those of `single`",
+    help="Weights of the network of ordinary photos, such as a converted checkpoint of ViTDeblur.",
+)
+@options.restore(
+    "--window-stride",
+    type=click.IntRange(1, 310),
+    metavar="PX",
+    shown_default=f"{_DEFAULTS.restore.window_stride}, as published; 310 is ten times as fast",
+    help="ViTDeblur: from one window of 320 px to the next.",
 )
 @options.restore(
     "--clip-weights",
@@ -191,9 +218,11 @@ def run(**given: Any) -> None:
     INPUTS are files, folders, or URLs such as s3://bucket/shoot. Reads raw files (CR2, CR3) and
     pairs that are already split (NAME_L.tif with NAME_R.tif, or folders inputL and inputR). Writes
     one picture for each to --out, with the camera's metadata. A second run skips what is done and
-    tries again what failed.
+    tries again what failed. Raws without dual pixels, of any camera, are skipped, or restored with
+    --ordinary.
     """
-    settings = options.settings_of(given)
+    settings = _with_pictures(options.settings_of(given), given)
+    from dpbatch.networks import checked_sha256
     from ldp.models.weights import read_header, resolve, sha256
 
     asked = ClusterOptions(**{name: given[name] for name in vars(ClusterOptions())})
@@ -208,6 +237,7 @@ def run(**given: Any) -> None:
             f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"
         )
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
+    ordinary_sha256 = checked_sha256(settings.restore)
 
     from dpbatch.batch.photo_stages import PhotoStages
     from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
@@ -216,7 +246,8 @@ def run(**given: Any) -> None:
         from dpbatch.engine.node_check import with_absolute_weights
 
         settings = with_absolute_weights(settings)
-    stages = PhotoStages(settings, sha256(weights), clip_id(settings.restore))
+    clip = clip_id(settings.restore)
+    stages = PhotoStages(settings, sha256(weights), clip, ordinary_sha256)
     measure: Measure | None = stages.measure
     if not given["dry_run"]:
         require_clip(settings.restore)
@@ -245,53 +276,17 @@ def split(**given: Any) -> None:
     from dpbatch.tools.split import SplitStages
 
     settings = options.settings_of(given)
+    settings = replace(settings, restore=replace(settings.restore, ordinary="skip"))
     _run_batch(given, settings, SplitStages(settings), pairs=False)
 
 
-@click.command()
-@click.argument("folder", metavar="DIR", type=Location())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(folder: Path, as_json: bool) -> None:
-    """Show how far a run is, or how it ended.
-
-    DIR is the --out of a run, which may still be running in another terminal or on another machine.
-    Reads the run's journal and writes nothing.
-    """
-    from dpbatch.batch.status import read_status
-    from dpbatch.batch.status_text import to_text
-
-    report = read_status(folder)
-    echo(json.dumps(report.to_dict(), indent=2) if as_json else to_text(report))
-
-
-@click.command()
-@click.argument("folder", metavar="DIR", type=Location())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(folder: Path, as_json: bool) -> None:
-    """Check that the results in DIR are as they were written.
-
-    DIR is the --out of a run. Reads every result and compares it with the checksum in the run's
-    journal. Exit code 1 where a result is missing or has changed.
-    """
-    from dpbatch.batch.verify import verify as verify_folder
-
-    found = verify_folder(folder)
-    echo(json.dumps(found.to_dict(), indent=2) if as_json else found.to_text())
-    sys.exit(0 if found.is_good else 1)
-
-
-@click.command()
-@click.argument("name", required=False)
-def presets(name: str | None) -> None:
-    """List the presets that come with dpbatch, or print NAME."""
-    from dpbatch.presets import shipped, text
-
-    if name is not None:
-        echo(text(name).rstrip("\n"))
-        return
-    for shipped_name in shipped():
-        summary = text(shipped_name).splitlines()[0].lstrip("# ")
-        echo(f"{shipped_name:<10} {summary}")
+def _with_pictures(settings: Settings, given: dict[str, Any]) -> Settings:
+    """Return the settings with a network for the pictures of --single. Raises SettingsError."""
+    if not given["single"] or settings.restore.ordinary != "skip":
+        return settings
+    if given["ordinary"] == "skip":
+        raise SettingsError("--single and --ordinary skip: give one of the two")
+    return replace(settings, restore=replace(settings.restore, ordinary="single"))
 
 
 def _warn(text: str) -> None:
@@ -336,6 +331,7 @@ def _run_batch(
         include=given["include"],
         exclude=given["exclude"],
         pairs=pairs,
+        pictures=given.get("single", False),
         overwrite=given["overwrite"],
         retry_failed=given["retry_failed"],
         max_errors=1 if given["fail_fast"] else given["max_errors"] or 0,

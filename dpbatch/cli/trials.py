@@ -43,14 +43,21 @@ def _settled(model: str, device: str = RestoreSettings.device) -> str:
     help="Folder for the shoot and the results.",
 )
 @_model_option
-def demo(out: Path, model: str) -> None:
+@click.option(
+    "--ordinary",
+    type=click.Choice(("skip", "single")),
+    default=RestoreSettings.ordinary,
+    show_default=True,
+    help="What to do with the photo that has no dual pixels.",
+)
+def demo(out: Path, model: str, ordinary: str) -> None:
     """Render a small shoot, deblur it and measure the gain.
 
     The photos are real CR2 files, rendered from pictures with known depth.
     """
     from dpbatch.tools.demo import run_demo
 
-    sys.exit(run_demo(out, _settled(model)))
+    sys.exit(run_demo(out, _settled(model), ordinary))
 
 
 @click.command()

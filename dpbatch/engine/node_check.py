@@ -8,7 +8,7 @@ here imports Ray.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +28,10 @@ OpenCheck = Callable[[], AbstractContextManager[Check]]
 
 @dataclass(frozen=True)
 class _NodeCheck:
-    """version, weights_sha256: the driver's; a node must have the same."""
+    """version, weights: the driver's, the hashes by network; a node must have the same."""
 
     version: str
-    model: str
-    weights_sha256: str
+    weights: tuple[tuple[str, str], ...]
     files: Check
 
     def __call__(self) -> str:
@@ -41,25 +40,28 @@ class _NodeCheck:
         return self.files() or self._weights_problem()
 
     def _weights_problem(self) -> str:
-        try:
-            found = _weights_sha256(self.model)
-        except AbortError as error:
-            return str(error)
-        same = found == self.weights_sha256
-        return "" if same else f"has other weights than the driver for {self.model}"
+        for model, expected in self.weights:
+            try:
+                found = _weights_sha256(model)
+            except AbortError as error:
+                return str(error)
+            if found != expected:
+                return f"has other weights than the driver for {model}"
+        return ""
 
 
 @contextmanager
-def node_check(model: str, open_files_check: OpenCheck) -> Iterator[Check]:
+def node_check(models: Sequence[str], open_files_check: OpenCheck) -> Iterator[Check]:
     """Give the check of a node.
 
-    model: the network's name or weights file, "" where the run needs none.
+    models: the networks' names or weights files; "" for one that the run does not need.
     open_files_check: prepares the check of the run's inputs and its output folder.
 
     Raises AbortError where the driver itself is not fit.
     """
     with open_files_check() as files:
-        yield _NodeCheck(__version__, model, _weights_sha256(model), files)
+        weights = tuple((model, _weights_sha256(model)) for model in models)
+        yield _NodeCheck(__version__, weights, files)
 
 
 def _weights_sha256(model: str) -> str:
@@ -83,6 +85,8 @@ def with_absolute_weights(settings: Settings) -> Settings:
     restore = settings.restore
     if restore.model not in shipped_names():
         restore = replace(restore, model=os.path.abspath(restore.model))  # noqa: PTH100
+    if restore.single_weights and restore.single_weights not in shipped_names():
+        restore = replace(restore, single_weights=os.path.abspath(restore.single_weights))  # noqa: PTH100
     if Path(restore.clip_weights).is_file():
         restore = replace(restore, clip_weights=os.path.abspath(restore.clip_weights))  # noqa: PTH100
     return replace(settings, restore=restore)

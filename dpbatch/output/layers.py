@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ def write_layers(
     note: ProcessingNote,
     *,
     format: str = "tif",
+    amount_is: Literal["blur", "change"] = "blur",
 ) -> dict[Path, Written]:
     """Write STEM.blur.tif, STEM.disparity.tif or both, upright; with format "png" as PNG.
 
@@ -37,7 +39,9 @@ def write_layers(
     orientation of the sensor; orientation: the EXIF tag that turns them upright. which: names of
     layers.
 
-    blur: amount in [0, 1] as 0..65535.
+    blur: amount in [0, 1] as 0..65535. amount_is: "change" where the amounts say how much a network
+        changed the photo, since nothing else is known of its blur; the description and the XMP name
+        the layer so.
     disparity: disparity_px = (value - offset) / scale, which is x_left - x_right along the x of the
         sensor in pixels of the full-size view, near of the focus plane positive; turning the
         picture upright does not change it. offset is 32768. scale is 256, or 128, 64 and so on for
@@ -49,11 +53,12 @@ def write_layers(
     """
     written = {}
     description: dict[str, str | float]
+    properties: dict[str, str]
     for layer in which:
         if layer == "blur":
             values = quantise_amount(blur_map.amount)
-            description = {"layer": "blur", "formula": "amount = value / 65535"}
-            properties = {"Layer": "blur"}
+            description = {"layer": amount_is, "formula": "amount = value / 65535"}
+            properties = {"Layer": amount_is}
         elif blur_map.disparity_px is None:
             raise OutputError(
                 f"{target_stem}: this blur estimator gives no signed disparity; leave out the "

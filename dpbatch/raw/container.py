@@ -20,6 +20,13 @@ from dpbatch.raw.tiff import Entries, Tiff
 RAW_SUFFIXES = (".cr2", ".cr3", ".crw")
 """Canon's raw files, lower case. A .crw is older than Dual Pixel RAW and always has one frame."""
 
+OTHER_RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".bay", ".cap", ".dcr", ".dcs", ".dng", ".erf", ".fff", ".iiq", ".k25"),
+    *(".kdc", ".mdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2"),
+    *(".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+"""Raw files of other makers than Canon that LibRaw reads, lower case."""
+
 _MAKE, _MODEL, _STRIP_OFFSETS, _STRIP_BYTES, _CR2_SLICE = 0x10F, 0x110, 0x111, 0x117, 0xC640
 CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _CCTP_HEADER_BYTES = 12

@@ -16,7 +16,7 @@ from dpbatch.raw.clipping import ClipLevels, measure_clipping
 from dpbatch.raw.container import Container
 from dpbatch.raw.defects import fill_defects
 
-_EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
+EXIF_ORIENTATION = {0: 1, 1: 2, 2: 4, 3: 3, 4: 5, 5: 8, 6: 6, 7: 7}
 """LibRaw's flip bits (1 mirror, 2 upside down, 4 transpose) as EXIF orientations."""
 
 
@@ -172,7 +172,7 @@ def pair_of(
         camera_wb=first.camera_wb,
         daylight_wb=first.daylight_wb,
         camera_to_srgb=camera_to_srgb(first.xyz_to_camera),
-        orientation=_EXIF_ORIENTATION.get(first.flip, 1),
+        orientation=EXIF_ORIENTATION.get(first.flip, 1),
         make=container.make,
         model=container.model,
         notes=black.notes + second_black.notes + defects.notes,

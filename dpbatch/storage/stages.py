@@ -58,6 +58,11 @@ class _WrappedStages:
         return self.stages.fingerprint
 
     @property
+    def ordinary_fingerprint(self) -> str:
+        """That of the stages inside."""
+        return self.stages.ordinary_fingerprint
+
+    @property
     def earlier_fingerprints(self) -> tuple[str, ...]:
         """Those of the stages inside."""
         return self.stages.earlier_fingerprints

@@ -13,8 +13,11 @@ from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
 from dpbatch.batch.run import run
 from dpbatch.errors import AbortError
+from dpbatch.networks import checked_sha256
 from dpbatch.output.color import apply_orientation
+from dpbatch.raw.container import probe
 from dpbatch.raw.develop import develop
+from dpbatch.raw.ordinary import read_ordinary
 from dpbatch.raw.reader import read_dual
 from dpbatch.settings import (
     OutputSettings,
@@ -23,52 +26,59 @@ from dpbatch.settings import (
     Settings,
     settle_blur,
 )
-from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_picture
+from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_scene
 from dpbatch.types import RunOptions, Status
 from ldp.models.weights import read_header, resolve, sha256
 from ldp.srgb import encode_srgb
-from ldp.types import FloatArray
+from ldp.types import FloatArray, as_float
 from training.evaluation.metrics import psnr_db
 from training.simulator.sensor import Sensor, write_dual_pixel_raw, write_ordinary_raw
 
-ORDINARY, TRUNCATED = "IMG_0005", "IMG_0006"
-PLANNED = {Status.DONE: 4, Status.SKIPPED: 1, Status.FAILED: 1}
+TRUNCATED = "IMG_0006"
 
 
-def run_demo(out: Path, model: str) -> int:
+def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     """Render OUT/shoot, restore it into OUT/sharp, compare in OUT/compare; return the exit code.
 
-    The shoot has an ordinary raw, to be skipped, and a truncated one, to fail; the code is 0 if
-    that happens. Raises WeightsError before anything is written, AbortError for another outcome.
+    ordinary: as in RestoreSettings. The shoot has an ordinary raw, to be skipped or restored by
+    that, and a truncated one, to fail; the code is 0 if that happens.
+
+    Raises WeightsError before anything is written, AbortError for another outcome.
     """
     weights = resolve(model)
+    restore = RestoreSettings(model=model, ordinary=ordinary)
+    of_ordinary = checked_sha256(restore)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
     for folder in (shoot, compare):
         folder.mkdir(parents=True, exist_ok=True)
     say(f"Rendering six raw files into {shoot}")
     scenes = demo_scenes()
-    write_shoot(shoot, scenes)
-    say(f"\ndpbatch run {shoot} --out {sharp} --layers blur,disparity\n")
+    without_views = ordinary_scene()
+    write_shoot(shoot, scenes, without_views)
+    options = f" --ordinary {ordinary}" if of_ordinary else ""
+    say(f"\ndpbatch run {shoot} --out {sharp} --layers blur,disparity{options}\n")
     settings = Settings(
-        restore=RestoreSettings(model=model),
+        restore=restore,
         output=OutputSettings(layers=("blur", "disparity"), look="neutral"),
     )
     settings = settle_blur(settings, read_header(weights).blur_map)
-    stages = PhotoStages(settings, sha256(weights))
+    stages = PhotoStages(settings, sha256(weights), ordinary_sha256=of_ordinary)
     reporter = Reporter(sys.stdout)
     code = run(RunOptions((shoot,), sharp, overwrite=True), settings, stages, reporter)
     if code == EXIT_INTERRUPTED:
         return code
     counts = {status: reporter.count(status) for status in Status}
-    if counts != PLANNED:
+    name, planned = without_views.name, "restored" if of_ordinary else "skipped"
+    done = scenes if not of_ordinary else [*scenes, without_views]
+    if counts != {Status.DONE: len(done), Status.SKIPPED: 5 - len(done), Status.FAILED: 1}:
         raise AbortError(
-            f"{ORDINARY} should have been skipped, {TRUNCATED} failed, and the other four done"
+            f"{name} should have been {planned}, {TRUNCATED} failed, and the other four done"
         )
     say("\nPSNR against the rendered truth, higher is better:")
-    for scene in scenes:
+    for scene in done:
         before_db, after_db = _compare(scene, shoot, sharp, compare)
         say(f"  {scene.name}  {before_db:5.2f} -> {after_db:5.2f} dB  {scene.what}")
-    say(f"As planned, {ORDINARY} (no dual pixels) was skipped and {TRUNCATED} (cut short) failed.")
+    say(f"As planned, {name} (no dual pixels) was {planned} and {TRUNCATED} (cut short) failed.")
     say(f"\nSharp photos and layers: {sharp}\nBefore, after, truth side by side: {compare}")
     return EXIT_DONE
 
@@ -79,14 +89,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def write_shoot(shoot: Path, scenes: list[DemoScene]) -> None:
-    """Write the scenes as Dual Pixel RAW, an ordinary raw, and a truncated copy."""
+def write_shoot(shoot: Path, scenes: list[DemoScene], without_views: DemoScene) -> None:
+    """Write the scenes as Dual Pixel RAW, one as an ordinary raw, and a truncated copy."""
     for seed, scene in enumerate(scenes):
         gain = np.float32(scene.exposure)
         sensor = Sensor(tags=scene.tags)
         path = shoot / f"{scene.name}.CR2"
         write_dual_pixel_raw(path, scene.pair.left * gain, scene.pair.right * gain, sensor, seed)
-    write_ordinary_raw(shoot / f"{ORDINARY}.CR2", ordinary_picture(), Sensor())
+    composite = (without_views.pair.left + without_views.pair.right) * np.float32(0.5)
+    write_ordinary_raw(shoot / f"{without_views.name}.CR2", composite, Sensor())
     whole = (shoot / f"{scenes[0].name}.CR2").read_bytes()
     (shoot / f"{TRUNCATED}.CR2").write_bytes(cut_short(whole))
 
@@ -99,7 +110,7 @@ def cut_short(whole: bytes) -> bytes:
 def _compare(scene: DemoScene, shoot: Path, sharp: Path, compare: Path) -> tuple[float, float]:
     """Return PSNR before and after in dB; write the three pictures side by side, upright."""
     truth = _truth(scene)
-    before = _composite(shoot / f"{scene.name}.CR2")
+    before = _before(shoot / f"{scene.name}.CR2")
     after = tifffile.imread(sharp / f"{scene.name}.tif").astype(np.float32) / np.float32(65535)
     sheet = np.hstack([before, after, truth])
     cv2.imwrite(str(compare / f"{scene.name}.png"), (sheet[..., ::-1] * 255 + 0.5).astype(np.uint8))
@@ -113,8 +124,11 @@ def _truth(scene: DemoScene) -> FloatArray:
     return np.asarray(apply_orientation(np.clip(encoded, 0, 1), scene.tags.orientation), np.float32)
 
 
-def _composite(path: Path) -> FloatArray:
-    """Return the mean of the developed views of a file, upright, clipped to [0, 1]."""
+def _before(path: Path) -> FloatArray:
+    """Return a photo as it was, upright, in [0, 1]; of two views their mean."""
+    if not probe(path).is_dual_pixel:
+        photo = read_ordinary(path, "camera")
+        return np.asarray(apply_orientation(as_float(photo.picture), photo.orientation))
     views = develop(read_dual(path), RawSettings())
     mean = np.clip((views.left + views.right) / 2, 0, 1)
     return np.asarray(apply_orientation(mean, views.orientation), np.float32)

@@ -41,9 +41,16 @@ def demo_scenes() -> list[DemoScene]:
     return [make() for make in makers]
 
 
-def ordinary_picture() -> FloatArray:
-    """Return a photograph in linear light for the file without dual pixels."""
-    return _linear(_shipped("chelsea"))
+def ordinary_scene() -> DemoScene:
+    """Return a cat for the file without dual pixels: in focus at its nose, not at the wall."""
+    colour = _linear(_shipped("chelsea"))
+    height, width = colour.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    distance = np.hypot(x - np.float32(0.47 * width), y - np.float32(0.55 * height)) / height
+    coc = np.asarray(np.maximum(-6 * distance, -5), np.float32)
+    surface = Surface(colour, np.ones((height, width), np.float32), coc)
+    pair = render([surface], EOS_5D_MARK_IV_KERNEL)
+    return DemoScene("IMG_0005", "cat, without dual pixels", pair, CameraTags())
 
 
 def _motorcycle() -> DemoScene:

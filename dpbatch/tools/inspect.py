@@ -11,8 +11,9 @@ import numpy.typing as npt
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.cells import CFA_POSITIONS
 from dpbatch.raw.clipping import ClipLevels
-from dpbatch.raw.container import probe
+from dpbatch.raw.container import OTHER_RAW_SUFFIXES, Container, probe
 from dpbatch.raw.frames import RawPair
+from dpbatch.raw.ordinary import picture_size
 from dpbatch.raw.reader import read_dual
 from dpbatch.terminal import printable
 from dpbatch.tools.camera import Camera, read_camera
@@ -51,7 +52,8 @@ class Frames:
 
 @dataclass(frozen=True)
 class Inspection:
-    """format: cr2, cr3 or crw. frames: None for an ordinary raw. notes: warnings and remarks."""
+    """format: cr2, cr3, crw, or another maker's, as the file's suffix names it. frames: None for an
+    ordinary raw. notes: warnings and remarks."""
 
     file: str
     format: str
@@ -84,11 +86,12 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Describe a Canon raw file; decode and measure its frames if it has two.
+    """Describe a raw file; decode and measure its frames if it has two.
 
     Metadata that cannot be read becomes a note. Raises UnreadableError and DamagedError.
     """
-    container = probe(path)
+    is_canons = path.suffix.lower() not in OTHER_RAW_SUFFIXES
+    container = probe(path) if is_canons else Container(path.suffix[1:].lower(), 1)
     notes: list[str] = []
     camera, quality = Camera(container.make, container.model), ""
     try:
@@ -96,6 +99,10 @@ def inspect(path: Path) -> Inspection:
     except (UnreadableError, DamagedError) as error:
         notes.append(str(error))
     frames = None
+    if not is_canons:
+        notes.append("{} x {} pixels".format(*picture_size(path)))
+    if not container.is_dual_pixel:
+        notes.append("one view: skipped by `dpbatch run`, or restored with --ordinary single")
     if container.is_dual_pixel:
         pair = read_dual(path)
         frames = measure_frames(pair)

@@ -41,6 +41,8 @@ class NetworkFile:
             kind = f"released {kind}"
         if self.header.format == VITDEBLUR_FORMAT:
             kind = "ViTDeblur, single pictures"
+        elif self.header.network == "NAFNet":
+            kind = "single pictures"
         return (
             f"{self.name:<22} {self.size_bytes / 1e6:6.1f} MB  {kind}, "
             f"licence {self.licence or 'not stated'}"
@@ -89,7 +91,10 @@ def _loaded_facts(file: NetworkFile) -> list[tuple[str, str]]:
         config = load_vitdeblur(file.path).config
         return [("cost", str(cost_of_vitdeblur(config))), ("reads", "single pictures")]
     network = load_network(file.path)
-    return [("cost", str(cost_of_config(network.config))), ("blur map", file.header.blur_map)]
+    reads = ("blur map", file.header.blur_map)
+    if file.header.network == "NAFNet":
+        reads = ("reads", "single pictures")
+    return [("cost", str(cost_of_config(network.config))), reads]
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class SplitStages:
         return fingerprint(self._relevant, "split")
 
     @property
+    def ordinary_fingerprint(self) -> str:
+        """Ordinary photos have no views to split."""
+        return ""
+
+    @property
     def earlier_fingerprints(self) -> tuple[str, ...]:
         """See `BatchStages`."""
         return earlier_fingerprints(self._relevant, "split")

@@ -86,6 +86,13 @@ class Header:
         return _fields(self.config_json)
 
     @property
+    def network(self) -> str:
+        """The kind of network: LDP's of two views, NAFNet of one view, or ViTDeblur."""
+        if self.format == VITDEBLUR_FORMAT:
+            return "ViTDeblur"
+        return "NAFNet" if self.fields.get("views") == 1 else "LDP"
+
+    @property
     def needs_soft_map(self) -> bool:
         """Whether the network reads the unnormalised map, which only `clip` has."""
         return self.fields.get("prior") == "soft"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
@@ -12,7 +13,11 @@ from ldp.models.network import LDPNet
 from ldp.restore.deblur import MIN_TILE_PX, Deblurrer
 from ldp.restore.noise import noise_level
 from ldp.restore.tiling import Progress, Receive, RowBlender
-from ldp.types import BlurMap, Picture, ViewPair
+from ldp.types import BlurMap, FloatArray, Picture, ViewPair, as_float
+
+NOTHING_BELOW, ALL_FROM = 0.004, 0.012
+"""Local change of a picture, white at 1, below which none of it is kept and from which all is."""
+_NEIGHBOURHOOD_PX = 8.0
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,19 @@ class CompositeRestorer:
     """A network of one view on a device; see ldp.single.BandRestorer.
 
     deblurrer: of the network, which is given the picture as both views and reads one.
+    protects: whether the picture stays as it is where the network would change it by little, see
+        `kept_share`: what is in focus.
     """
 
     deblurrer: Deblurrer
+    protects: bool = True
 
     @classmethod
-    def of(cls, network: LDPNet, device: torch.device, tile_px: int = 0) -> CompositeRestorer:
+    def of(
+        cls, network: LDPNet, device: torch.device, tile_px: int = 0, protects: bool = True
+    ) -> CompositeRestorer:
         """Prepare a copy of a network on a device. tile_px: as in Deblurrer.of."""
-        return cls(Deblurrer.of(network, device, tile_px))
+        return cls(Deblurrer.of(network, device, tile_px), protects)
 
     def restore_bands(
         self,
@@ -62,14 +72,35 @@ class CompositeRestorer:
     ) -> None:
         rows, columns = self.deblurrer.tile_spans(views.size, tile_px)
         restore_tile = self.deblurrer.tile_restorer(views, level)
+        picture = views.left
         blender = RowBlender(views.size[1])
         done, finished = 0, 0
         for row in rows:
             for column in columns:
-                blender.add(row, column, restore_tile(row, column))
+                tile = restore_tile(row, column)
+                if self.protects:
+                    area = (slice(row.start, row.stop), slice(column.start, column.stop))
+                    tile = _protected(as_float(picture[area]), tile)
+                blender.add(row, column, tile)
                 done += 1
                 if progress:
                     progress(done, len(rows) * len(columns))
             band = blender.take(row)
             receive(finished, band)
             finished += len(band)
+
+
+def kept_share(change: FloatArray) -> FloatArray:
+    """Return the share of a network's change that is kept, (H, W) in [0, 1].
+
+    A single picture does not tell what is in focus, but there the network finds little to change.
+    change: (H, W, 3), of which the root of the mean square of a neighbourhood decides.
+    """
+    square = cv2.GaussianBlur(np.square(change).mean(2), (0, 0), _NEIGHBOURHOOD_PX)
+    share = np.clip((np.sqrt(square) - NOTHING_BELOW) / (ALL_FROM - NOTHING_BELOW), 0, 1)
+    return np.asarray(share * share * (3 - 2 * share), np.float32)
+
+
+def _protected(given: FloatArray, restored: FloatArray) -> FloatArray:
+    change = restored - given
+    return given + change * kept_share(change)[..., None]

@@ -10,7 +10,7 @@ from ldp.types import FloatArray, Picture, as_float
 _GREEN = 1
 _SAMPLE_PX, _SAMPLES = 128, 10
 _BLOCK_PX = 16
-_QUIET_SHARE = 0.15
+_QUIET_SHARE = 0.02
 """A block in so many has little else than noise."""
 _DARKEST, _BRIGHTEST, _MOST_OUTSIDE = 0.02, 0.98, 0.1
 """Blocks with a larger share of samples near black and white are left out: noise is clipped."""

@@ -106,6 +106,8 @@ def test_a_run_hands_the_look_down(raw: Photo, tmp_path: Path) -> None:
     camera, neutral = (
         PhotoStages(Settings(output=output), "hash").load(job).value for output in (CAMERA, NEUTRAL)
     )
+    assert isinstance(camera, LoadedPhoto)
+    assert isinstance(neutral, LoadedPhoto)
     assert curve_of(camera)[0] is not None
     assert curve_of(neutral)[0] is None
 

@@ -122,6 +122,7 @@ class CopyStages:
 
     seconds: dict[str, float] = field(default_factory=dict)
     fingerprint: str = "first"
+    ordinary_fingerprint: str = ""
     earlier_fingerprints: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = (".tif",)
     warnings: tuple[str, ...] = ()

@@ -74,6 +74,7 @@ def test_a_shoot_is_restored_and_told_in_numbers_that_add_up(
         "skipped": 3,
         "failed": 0,
         "would_run": 0,
+        "networks": {},
         "aborted": "",
         "interrupted": False,
         "exit_code": 0,

@@ -30,7 +30,7 @@ def problem(
     inputs: tuple[Path, ...], out: Path, model: str = "", *, meanwhile: Callable[[], object]
 ) -> str:
     """What a node reports after something has happened since the driver looked."""
-    with node_check(model, partial(shared_check, inputs, out)) as check:
+    with node_check((model,), partial(shared_check, inputs, out)) as check:
         meanwhile()
         return check()
 

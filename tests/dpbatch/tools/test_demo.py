@@ -46,6 +46,17 @@ def test_the_demo_ends_as_planned_and_the_photos_become_sharper(
 
 
 @pytest.mark.slow
+def test_the_photo_without_dual_pixels_becomes_sharper_where_it_is_restored_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_demo(tmp_path, "tiny", "single") == 0
+    told = capsys.readouterr().out
+    assert "IMG_0005 (no dual pixels) was restored and IMG_0006 (cut short) failed" in told
+    (line,) = (line.split() for line in told.splitlines() if "cat, without dual pixels" in line)
+    assert float(line[3]) > float(line[1]) + 0.5
+
+
+@pytest.mark.slow
 def test_another_outcome_than_the_planned_one_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

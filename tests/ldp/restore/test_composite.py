@@ -13,7 +13,7 @@ import ldp
 from ldp.errors import DeviceMemoryError
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
-from ldp.restore.composite import CompositeRestorer
+from ldp.restore.composite import CompositeRestorer, kept_share
 from ldp.restore.noise import noise_level
 from ldp.types import FloatArray
 
@@ -36,8 +36,8 @@ def picture(height: int, width: int) -> FloatArray:
     return np.asarray(rng.random((height, width, 3)), np.float32)
 
 
-def restored(tile_px: int, given: FloatArray) -> FloatArray:
-    restorer = CompositeRestorer.of(network(), CPU, tile_px)
+def restored(tile_px: int, given: FloatArray, protects: bool = False) -> FloatArray:
+    restorer = CompositeRestorer.of(network(), CPU, tile_px, protects)
     return ldp.SingleModel(restorer, ldp.SingleInfo(parameters=0)).restore(given)
 
 
@@ -61,6 +61,23 @@ def test_the_network_is_given_the_pictures_own_noise_level(
     assert len(seen) == 1
     assert seen[0] == pytest.approx((noise_level(given),) * 2)
     assert np.abs(changed).max() > 1e-3
+
+
+def test_what_the_network_would_hardly_change_stays_as_it_is() -> None:
+    """In focus it finds little to do; where there is blur nothing of its work is held back."""
+    change = np.zeros((64, 200, 3), np.float32)
+    change[:, :100], change[:, 100:] = 0.003, 0.02
+    share = kept_share(change)
+    assert share[:, :60].max() == 0
+    assert share[:, 140:].min() == 1
+    assert (np.diff(share[32]) >= -1e-6).all()
+
+
+def test_protection_changes_a_part_of_what_the_network_changes() -> None:
+    given = picture(80, 90)
+    free, protected = restored(128, given), restored(128, given, protects=True)
+    share = kept_share(free - given)[..., None]
+    np.testing.assert_allclose(protected - given, (free - given) * share, atol=1e-5)
 
 
 def test_memory_that_holds_no_tile_is_tried_with_smaller_ones(
@@ -96,7 +113,8 @@ def test_a_network_of_one_view_is_none_of_two(tmp_path: Path) -> None:
     save_network(network(), tmp_path / "one.safetensors")
     with pytest.raises(ldp.WeightsError, match=r"single pictures.*ldp\.load_single"):
         ldp.load(str(tmp_path / "one.safetensors"), device="cpu")
-    model = ldp.load_single(str(tmp_path / "one.safetensors"), device="cpu", tile=64)
+    name = str(tmp_path / "one.safetensors")
+    model = ldp.load_single(name, device="cpu", tile=64, protect=False)
     np.testing.assert_allclose(
         model.restore(picture(70, 90)), restored(64, picture(70, 90)), atol=0.01
     )
