@@ -42,15 +42,16 @@ def demo_scenes() -> list[DemoScene]:
 
 
 def ordinary_scene() -> DemoScene:
-    """Return a cat for the file without dual pixels: in focus at its nose, not at the wall."""
-    colour = _linear(_shipped("chelsea"))
+    """Return a workshop for the file without dual pixels, out of focus towards the right.
+
+    A photograph that is sharp all over: what is soft in the truth would count against sharpening.
+    """
+    colour = _linear(_shipped("stereo_motorcycle")[1])
     height, width = colour.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    distance = np.hypot(x - np.float32(0.47 * width), y - np.float32(0.55 * height)) / height
-    coc = np.asarray(np.maximum(-6 * distance, -5), np.float32)
+    coc = np.repeat(np.linspace(-1.0, -5.0, width, dtype=np.float32)[None, :], height, 0)
     surface = Surface(colour, np.ones((height, width), np.float32), coc)
     pair = render([surface], EOS_5D_MARK_IV_KERNEL)
-    return DemoScene("IMG_0005", "cat, without dual pixels", pair, CameraTags())
+    return DemoScene("IMG_0005", "workshop, without dual pixels", pair, CameraTags())
 
 
 def _motorcycle() -> DemoScene:

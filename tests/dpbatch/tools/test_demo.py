@@ -52,7 +52,9 @@ def test_the_photo_without_dual_pixels_becomes_sharper_where_it_is_restored_too(
     assert run_demo(tmp_path, "tiny", "single") == 0
     told = capsys.readouterr().out
     assert "IMG_0005 (no dual pixels) was restored and IMG_0006 (cut short) failed" in told
-    (line,) = (line.split() for line in told.splitlines() if "cat, without dual pixels" in line)
+    (line,) = (
+        line.split() for line in told.splitlines() if "workshop, without dual pixels" in line
+    )
     assert float(line[3]) > float(line[1]) + 0.5
 
 
