@@ -108,8 +108,9 @@ class RollingViews:
         for number in numbers:
             top = number * height
             here = slice(max(rows.start - top, 0), rows.stop - top)
-            parts.append(self._band(number, columns)[:, here, columns])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            parts.append(self._band(number, columns)[here, columns])
+        window = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return window.permute(2, 0, 1)
 
     def untouched(self, rows: slice, columns: slice) -> Tensor:
         """See PhotoViews."""
@@ -120,11 +121,14 @@ class RollingViews:
         return self._source.reduced(pixels)
 
     def _band(self, number: int, columns: slice) -> Tensor:
-        """Return a row of blocks of which those that cover `columns` are computed."""
+        """Return a row of blocks of which those that cover `columns` are computed, (h, W, 6).
+
+        Channels last, as networks are given them.
+        """
         height, width = self._block
         rows = slice(number * height, min((number + 1) * height, self.size[0]))
         if number not in self._bands:
-            shape = (6, rows.stop - rows.start, self.size[1])
+            shape = (rows.stop - rows.start, self.size[1], 6)
             self._bands[number] = (torch.empty(shape, device=self._device), set())
             size_bytes = 4 * 6 * height * self.size[1]
             most = max(self._most_used, _KEPT_BYTES[self._device.type] // size_bytes)
@@ -135,7 +139,7 @@ class RollingViews:
         for block in range(columns.start // width, -(-columns.stop // width)):
             if block not in done:
                 part = slice(block * width, min((block + 1) * width, self.size[1]))
-                pixels[:, :, part] = self._source.pair(rows, part)
+                pixels[:, part] = self._source.pair(rows, part).permute(1, 2, 0)
                 done.add(block)
         return pixels
 
