@@ -14,6 +14,7 @@ from dpbatch.output.dng_tags import CameraColor, RawLevels
 from dpbatch.output.images import to_8_bit
 from dpbatch.output.light import LARGEST_LIGHT, decode_wide, encode_wide
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
+from dpbatch.output.render import render_srgb, render_wide
 from dpbatch.output.tone import ToneCurve, apply_look
 from dpbatch.raw.camera_space import CHANNELS
 from dpbatch.raw.restored import RestoredRaw
@@ -53,6 +54,24 @@ def collector_for(
     return Collector(
         pair, views, Wanted(mosaic, light, recover, encode_wide, LARGEST_LIGHT), device
     )
+
+
+def finished(
+    sharp: npt.NDArray[np.uint16],
+    raw: RestoredRaw | None,
+    curve: ToneCurve | None,
+    look: tuple[ToneCurve | None, float],
+    settings: OutputSettings,
+) -> npt.NDArray[np.uint16]:
+    """Return a picture in the settings' look and color space, in the sensor's orientation.
+
+    sharp: (H, W, 3) uint16, sRGB-encoded. raw: has the light that is taken instead, if any.
+    look: what is left to be applied to `sharp`, curve and exposure in EV.
+    """
+    if raw is not None and raw.light is not None:
+        return render_wide(raw.light, settings.color_space, curve, settings.exposure)
+    picture = apply_look(sharp, *look)
+    return picture if settings.color_space == "srgb" else render_srgb(picture, settings.color_space)
 
 
 def write_raw(

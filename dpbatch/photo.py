@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import ldp
 from dpbatch.errors import RestoreError, SettingsError, UnreadableError
+from dpbatch.focus_settings import FocusSettings
 from dpbatch.hints import hinted
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo, Progress
@@ -54,7 +55,9 @@ class LoadedPhoto:
 class RestoredPhoto:
     """sharp: (H, W, 3) uint16, sRGB-encoded, in the sensor's orientation.
 
-    blur_map: None where no layer needs it.
+    original, original_raw: the photo before it was restored, like sharp and raw; None where nothing
+        needs it.
+    blur_map: None where nothing needs it.
     orientation: the EXIF orientation that turns it upright.
     curve: the camera's tone curve; None for a neutral look.
     has_look: whether curve and exposure have been applied.
@@ -73,6 +76,8 @@ class RestoredPhoto:
     raw: RestoredRaw | None = None
     is_ordinary: bool = False
     map_is_change: bool = False
+    original: npt.NDArray[np.uint16] | None = None
+    original_raw: RestoredRaw | None = None
 
 
 def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
@@ -150,11 +155,13 @@ class Restorer:
         raw: RawSettings,
         keep_blur_map: bool,
         output: OutputSettings | None = None,
+        *,
+        keep_original: bool = False,
     ) -> None:
         """Load the weights.
 
         settings: the network is named (settle_network). raw: how photos are developed. output: what
-            is to be written; None for a plain picture.
+            is to be written; None for a plain picture. keep_original: also return the photo before.
 
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
@@ -173,7 +180,7 @@ class Restorer:
             raise SettingsError(hinted(error)) from error
         self._raw = raw
         self._output = output or OutputSettings(look="neutral")
-        self._keep_blur_map = keep_blur_map
+        self._keep_blur_map, self._keep_original = keep_blur_map, keep_original
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
         else:
@@ -188,13 +195,16 @@ class Restorer:
 
     def __call__(self, loaded: LoadedPhoto, progress: Progress) -> RestoredPhoto:
         """Develop the photo, estimate the blur map and remove the blur. Raises RestoreError."""
-        opened = _OpenedPhoto(loaded, self._raw, self._output)
+        # What a photo is blended with, and the light in an EXR, are without the look.
+        with_look = not self._keep_original and self._output.layers_in != "exr"
+        opened = _OpenedPhoto(loaded, self._raw, self._output, with_look)
         try:
             deblurred = self._model.restore_photo(
                 opened.on, progress=progress, finish=opened.with_look, also=opened.collect
             )
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
+        original, original_raw = opened.untouched() if self._keep_original else (None, None)
         return RestoredPhoto(
             deblurred.sharp,
             deblurred.blur_map if self._keep_blur_map else None,
@@ -204,6 +214,8 @@ class Restorer:
             loaded.warnings + opened.warnings,
             opened.has_look,
             opened.collector.result() if opened.collector else None,
+            original=original,
+            original_raw=original_raw,
         )
 
 
@@ -214,11 +226,16 @@ class _OpenedPhoto:
         what editors go on with, where that is wanted.
     """
 
-    def __init__(self, loaded: LoadedPhoto, raw: RawSettings, output: OutputSettings) -> None:
+    def __init__(
+        self, loaded: LoadedPhoto, raw: RawSettings, output: OutputSettings, with_look: bool
+    ) -> None:
+        self._with_look = with_look
         self._loaded = loaded
         self._raw = raw
         self._output = output
         self._device_type = ""
+        self._views: PhotoViews | None = None
+        self._device: torch.device | None = None
         self.curve: ToneCurve | None = None
         self.warnings: tuple[str, ...] = ()
         self.has_look = False
@@ -229,8 +246,23 @@ class _OpenedPhoto:
         self._device_type = device.type
         views = views_of(self._loaded, self._raw, device)
         self.curve, self.warnings = camera_curve(self._loaded, views)
+        self._views, self._device = views, device
         self.collector = self._collector(views, device)
         return views
+
+    def untouched(self) -> tuple[npt.NDArray[np.uint16], RestoredRaw | None]:
+        """Return the photo that `on` opened before it was restored, and what editors need of it."""
+        from ldp.restore.untouched import untouched_parts, untouched_uint16
+
+        views, device = self._views, self._device
+        assert views is not None
+        assert device is not None
+        collector = self._collector(views, device)
+        if collector is None:
+            return untouched_uint16(views), None
+        for rows, columns, pixels in untouched_parts(views):
+            collector(rows, columns, pixels)
+        return untouched_uint16(views), collector.result()
 
     def collect(self, rows: slice, columns: slice, pixels: torch.Tensor) -> None:
         """Hand a part of the restored picture to the collector."""
@@ -254,7 +286,7 @@ class _OpenedPhoto:
 
     def with_look(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the look on a GPU; beside a CPU that restores, the process that saves does it."""
-        if self._device_type == "cpu":
+        if self._device_type == "cpu" or not self._with_look:
             return rows
         from dpbatch.output.tone import apply_look_tensor
 
@@ -290,53 +322,18 @@ def camera_curve(
 
 
 def save(
-    restored: RestoredPhoto, target: Path, settings: OutputSettings, note: ProcessingNote
+    restored: RestoredPhoto,
+    target: Path,
+    settings: OutputSettings,
+    note: ProcessingNote,
+    focus: FocusSettings | None = None,
 ) -> dict[Path, Written]:
     """Turn the photo upright and write it to `target`, its layers beside it and before it.
 
+    focus: what of the photo is to be sharp; None for all of it.
+
     Returns the files by path. Raises OutputError.
     """
-    from dpbatch import editing
-    from dpbatch.output.color import apply_orientation
-    from dpbatch.output.images import write_picture
-    from dpbatch.output.layers import write_layers
-    from dpbatch.output.render import render_srgb, render_wide
-    from dpbatch.output.tone import apply_look
+    from dpbatch import rescue
 
-    written: dict[Path, Written] = {}
-    if restored.blur_map is not None:
-        size = restored.sharp.shape[0], restored.sharp.shape[1]
-        stem = target.with_suffix("")
-        written = write_layers(
-            stem,
-            restored.blur_map,
-            restored.orientation,
-            size,
-            settings.layers,
-            note,
-            format=settings.layer_format,
-            amount_is="change" if restored.map_is_change else "blur",
-        )
-    look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
-    if settings.format == "dng" and restored.raw is not None:
-        written[target] = editing.write_raw(
-            target,
-            restored.raw,
-            editing.preview_of(restored.sharp, *look),
-            restored.orientation,
-            settings,
-            metadata=restored.metadata,
-            note=note,
-        )
-        return written
-    if restored.raw is not None and restored.raw.light is not None:
-        finished = render_wide(
-            restored.raw.light, settings.color_space, restored.curve, settings.exposure
-        )
-    else:
-        finished = apply_look(restored.sharp, *look)
-        if settings.color_space != "srgb":
-            finished = render_srgb(finished, settings.color_space)
-    upright = apply_orientation(finished, restored.orientation)
-    written[target] = write_picture(target, upright, settings, restored.metadata, note)
-    return written
+    return rescue.save(restored, target, settings, note, focus or FocusSettings())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from string import Formatter
+from typing import Any
 
 from dpbatch.errors import SettingsError
+from dpbatch.focus_settings import FocusSettings
 from ldp.blur.estimator import ESTIMATORS, OPENAI
 
 CLIP_MAPS = ("clip", "clip-patch")
@@ -24,7 +26,11 @@ BIT_DEPTHS = (16, 8)
 NETWORKS = {"fast": "tiny", "best": "small"}
 """The shipped network of each quality."""
 QUALITIES = ("auto", *NETWORKS)
-LAYERS = ("blur", "disparity")
+LAYERS = ("depth", "blur", "confidence", "disparity")
+USUAL_LAYERS = ("depth", "blur", "confidence")
+LAYERS_IN = ("files", "alpha", "photoshop", "darktable", "exr")
+LAYERS_IN_THE_PICTURE = ("alpha", "photoshop")
+LAYER_GEOMETRIES = ("upright", "sensor")
 LOOKS = ("camera", "neutral")
 ORDINARY = ("skip", "single", "vitdeblur")
 WHITE_BALANCES = ("camera", "auto", "daylight")
@@ -116,7 +122,14 @@ class OutputSettings:
     """Name of the output below --out, without suffix: {dir} folder below the given one, {stem} file
     name, {ext} suffix of the input, {root} name of the given folder, {model}."""
     layers: tuple[str, ...] = ()
-    """Maps to write beside the picture in 16-bit grey: blur, disparity."""
+    """Maps to write, in 16-bit grey: depth (near is white), blur, confidence, which follow the
+    outlines of the picture, and disparity, as it was measured."""
+    layers_in: str = field(default="files", metadata=_IN_PIXELS_IF_CHANGED)
+    """files (one for each layer), alpha (channels of the TIFF), photoshop (the TIFF has the
+    original, and above it the sharp photo behind a mask), darktable (an RGB PNG for its raster
+    masks), exr (one file)."""
+    layer_geometry: str = field(default="upright", metadata=_IN_PIXELS_IF_CHANGED)
+    """Of layers in files or exr: upright, like the picture, or sensor, as the raw file has it."""
     layer_format: str = field(default="tif", metadata=_IN_PIXELS_IF_CHANGED)
     """tif or png; also as tiff and in capitals."""
     jpeg_quality: int = field(default=95, metadata=_IN_PIXELS_IF_CHANGED)
@@ -153,11 +166,30 @@ class OutputSettings:
                 f"exposure {self.exposure:g}: expected {-LARGEST_EXPOSURE_EV} to "
                 f"{LARGEST_EXPOSURE_EV} EV"
             )
+        self._check_layers()
+        _check_template(self.template)
+
+    def _check_layers(self) -> None:
         for layer in self.layers:
             _check_choice("layers", layer, LAYERS)
         if len(set(self.layers)) < len(self.layers):
             raise SettingsError(f"layers {', '.join(self.layers)}: each may be named once")
-        _check_template(self.template)
+        _check_choice("layers_in", self.layers_in, LAYERS_IN)
+        _check_choice("layer_geometry", self.layer_geometry, LAYER_GEOMETRIES)
+        if self.layers_in in LAYERS_IN_THE_PICTURE and (self.format, self.bit_depth) != ("tif", 16):
+            raise SettingsError(
+                f"layers_in {self.layers_in}: such layers are part of a TIFF of 16 bits, and the "
+                f"format is {self.format} of {self.bit_depth}; use --format tif"
+            )
+        if self.layers_in == "darktable" and "disparity" in self.layers:
+            raise SettingsError(
+                "layers disparity: darktable's mask holds depth, blur and confidence"
+            )
+
+    @property
+    def chosen_layers(self) -> tuple[str, ...]:
+        """The layers that are written; the usual ones for a form that was chosen without names."""
+        return self.layers or (() if self.layers_in == "files" else USUAL_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -167,6 +199,7 @@ class Settings:
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    focus: FocusSettings = field(default_factory=FocusSettings, metadata=_IN_PIXELS_IF_CHANGED)
 
 
 def settle_network(restore: RestoreSettings, has_gpu: bool) -> RestoreSettings:
@@ -201,10 +234,17 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
         raise SettingsError(
             f"blur {blur}: this network reads CLIP's unnormalised map; use --blur clip"
         )
-    if blur in CLIP_MAPS and "disparity" in settings.output.layers:
+    output = settings.output
+    signed = [layer for layer in output.chosen_layers if layer != "blur"]
+    if blur in CLIP_MAPS and signed and output.layers_in != "photoshop":
         raise SettingsError(
-            f"layers disparity: the blur map {blur!r} has no signed disparity; leave the layer out "
-            "or add --blur disparity"
+            f"layers {', '.join(signed)}: the blur map {blur!r} has no signed disparity; use "
+            "--layers blur or add --blur disparity"
+        )
+    if blur in CLIP_MAPS and settings.focus.needs_depth:
+        raise SettingsError(
+            f"focus control goes by the signed disparity, which the blur map {blur!r} does not "
+            "have; add --blur disparity"
         )
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
@@ -233,6 +273,7 @@ def fingerprint(
     weights_sha256: str,
     clip_id: str = "",
     *,
+    mask_blake2b: str = "",
     pixel_version: int | None = None,
 ) -> str:
     """Return a key that is equal for runs that write equal results.
@@ -241,10 +282,12 @@ def fingerprint(
     of CLIP (clip_id: from dpbatch.tools.models.clip_id) and PIXEL_VERSION; not the output path, the
     device and the tile.
 
-    pixel_version: of an earlier release; None for this one's.
+    mask_blake2b: of the mask's content. pixel_version: of an earlier release; None for this one's.
     """
     version = PIXEL_VERSION if pixel_version is None else pixel_version
     parts = [version, weights_sha256, clip_id, _pixel_values(settings, version)]
+    if mask_blake2b:
+        parts.append(mask_blake2b)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -276,10 +319,14 @@ def _pixel_values(group: object, version: int) -> list[object]:
     for item in sorted(fields(group), key=lambda item: item.name):
         value = getattr(group, item.name)
         kind = item.metadata.get("pixels", True)
-        if kind is True or (kind == "if changed" and value != item.default):
+        if kind is True or (kind == "if changed" and value != _default(item)):
             nested = _pixel_values(value, version) if is_dataclass(value) else value
             values.append([item.name, nested])
     return values
+
+
+def _default(item: Field[Any]) -> object:
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def _check_template(template: str) -> None:

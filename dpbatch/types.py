@@ -113,6 +113,7 @@ class Saved:
     checksums: hash of each output's content, made while it was written; () where unknown.
     network: the name of the network that restored the photo; "" where none did.
     fingerprint: of the result, where it is not that of the run; see `BatchStages`.
+    rescued: what of the photo was restored, in words; "" for everything.
     """
 
     inputs: tuple[FileStamp, ...]
@@ -122,6 +123,7 @@ class Saved:
     checksums: tuple[str, ...] = ()
     network: str = ""
     fingerprint: str = ""
+    rescued: str = ""
 
 
 @dataclass(frozen=True)

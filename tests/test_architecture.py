@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("dpbatch", "ldp", "training")
 MOST_LINES = 350
 
-FLOOR = {"types", "errors", "location", "settings", "networks", "hints", "terminal"}
+FLOOR = {
+    "types", "errors", "location", "focus_settings", "settings", "networks", "hints", "terminal",
+}  # fmt: skip
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
 STEPS = PHOTO | {"photo", "ordinary"}
 MAY_IMPORT = {
@@ -25,14 +27,16 @@ MAY_IMPORT = {
     "location": {"errors"},
     "terminal": set[str](),
     "types": {"errors", "location"},
-    "settings": {"errors", "ldp"},
+    "focus_settings": {"errors"},
+    "settings": {"errors", "focus_settings", "ldp"},
     "networks": {"settings", "errors", "ldp"},
     "hints": {"ldp"},
     "presets": {"settings", "errors"},
     "raw": FLOOR | {"ldp"},
     "output": FLOOR | {"ldp"},
     "editing": PHOTO,
-    "photo": PHOTO | {"editing"},
+    "rescue": PHOTO | {"editing"},
+    "photo": PHOTO | {"editing", "rescue"},
     "ordinary": PHOTO | {"photo"},
     "storage": STEPS,
     "engine": STEPS,
@@ -49,7 +53,9 @@ modules and packages; "version" is dpbatch/__init__.py and "main" dpbatch/__main
 ONLY_IN: dict[str, str | tuple[str, ...]] = {
     "ray": "dpbatch/engine/ray/",
     "rawpy": ("dpbatch/raw/reader.py", "dpbatch/raw/ordinary.py"),
-    "exiv2": tuple(f"dpbatch/output/{name}.py" for name in ("metadata", "carrier", "sidecar")),
+    "exiv2": tuple(
+        f"dpbatch/output/{name}.py" for name in ("af_areas", "metadata", "carrier", "sidecar")
+    ),
     "fsspec": "dpbatch/storage/store.py",
 }
 """Libraries that one place keeps from the rest of the project."""

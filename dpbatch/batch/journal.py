@@ -34,6 +34,7 @@ class Record:
     source: the photo's first file.
     outputs: their paths are below the output folder too.
     network: the one that restored the photo.
+    rescued: what of the photo was restored, in words; "" for everything.
     """
 
     status: str
@@ -50,6 +51,7 @@ class Record:
     restore_s: float = 0.0
     save_s: float = 0.0
     warnings: tuple[str, ...] = ()
+    rescued: str = ""
     time: str = ""
     network: str = ""
 

@@ -59,6 +59,7 @@ class JournalWriter:
             restore_s=round(seconds.restore, 3),
             save_s=round(seconds.save, 3),
             warnings=saved.warnings if saved else (),
+            rescued=saved.rescued if saved else "",
         )
         if saved:
             own = saved.fingerprint or record.fingerprint

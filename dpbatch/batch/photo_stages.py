@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dpbatch import __version__, ordinary, photo
+from dpbatch.batch.kept import KeptRestorations
 from dpbatch.engine.attempts import ignore
 from dpbatch.errors import NotDualPixelError, OutputError, UnreadableError
+from dpbatch.focus_settings import mask_blake2b
 from dpbatch.networks import ordinary_fingerprint, ordinary_weights
 from dpbatch.ordinary import LoadedOrdinary
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
-from dpbatch.settings import OutputSettings, Settings, described, earlier_fingerprints, fingerprint
+from dpbatch.settings import (
+    OutputSettings,
+    Settings,
+    described,
+    earlier_fingerprints,
+    fingerprint,
+)
 from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
@@ -22,7 +30,8 @@ if TYPE_CHECKING:
     from dpbatch.output.metadata import ProcessingNote, Written
 
 T = TypeVar("T")
-Loaded = LoadedPhoto | LoadedOrdinary
+Opened = LoadedPhoto | LoadedOrdinary
+Loaded = Opened | RestoredPhoto
 
 _MEASURED_PX = 512
 
@@ -51,26 +60,26 @@ class PhotoStages:
 
     weights_sha256: of the network. clip_id: see `dpbatch.tools.models.clip_id`.
     ordinary_sha256: of the network of ordinary photos; "" where they are skipped.
+    kept: the restorations that are kept for other choices of depths; None to keep none.
     """
 
     settings: Settings
     weights_sha256: str
     clip_id: str = ""
     ordinary_sha256: str = ""
+    kept: KeptRestorations | None = None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
         """See `BatchStages`."""
         output = self.settings.output
-        return (
-            f".{output.format}",
-            *(f".{layer}.{output.layer_format}" for layer in output.layers),
-        )
+        return (f".{output.format}", *layer_suffixes(output))
 
     @property
     def fingerprint(self) -> str:
         """See `BatchStages`."""
-        return fingerprint(self.settings, self.weights_sha256, self.clip_id)
+        mask = mask_blake2b(self.settings.focus)
+        return fingerprint(self.settings, self.weights_sha256, self.clip_id, mask_blake2b=mask)
 
     @property
     def ordinary_fingerprint(self) -> str:
@@ -85,10 +94,18 @@ class PhotoStages:
         return earlier_fingerprints(self.settings, self.weights_sha256, self.clip_id)
 
     def load(self, job: Job) -> Stamped[Loaded]:
-        """See `photo.load` and `ordinary.load`."""
-        return stamped(job.photo, self._load)
+        """See `photo.load` and `ordinary.load`; a restoration that was kept is read instead."""
+        kept = self.kept
+        if kept is None or not kept.has(job.id):
+            opened = stamped(job.photo, self._load)
+            return Stamped(opened.value, opened.inputs)
+        from dpbatch.output.metadata import read_metadata
 
-    def _load(self, files: Photo) -> Loaded:
+        found = stamped(job.photo, lambda files: read_metadata(files.paths[0]))
+        restored = kept.read(job.id, found.inputs, found.value)
+        return Stamped(restored or self._load(job.photo), found.inputs)
+
+    def _load(self, files: Photo) -> Opened:
         raw, look = self.settings.raw, self.settings.output.look
         if files.kind != "ordinary":
             try:
@@ -104,14 +121,29 @@ class PhotoStages:
         return ordinary.load(files, raw, look)
 
     def restorer(self) -> Callable[[Stamped[Loaded], Progress], Stamped[RestoredPhoto]]:
-        """See `photo.Restorer` and `ordinary.OrdinaryRestorer`."""
-        restore = self._restorer(keep_blur_map=bool(self.settings.output.layers))
-        return lambda loaded, progress: Stamped(restore(loaded.value, progress), loaded.inputs)
+        """See `photo.Restorer` and `ordinary.OrdinaryRestorer`; what was kept passes through."""
+        settings, is_kept = self.settings, self.kept is not None
+        needs_map = bool(settings.output.chosen_layers) or settings.focus.needs_depth
+        restore = self._restorer(
+            keep_blur_map=needs_map or is_kept,
+            keep_original=needs_original_of(settings) or is_kept,
+        )
 
-    def _restorer(self, keep_blur_map: bool) -> _Restorer:
+        def finish(loaded: Stamped[Loaded], progress: Progress) -> Stamped[RestoredPhoto]:
+            if isinstance(loaded.value, RestoredPhoto):
+                return Stamped(loaded.value, loaded.inputs)
+            return Stamped(restore(loaded.value, progress), loaded.inputs)
+
+        return finish
+
+    def _restorer(self, keep_blur_map: bool, keep_original: bool = False) -> _Restorer:
         settings = self.settings
         of_two_views = photo.Restorer(
-            settings.restore, settings.raw, keep_blur_map, settings.output
+            settings.restore,
+            settings.raw,
+            keep_blur_map,
+            settings.output,
+            keep_original=keep_original,
         )
         of_one_view = None
         if self.ordinary_sha256:
@@ -127,7 +159,7 @@ class PhotoStages:
         start_s = time.perf_counter()
         loaded = self._load(job.photo)
         load_s = time.perf_counter() - start_s
-        part: Loaded
+        part: Opened
         if isinstance(loaded, LoadedOrdinary):
             part = ordinary.centre(loaded, _MEASURED_PX)
         else:
@@ -142,7 +174,7 @@ class PhotoStages:
         return Cost(
             load_s,
             restore_s * pixels / (part_height * part_width),
-            pixels * (_bytes_a_pixel(output) + 2 * len(output.layers)),
+            pixels * (_bytes_a_pixel(output) + 2 * len(output.chosen_layers)),
             restorer.device,
         )
 
@@ -154,14 +186,16 @@ class PhotoStages:
         if restored.value.is_ordinary:
             network, sha256 = ordinary_weights(settings.restore), self.ordinary_sha256
             fingerprint = self.ordinary_fingerprint
-            layers = tuple(layer for layer in output.layers if layer != "disparity")
+            layers = tuple(layer for layer in output.chosen_layers if layer == "blur")
             output = replace(output, layers=layers)
         note = replace(
             processing_note(job.photo, settings, restored.inputs, fingerprint),
             model=Path(network).stem,
             weights_sha256=sha256,
         )
-        written = photo.save(restored.value, job.target, output, note)
+        if self.kept is not None and not self.kept.has(job.id, restored.inputs):
+            self.kept.write(job.id, restored.inputs, restored.value)
+        written = photo.save(restored.value, job.target, output, note, settings.focus)
         done = saved(job, restored.inputs, written, restored.value.warnings)
         return replace(done, network=note.model, fingerprint=fingerprint)
 
@@ -186,7 +220,7 @@ class _Restorer:
     def device(self) -> str:
         return self.of_two_views.device
 
-    def __call__(self, loaded: Loaded, progress: Progress) -> RestoredPhoto:
+    def __call__(self, loaded: Opened, progress: Progress) -> RestoredPhoto:
         if isinstance(loaded, LoadedOrdinary):
             assert self.of_one_view is not None
             return self.of_one_view(loaded, progress)
@@ -198,6 +232,18 @@ def _bytes_a_pixel(output: OutputSettings) -> int:
     if output.format == "dng":
         return 2 if output.dng == "mosaic" else 6
     return 3 * output.bit_depth // 8
+
+
+def layer_suffixes(output: OutputSettings) -> tuple[str, ...]:
+    """Return the suffixes of the files that hold a photo's layers."""
+    if output.layers_in == "files":
+        return tuple(f".{layer}.{output.layer_format}" for layer in output.layers)
+    return {"darktable": (".mask.png",), "exr": (".exr",)}.get(output.layers_in, ())
+
+
+def needs_original_of(settings: Settings) -> bool:
+    """Return whether the untouched photo is needed beside the restored one."""
+    return not settings.focus.is_everything or settings.output.layers_in == "photoshop"
 
 
 def saved(
@@ -216,6 +262,7 @@ def saved(
         outputs,
         warnings + tuple(warning for file in written.values() for warning in file.warnings),
         checksums=tuple(written[path].blake2b for path in outputs),
+        rescued=written[job.target].rescued,
     )
 
 
@@ -231,9 +278,10 @@ def is_made_from(path: Path, inputs: Sequence[FileStamp], fingerprint: str) -> b
 
     Files whose hashes are unknown are compared by name. Raises OSError.
     """
+    from dpbatch.output.exr import read_exr_note
     from dpbatch.output.metadata import read_note
 
-    note = read_note(path)
+    note = read_exr_note(path) if path.suffix == ".exr" else read_note(path)
     if note is None or note.fingerprint != fingerprint:
         return False
     if all(file.blake2b for file in inputs):

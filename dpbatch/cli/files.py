@@ -1,4 +1,4 @@
-"""Commands on single files: inspect, simulate."""
+"""Commands on single files and on what a run leaves: inspect, simulate, forget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from dpbatch.cli import options
 from dpbatch.cli.echo import echo
-from dpbatch.cli.options import Number, SectionedCommand, section
+from dpbatch.cli.options import Location, Number, SectionedCommand, section
 from dpbatch.errors import AbortError, PhotoError, SettingsError
 
 _PATH = click.Path(path_type=Path)
@@ -116,3 +116,18 @@ def simulate(picture: Path, depth: Path, out: Path, **given: Any) -> None:
         f"{pair.coc_px.max():+.1f} px in radius, disparity {pair.disparity_px.min():+.1f} to "
         f"{pair.disparity_px.max():+.1f} px, near positive"
     )
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=Location())
+def forget(folder: Path) -> None:
+    """Remove the restorations that are kept in DIR for other choices of depths.
+
+    DIR is the --out of a run. Results and journal stay.
+    """
+    from dpbatch.batch.kept import forget as forget_kept
+
+    if not isinstance(folder, Path):
+        raise click.UsageError(f"{folder}: only folders of this machine keep restorations")
+    count, size_bytes = forget_kept(folder)
+    echo(f"{folder}: {count} restorations removed, {size_bytes / 1e9:.1f} GB")

@@ -60,6 +60,7 @@ for command in (
     results.status,
     results.verify,
     results.presets,
+    files.forget,
     files.inspect,
     files.simulate,
     trials.demo,

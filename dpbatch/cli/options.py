@@ -9,8 +9,19 @@ from typing import Any
 
 import click
 
+from dpbatch.focus_settings import RESCUES, FocusSettings
 from dpbatch.location import parse_location
-from dpbatch.settings import COLOR_SPACES, DNG_KINDS, HIGHLIGHTS, OutputSettings, Settings
+from dpbatch.settings import (
+    COLOR_SPACES,
+    DNG_KINDS,
+    HIGHLIGHTS,
+    LAYER_FORMATS,
+    LAYER_GEOMETRIES,
+    LAYERS,
+    LAYERS_IN,
+    OutputSettings,
+    Settings,
+)
 from dpbatch.types import Limits, RunOptions
 
 Decorator = Callable[[Any], Any]
@@ -141,6 +152,83 @@ editor_options = together(
         "a DNG holds it, the camera's look rolls it off. clip: white is the end.",
     ),
 )
+layer_options = together(
+    write(
+        "--layers",
+        metavar="NAMES",
+        shown_default="none",
+        help=f"Maps to write, separated by commas: {', '.join(LAYERS)}.",
+    ),
+    write(
+        "--layers-in",
+        type=click.Choice(LAYERS_IN),
+        shown_default=OutputSettings.layers_in,
+        help="Where the maps go: files, one each; alpha, channels of the TIFF; photoshop, a TIFF "
+        "of layers, the original below the sharp photo and its mask; darktable, an RGB PNG for "
+        "its raster masks; exr.",
+    ),
+    write(
+        "--layer-geometry",
+        type=click.Choice(LAYER_GEOMETRIES),
+        shown_default=OutputSettings.layer_geometry,
+        help="Maps in files or exr: upright like the picture, or as the sensor lies.",
+    ),
+    write(
+        "--layer-format",
+        metavar="|".join(LAYER_FORMATS),
+        shown_default=OutputSettings.layer_format,
+        help="File format of the maps, 16-bit grey.",
+    ),
+)
+focus_options = together(
+    restore(
+        "--rescue",
+        type=click.Choice(RESCUES),
+        shown_default=FocusSettings.rescue,
+        help="What is made sharp: all of the photo, or the subject: the depth at the camera's AF "
+        "area, or else of the sharpest large region.",
+    ),
+    restore(
+        "--focus-range",
+        metavar="NEAR:FAR",
+        shown_default="all depths",
+        help="Only these depths: disparities in px such as 3:-1, or shares of the photo from its "
+        "nearest point on, such as 10%:40%.",
+    ),
+    restore(
+        "--keep-background",
+        is_flag=True,
+        default=None,
+        help="Leave what lies behind the focus plane as it is.",
+    ),
+    restore(
+        "--keep-foreground",
+        is_flag=True,
+        default=None,
+        help="Leave what lies before the focus plane as it is.",
+    ),
+    restore(
+        "--mask",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        shown_default="none",
+        help="Only where this grey picture, as upright as the result, is white.",
+    ),
+    restore(
+        "--strength",
+        type=Number(0, 1),
+        metavar="0..1",
+        shown_default=FocusSettings.strength,
+        help="How much of the restoration is kept.",
+    ),
+    restore(
+        "--keep-restoration/--no-keep-restoration",
+        default=None,
+        shown_default="kept where one of these is given",
+        help="Keep the whole restoration in the output folder (12 bytes a pixel), so that another "
+        "choice takes a moment; `dpbatch forget` removes it.",
+    ),
+)
 preset_option = restore(
     "--preset",
     metavar="NAME|FILE.toml",
@@ -191,6 +279,10 @@ _RESTORE_FLAGS = (
 )
 
 _EDITOR_FLAGS = ("dng", "color_space", "highlights")
+_LAYER_FLAGS = ("layer_format", "layers_in", "layer_geometry")
+_FOCUS_FLAGS = (
+    "rescue", "focus_range", "keep_background", "keep_foreground", "mask", "strength",
+)  # fmt: skip
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
@@ -208,13 +300,14 @@ def settings_of(given: dict[str, Any]) -> Settings:
             "white_balance": given.get("white_balance"),
         },
         "restore": {name: given.get(name) for name in _RESTORE_FLAGS},
+        "focus": {name: given.get(name) for name in _FOCUS_FLAGS},
         "output": {
             "template": given["template"],
             "format": given.get("format_"),
             "bit_depth": int(bit_depth) if bit_depth else None,
             "jpeg_quality": given.get("jpeg_quality"),
             "layers": None if layer_names is None else [name for name in layer_names if name],
-            "layer_format": given.get("layer_format"),
+            **{name: given.get(name) for name in _LAYER_FLAGS},
             "look": given.get("look"),
             "exposure": given.get("exposure"),
             **{name: given.get(name) for name in _EDITOR_FLAGS},

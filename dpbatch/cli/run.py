@@ -16,13 +16,12 @@ from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose, uses_gpu
 from dpbatch.errors import SettingsError
+from dpbatch.focus_settings import mask_blake2b
 from dpbatch.location import RemotePath, absolute
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
     FORMATS,
     LARGEST_EXPOSURE_EV,
-    LAYER_FORMATS,
-    LAYERS,
     LOOKS,
     ORDINARY,
     QUALITIES,
@@ -71,19 +70,9 @@ _DEFAULTS = Settings()
     help="Quality of a JPEG.",
 )
 @options.editor_options
-@options.write(
-    "--layers",
-    metavar="NAMES",
-    shown_default="none",
-    help=f"Maps to write beside the picture, separated by commas: {', '.join(LAYERS)}.",
-)
-@options.write(
-    "--layer-format",
-    metavar="|".join(LAYER_FORMATS),
-    shown_default=_DEFAULTS.output.layer_format,
-    help="File format of the maps, 16-bit grey.",
-)
+@options.layer_options
 @options.preset_option
+@options.focus_options
 @options.restore(
     "--quality",
     type=click.Choice(QUALITIES, case_sensitive=False),
@@ -239,15 +228,22 @@ def run(**given: Any) -> None:
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
     ordinary_sha256 = checked_sha256(settings.restore)
 
+    from dpbatch.batch.kept import kept_for
     from dpbatch.batch.photo_stages import PhotoStages
+    from dpbatch.output.exr import require_openexr
     from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
 
+    mask_blake2b(settings.focus)  # it may be missing
+    if settings.output.layers_in == "exr":
+        require_openexr()
     if cluster is not None:
         from dpbatch.engine.node_check import with_absolute_weights
 
         settings = with_absolute_weights(settings)
     clip = clip_id(settings.restore)
     stages = PhotoStages(settings, sha256(weights), clip, ordinary_sha256)
+    kept = kept_for(given["out"], given["keep_restoration"], settings, stages.weights_sha256, clip)
+    stages = replace(stages, kept=kept)
     measure: Measure | None = stages.measure
     if not given["dry_run"]:
         require_clip(settings.restore)

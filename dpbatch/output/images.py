@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import imagecodecs
 import numpy as np
@@ -21,6 +23,9 @@ from dpbatch.settings import OutputSettings
 
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 
+Encode = Callable[[Pixels, bytes | None, float], bytes]
+"""Makes a TIFF of (H, W, 3) pixels, an ICC profile and pixels per inch."""
+
 _ROWS_AT_ONCE = 256
 _ROWS_PER_STRIP = 32
 _LARGEST_JPEG_PX = 65_500  # of libjpeg
@@ -33,11 +38,14 @@ def write_picture(
     metadata: PhotoMetadata,
     note: ProcessingNote,
     orientation: int = 1,
+    *,
+    encode: Encode | None = None,
 ) -> Written:
     """Write a finished picture to `target` in the format and bit depth of the settings.
 
     rgb: (H, W, 3) uint16, encoded as the settings' color space has it, 65535 is white.
     orientation: the EXIF tag to write; 1 for an upright picture.
+    encode: what makes a TIFF of it; None for a plain one.
 
     Its warnings are about metadata that could not be carried over. Raises OutputError or
     DiskFullError and then leaves `target` as it was.
@@ -58,7 +66,7 @@ def write_picture(
         title = SPACES[settings.color_space].title
         encoded = encode_png(pixels, icc, pixels_per_inch, profile_name=title)
     else:
-        encoded = encode_tiff(pixels, icc, pixels_per_inch)
+        encoded = (encode or encode_tiff)(pixels, icc, pixels_per_inch)
     with atomic_file(target) as temporary:
         return write_with_metadata(
             temporary, encoded, metadata, note, width=width, height=height, orientation=orientation
@@ -81,20 +89,32 @@ def encode_tiff(
     icc: bytes | None,
     pixels_per_inch: float = 72.0,
     description: str | None = None,
+    *,
+    extra_tags: Sequence[tuple[int, int, bytes]] = (),
+    byteorder: Literal["<", ">"] = "<",
 ) -> bytes:
     """Return a TIFF file of one page, compressed by deflate with horizontal prediction.
 
-    pixels: (H, W, 3) RGB or (H, W) grey.
+    pixels: (H, W, 3) RGB, (H, W) grey, or (H, W, 3 + n) RGB and n channels that are no colours.
+    extra_tags: number, TIFF type (of bytes) and content of each.
     """
     starts = range(0, len(pixels), _ROWS_PER_STRIP)
-    strips = in_threads(lambda start: deflated(_differences(pixels, start)), starts)
+
+    def strip(start: int) -> bytes:
+        differences = _differences(pixels, start)
+        return deflated(differences.astype(differences.dtype.newbyteorder(byteorder), copy=False))
+
+    strips = in_threads(strip, starts)
     file = io.BytesIO()
     tifffile.imwrite(
         file,
         iter(strips),  # compressed ones
         shape=pixels.shape,
-        dtype=pixels.dtype,
+        dtype=pixels.dtype.newbyteorder(byteorder),
         photometric="rgb" if pixels.ndim == 3 else "minisblack",
+        planarconfig="contig" if pixels.ndim == 3 else None,
+        extrasamples=["unspecified"] * max(0, pixels.shape[2] - 3) if pixels.ndim == 3 else None,
+        byteorder=byteorder,
         # Not "deflate": that writes the obsolete code 32946.
         compression="adobe_deflate",
         predictor=True,
@@ -103,6 +123,7 @@ def encode_tiff(
         description=description,
         resolution=(pixels_per_inch, pixels_per_inch),
         resolutionunit="inch",
+        extratags=[(code, kind, len(value), value, True) for code, kind, value in extra_tags],
         metadata=None,
         software=False,
     )

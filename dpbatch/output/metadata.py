@@ -47,6 +47,7 @@ class ProcessingNote:
     source_blake2b: hash of the source's content, or the two hashes of a pair.
     settings: the settings in one line.
     fingerprint: equal for results that need not be made again; see `BatchStages`.
+    rescued: what of the photo was restored, in words; "" for everything.
     """
 
     version: str
@@ -56,14 +57,19 @@ class ProcessingNote:
     settings: str = ""
     source_blake2b: str = ""
     fingerprint: str = ""
+    rescued: str = ""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A result that was written. blake2b: the hash of its content, 16 bytes as hex digits."""
+    """A result that was written. blake2b: the hash of its content, 16 bytes as hex digits.
+
+    rescued: see `ProcessingNote`.
+    """
 
     blake2b: str
     warnings: tuple[str, ...] = ()
+    rescued: str = ""
 
 
 _NOTE_NAMES = {
@@ -74,6 +80,7 @@ _NOTE_NAMES = {
     "settings": "Settings",
     "source_blake2b": "SourceBLAKE2b",
     "fingerprint": "Fingerprint",
+    "rescued": "Rescued",
 }
 """What the fields of a note are called in the dpbatch name space of the XMP."""
 

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import tifffile
 
+from dpbatch.output.exr import EXR_SIGNATURE, exr_opens
+
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -22,7 +24,7 @@ _NOT_PRINTED = logging.NullHandler()
 
 
 def opens(path: Path) -> bool:
-    """Return whether a TIFF, PNG, JPEG or DNG opens and is there to its end.
+    """Return whether a TIFF, PNG, JPEG, DNG or EXR opens and is there to its end.
 
     The pixels are not decoded: any program may have saved them. Raises OSError.
     """
@@ -32,6 +34,8 @@ def opens(path: Path) -> bool:
             return _tiff_opens(path)
         if start == _PNG_SIGNATURE:
             return _png_ends(stream, path.stat().st_size)
+        if start.startswith(EXR_SIGNATURE):
+            return exr_opens(path)
         return start.startswith(_JPEG_SIGNATURE) and _jpeg_ends(path.read_bytes())
 
 

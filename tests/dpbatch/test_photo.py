@@ -121,7 +121,7 @@ def test_the_picture_is_the_last_file_written(
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpbatch.output.images.write_picture", fail)
+    monkeypatch.setattr("dpbatch.rescue.write_picture", fail)
     with pytest.raises(KeyboardInterrupt):
         restore(PhotoStages(settings, "hash"), raw(path), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.blur.tif"]

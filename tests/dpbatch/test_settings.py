@@ -41,7 +41,10 @@ def test_every_shipped_preset_changes_something_and_says_what_it_is_for(name: st
     ("toml", "message"),
     [
         ("[output]\nformt = 'png'", "unknown key 'formt' in .output.; known are format, bit_depth"),
-        ("[outputs]\n", r"unknown table \[outputs\]; known are \[raw\], \[restore\], \[output\]"),
+        (
+            "[outputs]\n",
+            r"unknown table \[outputs\]; known are \[raw\], \[restore\], \[output\]",
+        ),
         ("format = 'png'", r"unknown table \[format\]"),
         ("output = 3", "output must be a table"),
         ("[output]\nbit_depth = '16'", "bit_depth: expected int, found '16'"),
@@ -53,7 +56,7 @@ def test_every_shipped_preset_changes_something_and_says_what_it_is_for(name: st
         ("[output]\nexposure = nan", "exposure nan: expected -10 to 10 EV"),
         ("[output]\nexposure = '1'", "exposure: expected float, found '1'"),
         ("[raw]\nwhite_balance = 'sun'", "white_balance 'sun': expected camera, auto, daylight"),
-        ("[output]\nlayers = ['depth']", "layers 'depth': expected one of blur, disparity"),
+        ("[output]\nlayers = ['sky']", "layers 'sky': expected one of depth, blur"),
         ("[output", "not valid TOML"),
     ],
 )

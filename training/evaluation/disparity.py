@@ -120,13 +120,13 @@ def score_rendered(
 
 def score_scene(folder: Path, estimator: BlurEstimator) -> SceneScore:
     """Score one folder with l.png, r.png and d.png."""
-    views = _read_views(folder)
+    views = read_views(folder)
     started = time.perf_counter()
     blur_map = estimator.estimate(views)
     seconds = time.perf_counter() - started
     disparity, confident = _disparity_and_confident(blur_map)
     height, width = disparity.shape
-    inverse_depth = _read_inverse_depth(folder / "d.png", (width, height))
+    inverse_depth = read_inverse_depth(folder / "d.png", (width, height))
     return SceneScore(
         spearman_half=spearman(disparity[confident], inverse_depth[confident]),
         spearman_full=spearman(disparity, inverse_depth),
@@ -143,11 +143,19 @@ def _disparity_and_confident(blur_map: BlurMap) -> tuple[Plane, npt.NDArray[np.b
     return blur_map.disparity_px, blur_map.confidence >= np.median(blur_map.confidence)
 
 
-def _read_views(folder: Path) -> ViewPair:
+def scene_folders(root: Path) -> list[Path]:
+    """Return the folders of scenes with depth."""
+    return sorted(
+        path.parent for path in (*root.glob("box/*/d.png"), *root.glob("casual/*/*/d.png"))
+    )
+
+
+def read_views(folder: Path) -> ViewPair:
+    """Read the two views of a scene."""
     return ViewPair(read_rgb8(folder / "l.png"), read_rgb8(folder / "r.png"))
 
 
-def _read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
+def read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
     """Read inverse depth in 1/m at (width, height); NaN where the depth is 0, that is unknown.
 
     Raises DataError for a depth map of another type than grey of 8 bits, 255 at 10 m.
@@ -180,9 +188,7 @@ def _print_rendered(photos: list[FloatArray], estimator: BlurEstimator) -> None:
 
 
 def _print_scenes(root: Path, estimator: DisparityEstimator) -> None:
-    folders = sorted(
-        path.parent for path in (*root.glob("box/*/d.png"), *root.glob("casual/*/*/d.png"))
-    )
+    folders = scene_folders(root)
     if not folders:
         return
     names = ("rho half", "rho full", "AI(1)", "AI(2)", "1-|rho|", "s")
@@ -204,7 +210,7 @@ def _print_flats(root: Path, estimator: DisparityEstimator) -> None:
     if folders:
         print(f"{'flat target':20} median disparity of the confident half, px")
     for folder in folders:
-        disparity, confident = _disparity_and_confident(estimator.estimate(_read_views(folder)))
+        disparity, confident = _disparity_and_confident(estimator.estimate(read_views(folder)))
         print(f"{folder.relative_to(root)!s:20} {np.median(disparity[confident]):+.3f}")
 
 

@@ -190,7 +190,7 @@ def test_fail_fast_stops_at_the_first_failure(
         (["--jpeg-quality", "0"], 2, "0 is not in the range"),
         (["--template", "{stem:>9999999999}"], 2, "too wide for a file name"),
         (["--bit-depth", "12"], 2, "'12' is not one of"),
-        (["--layers", "depth"], 2, "layers 'depth': expected one of blur, disparity"),
+        (["--layers", "sky"], 2, "layers 'sky': expected one of depth, blur"),
         (["--device", "gpu"], 2, "device 'gpu': expected auto, cpu, cuda or cuda:N"),
         (["--template", "{name}"], 2, "known fields are"),
         (["--preset", "none-such"], 2, "shipped are archive"),

@@ -1,0 +1,187 @@
+"""Restorations kept beside the journal, so that another choice of depths costs only the blend."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from dpbatch.errors import OutputError
+from dpbatch.focus_settings import FocusSettings
+from dpbatch.location import Location, absolute
+from dpbatch.output.atomic import atomic_file
+from dpbatch.photo import RestoredPhoto
+from dpbatch.settings import OutputSettings, Settings, fingerprint
+from dpbatch.storage.base import FOLDER
+from dpbatch.types import FileStamp
+
+if TYPE_CHECKING:
+    from dpbatch.output.metadata import PhotoMetadata
+
+LIMIT_BYTES = 20 * 10**9
+"""The oldest are removed where all together take more."""
+_FOLDER = "restorations"
+_PLANES = ("amount", "disparity_px", "confidence", "radius_px")
+_DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile)
+
+
+def kept_folder(out: Path) -> Path:
+    """Return the folder of the restorations that an output folder keeps."""
+    return out / FOLDER / _FOLDER
+
+
+def forget(out: Path) -> tuple[int, int]:
+    """Remove all kept restorations of an output folder; returns how many, and their bytes."""
+    count = size_bytes = 0
+    for path in _files(kept_folder(out)):
+        size = path.stat().st_size
+        path.unlink()
+        count, size_bytes = count + 1, size_bytes + size
+    return count, size_bytes
+
+
+def restoration_key(settings: Settings, weights_sha256: str, clip_id: str) -> str:
+    """Return a key that is equal for settings that restore a photo equally, whatever of it is kept
+    and however it is written."""
+    output = OutputSettings(look=settings.output.look)
+    plain = replace(settings, focus=FocusSettings(), output=output)
+    return fingerprint(plain, weights_sha256, clip_id)
+
+
+@dataclass(frozen=True)
+class KeptRestorations:
+    """The restored and the untouched picture of each photo with its map, 12 bytes a pixel.
+
+    folder: see `kept_folder`. key: see `restoration_key`. limit_bytes: of all of them together.
+    """
+
+    folder: Path
+    key: str
+    limit_bytes: int = LIMIT_BYTES
+
+    def has(self, job_id: str, inputs: Sequence[FileStamp] = ()) -> bool:
+        """Return whether a photo's restoration is kept; of `inputs`, where these are given."""
+        import numpy as np
+
+        try:
+            with self._path(job_id).open("rb") as file, np.load(file) as stored:
+                about: dict[str, Any] = json.loads(str(stored["about"]))
+                return self._fits(about, inputs or None)
+        except _DAMAGED:
+            return False
+
+    def _fits(self, about: dict[str, Any], inputs: Sequence[FileStamp] | None) -> bool:
+        same = inputs is None or about["inputs"] == _hashes(inputs)
+        return bool(about["key"] == self.key and same)
+
+    def read(
+        self, job_id: str, inputs: Sequence[FileStamp], metadata: PhotoMetadata
+    ) -> RestoredPhoto | None:
+        """Return a photo's restoration, None where there is none of these inputs and this key."""
+        import numpy as np
+
+        from dpbatch.output.tone import ToneCurve
+        from ldp.types import BlurMap
+
+        path = self._path(job_id)
+        try:
+            with path.open("rb") as file, np.load(file) as stored:
+                about: dict[str, Any] = json.loads(str(stored["about"]))
+                if not self._fits(about, inputs):
+                    return None
+                planes = {name: stored[name] for name in _PLANES if name in stored}
+                sharp, original = stored["sharp"], stored["original"]
+            os.utime(path)  # the ones that were used last are kept longest
+        except _DAMAGED:
+            return None
+        curve = about["curve"]
+        return RestoredPhoto(
+            sharp,
+            BlurMap(**planes),
+            about["orientation"],
+            metadata,
+            None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
+            tuple(about["warnings"]),
+            original=original,
+        )
+
+    def write(self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto) -> None:
+        """Keep a photo's restoration. Raises OutputError, DiskFullError."""
+        import numpy as np
+
+        if restored.original is None or restored.blur_map is None or restored.has_look:
+            return
+        if restored.raw is not None:  # light above white, or a wide color space
+            return
+        curve = restored.curve
+        about = {
+            "key": self.key,
+            "inputs": _hashes(inputs),
+            "orientation": restored.orientation,
+            "curve": None if curve is None else [list(curve.x), list(curve.y)],
+            "warnings": list(restored.warnings),
+        }
+        planes = {
+            item.name: getattr(restored.blur_map, item.name) for item in fields(restored.blur_map)
+        }
+        arrays = {
+            name: plane for name, plane in planes.items() if plane is not None and name in _PLANES
+        }
+        with atomic_file(self._path(job_id)) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                about=np.array(json.dumps(about)),
+                sharp=restored.sharp,
+                original=restored.original,
+                **arrays,
+            )
+        self._remove_oldest(self._path(job_id))
+
+    def _remove_oldest(self, newest: Path) -> None:
+        files = sorted(_files(self.folder), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        total = newest.stat().st_size
+        for path in files:
+            if path == newest:
+                continue
+            total += path.stat().st_size
+            if total > self.limit_bytes:
+                with contextlib.suppress(OSError):  # another process was faster
+                    path.unlink()
+
+    def _path(self, job_id: str) -> Path:
+        digest = hashlib.blake2b(job_id.encode(errors="surrogateescape"), digest_size=4).hexdigest()
+        return self.folder / f"{PurePosixPath(job_id).name[:80]}.{digest}.npz"
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.suffix == ".npz"]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _hashes(inputs: Sequence[FileStamp]) -> list[str]:
+    return [file.blake2b for file in inputs]
+
+
+def kept_for(
+    out: Location, asked: bool | None, settings: Settings, weights_sha256: str, clip_id: str
+) -> KeptRestorations | None:
+    """Return where a run keeps restorations; None for a remote folder, or if none are wanted.
+
+    asked: None keeps them where not all of a photo is restored.
+    """
+    wanted = not settings.focus.is_everything if asked is None else asked
+    if not wanted or not isinstance(out, Path) or settings.output.format == "dng":
+        return None
+    key = restoration_key(settings, weights_sha256, clip_id)
+    return KeptRestorations(kept_folder(absolute(out)), key)

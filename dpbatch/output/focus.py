@@ -1,0 +1,237 @@
+"""Blend a restored picture over the untouched one where its depth is chosen.
+
+Everything that is asked for becomes one plane of weights in [0, 1], which changes softly with the
+depth and so follows the outlines of what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dpbatch.errors import OutputError
+from dpbatch.focus_settings import FocusSettings, parse_range
+from dpbatch.output.color import apply_orientation
+from ldp.blur.outlines import enlarged_bands
+from ldp.types import BlurMap, Plane
+
+Picture16 = npt.NDArray[np.uint16]
+
+SUBJECT_DEPTH = 0.12
+"""A subject reaches so far before and behind the depth that was found, as a share of the depths of
+the photo; farther where the AF area itself shows more."""
+SOFTNESS = 0.06
+"""Width of the transition at the end of a range, as a share of the depths of the photo."""
+LEAST_SOFTNESS_PX = 0.1
+_DEPTHS = (1.0, 99.0)
+"""Percentiles of the disparity between which the depths of a photo lie."""
+_LEAST_CONFIDENCE = 0.3
+_BINS = 64
+_BIN_SIGMA = 2.0
+_ASPECT_TOLERANCE = 0.02
+_INVERSE = {6: 8, 8: 6}
+"""The orientations that do not undo themselves."""
+
+
+@dataclass(frozen=True)
+class AfArea:
+    """A part of the frame in the orientation of the sensor: its middle and its size, each a share
+    of the frame's width or height, from the top left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """Disparities in px between which a photo is restored, near of the focus plane positive; None
+    for no end. softness_px: width of the transition outside. how: it was found, for the report."""
+
+    near_px: float | None
+    far_px: float | None
+    softness_px: float
+    how: str
+
+    @property
+    def described(self) -> str:
+        """How it was found, and its ends."""
+        ends = [f"{end:+.1f}" for end in (self.near_px, self.far_px) if end is not None]
+        return f"{self.how} ({' to '.join(ends)} px)"
+
+    def weights(self, disparity_px: Plane) -> Plane:
+        """Return 1 within the range, 0 outside, and a smooth step between, in the same shape."""
+        weights = np.ones_like(disparity_px)
+        if self.near_px is not None:
+            weights *= _falling((disparity_px - np.float32(self.near_px)) / self.softness_px)
+        if self.far_px is not None:
+            weights *= _falling((np.float32(self.far_px) - disparity_px) / self.softness_px)
+        return np.asarray(weights, np.float32)
+
+
+def depth_ranges(
+    blur_map: BlurMap, settings: FocusSettings, af_areas: Sequence[AfArea] = ()
+) -> list[DepthRange]:
+    """Return the ranges of which all must hold.
+
+    blur_map: of the photo, its steps at the outlines. af_areas: those in focus, or chosen.
+
+    Raises OutputError where the map has no disparity and one is needed.
+    """
+    if not settings.needs_depth:
+        return []
+    disparity_px = blur_map.disparity_px
+    if disparity_px is None:
+        raise OutputError(
+            "this blur estimator gives no signed disparity, which focus control goes by; use "
+            "--blur disparity"
+        )
+    farthest, nearest = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
+    softness_px = max(LEAST_SOFTNESS_PX, SOFTNESS * (nearest - farthest))
+    found = []
+    if settings.rescue == "subject":
+        found.append(_subject(blur_map, disparity_px, nearest - farthest, softness_px, af_areas))
+    if settings.focus_range:
+        asked = parse_range(settings.focus_range)
+        near_px, far_px = asked.near, asked.far
+        if asked.is_share:
+            shares = [100 - 100 * asked.near, 100 - 100 * asked.far]
+            near_px, far_px = (float(value) for value in np.percentile(disparity_px, shares))
+        found.append(DepthRange(near_px, far_px, softness_px, f"range {settings.focus_range}"))
+    if settings.keep_background:
+        found.append(DepthRange(None, 0.0, softness_px, "background kept"))
+    if settings.keep_foreground:
+        found.append(DepthRange(0.0, None, softness_px, "foreground kept"))
+    return found
+
+
+def _subject(
+    blur_map: BlurMap,
+    disparity_px: Plane,
+    depths_px: float,
+    softness_px: float,
+    af_areas: Sequence[AfArea],
+) -> DepthRange:
+    """Return the depth at the AF areas; without any, that of the sharpest large region."""
+    margin_px = max(LEAST_SOFTNESS_PX, SUBJECT_DEPTH * depths_px)
+    inside = _inside(af_areas, disparity_px.shape)
+    if inside.any():
+        # The area may reach over an outline of the subject: its middle half is enough.
+        far_px, middle_px, near_px = np.percentile(disparity_px[inside], [25, 50, 75])
+        near_px, far_px = max(near_px, middle_px + margin_px), min(far_px, middle_px - margin_px)
+        return DepthRange(float(near_px), float(far_px), softness_px, "subject at the AF area")
+    middle_px = sharpest_depth_px(blur_map, disparity_px)
+    how = "subject in the sharpest large region"
+    return DepthRange(middle_px + margin_px, middle_px - margin_px, softness_px, how)
+
+
+def sharpest_depth_px(blur_map: BlurMap, disparity_px: Plane) -> float:
+    """Return the disparity of the depth that most of the sharp and surely measured pixels have."""
+    sharpness = np.square(1 - blur_map.amount.clip(0, 1))
+    if blur_map.confidence is not None:
+        sharpness = sharpness * (blur_map.confidence >= _LEAST_CONFIDENCE)
+    low, high = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
+    if high - low < 1e-6:
+        return low
+    counts, edges = np.histogram(disparity_px, _BINS, (low, high), weights=sharpness)
+    smooth = cv2.GaussianBlur(counts[None].astype(np.float32), (0, 0), _BIN_SIGMA)[0]
+    best = int(np.argmax(smooth))
+    return float(edges[best] + edges[best + 1]) / 2
+
+
+def mask_weights(
+    mask: npt.NDArray[np.uint16] | None, orientation: int, size: tuple[int, int], name: str
+) -> Plane | None:
+    """Return a user's mask as weights in the orientation of the sensor.
+
+    mask: (h, w) uint16 in the geometry of the upright result, of any size with its proportions.
+    size: (H, W) of the picture in the orientation of the sensor. Raises OutputError.
+    """
+    if mask is None:
+        return None
+    turned = apply_orientation(mask, _INVERSE.get(orientation, orientation))
+    height, width = size
+    proportions = (turned.shape[1] / turned.shape[0]) / (width / height)
+    if abs(proportions - 1) > _ASPECT_TOLERANCE:
+        upright = (height, width) if orientation >= 5 else (width, height)
+        raise OutputError(
+            f"{name}: {mask.shape[1]} x {mask.shape[0]} pixels, expected the proportions of the "
+            f"result, {upright[0]} x {upright[1]}"
+        )
+    large = cv2.resize(turned, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32) / np.float32(65535)
+
+
+def focus_weights(
+    aligned: BlurMap,
+    sharp: Picture16,
+    settings: FocusSettings,
+    ranges: Sequence[DepthRange],
+    mask: Plane | None = None,
+) -> Picture16:
+    """Return the weight of the restored picture, (H, W) uint16, 65535 where it is kept whole.
+
+    aligned: the photo's map with its steps at the outlines (ldp.blur.outlines.align).
+    sharp: (H, W, 3) uint16. mask: see `mask_weights`.
+    """
+    height, width = sharp.shape[:2]
+    weights = np.empty((height, width), np.uint16)
+    plane = np.ones_like(aligned.amount)
+    for depth in ranges:
+        assert aligned.disparity_px is not None
+        plane = plane * depth.weights(aligned.disparity_px)
+    if not ranges:
+        plane = np.ones((1, 1), np.float32)
+        bands = iter([(slice(0, height), np.ones((height, width), np.float32))])
+    else:
+        bands = enlarged_bands(plane, sharp)
+    for rows, band in bands:
+        band = band * np.float32(settings.strength)
+        if mask is not None:
+            band *= mask[rows]
+        weights[rows] = np.rint(band.clip(0, 1) * np.float32(65535))
+    return weights
+
+
+def blended(original: Picture16, sharp: Picture16, weights: Picture16) -> Picture16:
+    """Return original + weight * (sharp - original), (H, W, 3).
+
+    Where the weight is 0 it is the original's own value, and where it is 65535 that of `sharp`.
+    """
+    result = np.empty_like(original)
+    step = 256
+    for start in range(0, len(original), step):
+        rows = slice(start, start + step)
+        weight = weights[rows, :, None].astype(np.float32) / np.float32(65535)
+        before = original[rows].astype(np.float32)
+        change = weight * (sharp[rows].astype(np.float32) - before)
+        result[rows] = np.rint(before + change)
+    return result
+
+
+def _inside(areas: Sequence[AfArea], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return which pixels of a plane lie in one of the areas."""
+    height, width = shape[:2]
+    inside = np.zeros((height, width), bool)
+    for area in areas:
+        top, bottom = _span(area.y, area.height, height)
+        left, right = _span(area.x, area.width, width)
+        inside[top:bottom, left:right] = True
+    return inside
+
+
+def _span(middle: float, extent: float, length: int) -> tuple[int, int]:
+    start = int(np.floor((middle - extent / 2) * length))
+    end = int(np.ceil((middle + extent / 2) * length))
+    return max(0, min(start, length - 1)), max(1, min(max(end, start + 1), length))
+
+
+def _falling(position: Plane) -> Plane:
+    """Return 1 up to 0 and 0 from 1 on, with a smooth step between."""
+    share = np.clip(position, 0, 1)
+    return np.asarray(1 - share * share * (3 - 2 * share), np.float32)

@@ -1,0 +1,310 @@
+"""A restored photo as it was asked for: only the chosen depth sharp, its maps in files or in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dpbatch import editing
+from dpbatch.errors import OutputError, UnreadableError
+from dpbatch.focus_settings import FocusSettings
+from dpbatch.output.af_areas import af_areas
+from dpbatch.output.color import apply_orientation
+from dpbatch.output.focus import blended, depth_ranges, focus_weights, mask_weights
+from dpbatch.output.images import Encode, write_picture
+from dpbatch.output.layered_tiff import encode_with_channels, encode_with_layers
+from dpbatch.output.layers import (
+    LayerPlane,
+    layer_planes,
+    layer_values,
+    write_darktable_mask,
+    write_layers,
+)
+from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
+from dpbatch.output.tone import ToneCurve
+from dpbatch.raw.restored import RestoredRaw
+from dpbatch.settings import OutputSettings
+from ldp.blur.outlines import align
+from ldp.srgb import decode_srgb
+from ldp.types import BlurMap, Plane, as_float, to_uint16
+
+Picture16 = npt.NDArray[np.uint16]
+_ROWS_AT_ONCE = 256
+
+
+class Restored(Protocol):
+    """dpbatch.photo.RestoredPhoto."""
+
+    @property
+    def sharp(self) -> Picture16:
+        """The restored picture."""
+
+    @property
+    def original(self) -> Picture16 | None:
+        """The photo before that."""
+
+    @property
+    def raw(self) -> RestoredRaw | None:
+        """The restored photo for editors."""
+
+    @property
+    def original_raw(self) -> RestoredRaw | None:
+        """The photo before that for editors."""
+
+    @property
+    def blur_map(self) -> BlurMap | None:
+        """As it was measured."""
+
+    @property
+    def orientation(self) -> int:
+        """Turns them upright."""
+
+    @property
+    def curve(self) -> ToneCurve | None:
+        """Of the camera."""
+
+    @property
+    def map_is_change(self) -> bool:
+        """Whether the map says how much the network changed the photo."""
+
+    @property
+    def has_look(self) -> bool:
+        """Whether curve and exposure have been applied."""
+
+    @property
+    def metadata(self) -> PhotoMetadata:
+        """Of the photo."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A photo as it is written, in the orientation of the sensor.
+
+    picture: (H, W, 3) uint16, sRGB-encoded. weights: (H, W) uint16, 65535 where the restored
+    picture is kept whole; None where it is everywhere.
+    planes: the layers. how: what was chosen, in words; "" for everything.
+    """
+
+    picture: Picture16
+    weights: Picture16 | None = None
+    planes: Mapping[str, LayerPlane] = field(default_factory=dict)
+    how: str = ""
+
+
+def save(
+    restored: Restored,
+    target: Path,
+    settings: OutputSettings,
+    note: ProcessingNote,
+    focus: FocusSettings,
+) -> dict[Path, Written]:
+    """Write a photo and its layers, see `dpbatch.photo.save`. Raises OutputError."""
+    chosen = choose(restored, focus, settings)
+    note = replace(note, rescued=chosen.how)
+    written = write_layer_files(
+        target, chosen.planes, chosen.picture, restored.orientation, settings, note
+    )
+    raw = blended_raw(restored.raw, restored.original_raw, chosen.weights)
+    look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
+    if settings.format == "dng" and raw is not None:
+        picture = editing.write_raw(
+            target,
+            raw,
+            editing.preview_of(chosen.picture, *look),
+            restored.orientation,
+            settings,
+            metadata=restored.metadata,
+            note=note,
+        )
+    else:
+
+        def finish(picture: Picture16, of_picture: RestoredRaw | None) -> Picture16:
+            finished = editing.finished(picture, of_picture, restored.curve, look, settings)
+            return apply_orientation(finished, restored.orientation)
+
+        encode = encoder(restored, chosen, settings, finish)
+        finished = finish(chosen.picture, raw)
+        picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
+    written[target] = replace(picture, rescued=chosen.how)
+    return written
+
+
+def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> Chosen:
+    """Blend a restored photo over the original where it is asked for, and make its layers.
+
+    Raises OutputError for a mask that does not fit, and for what the map does not have.
+    """
+    sharp, blur_map = restored.sharp, restored.blur_map
+    wants_layers = bool(output.chosen_layers) and output.layers_in != "photoshop"
+    aligned = None
+    if blur_map is not None and (focus.needs_depth or wants_layers):
+        aligned = align(blur_map, sharp)
+    planes: dict[str, LayerPlane] = {}
+    if blur_map is not None and aligned is not None and wants_layers:
+        planes = layer_planes(
+            blur_map,
+            aligned,
+            sharp,
+            output.chosen_layers,
+            amount_is="change" if restored.map_is_change else "blur",
+        )
+    if not focus.is_everything and restored.original is None:
+        raise OutputError(
+            "focus control works on photos of two views, and this is an ordinary one; leave it out "
+            "with --ordinary skip"
+        )
+    if focus.is_everything or restored.original is None:
+        return Chosen(sharp, planes=planes)
+    weights, how = weights_of(
+        aligned, sharp, focus, restored.metadata.carrier, restored.orientation
+    )
+    return Chosen(blended(restored.original, sharp, weights), weights, planes, how)
+
+
+def encoder(
+    restored: Restored,
+    chosen: Chosen,
+    output: OutputSettings,
+    finish: Callable[[Picture16, RestoredRaw | None], Picture16],
+) -> Encode | None:
+    """Return what encodes the picture with its layers in it; None for a plain picture.
+
+    finish: gives a picture its look and colours, and turns it upright.
+    """
+    orientation = restored.orientation
+    if output.layers_in == "alpha":
+        channels = {
+            name: apply_orientation(plane.values, orientation)
+            for name, plane in chosen.planes.items()
+        }
+        return lambda rgb, icc, inch: encode_with_channels(rgb, channels, icc, inch)
+    if output.layers_in == "photoshop" and restored.original is not None:
+        original = finish(restored.original, restored.original_raw)
+        sharp = finish(restored.sharp, restored.raw)
+        weights = chosen.weights
+        if weights is None:
+            weights = np.full(restored.sharp.shape[:2], 65535, np.uint16)
+        mask = apply_orientation(weights, orientation)
+        return lambda rgb, icc, inch: encode_with_layers(rgb, original, sharp, mask, icc, inch)
+    return None
+
+
+def blended_raw(
+    sharp: RestoredRaw | None, original: RestoredRaw | None, weights: Picture16 | None
+) -> RestoredRaw | None:
+    """Return what editors go on with, blended as the picture is."""
+    if sharp is None or original is None or weights is None:
+        return sharp
+    light, mosaic = sharp.light, sharp.mosaic
+    if light is not None and original.light is not None:
+        light = blended(original.light, light, weights)
+    if mosaic is not None and original.mosaic is not None:
+        top, left, height, width = sharp.active
+        all_weights = np.zeros(mosaic.shape, np.uint16)
+        all_weights[top : top + height, left : left + width] = weights
+        mosaic = blended(original.mosaic[..., None], mosaic[..., None], all_weights)[..., 0]
+    return replace(sharp, light=light, mosaic=mosaic)
+
+
+def weights_of(
+    aligned: BlurMap | None,
+    sharp: Picture16,
+    settings: FocusSettings,
+    carrier: bytes = b"",
+    orientation: int = 1,
+) -> tuple[Picture16, str]:
+    """Return where the restored picture is kept, (H, W), 65535 for whole, and that in words.
+
+    aligned: the map with its steps at the outlines; None where no depth is asked for.
+    sharp: (H, W, 3).
+    carrier: of the photo's metadata. orientation: turns the sensor's picture upright.
+
+    Raises OutputError for a mask that does not fit and for a map without disparity.
+    """
+    size = sharp.shape[0], sharp.shape[1]
+    mask: Plane | None = None
+    if settings.mask:
+        path = Path(settings.mask)
+        mask = mask_weights(read_mask(path), orientation, size, path.name)
+    if aligned is None:
+        aligned = BlurMap(np.ones((1, 1), np.float32))
+    ranges = depth_ranges(aligned, settings, af_areas(carrier))
+    weights = focus_weights(aligned, sharp, settings, ranges, mask)
+    parts = [depth.described for depth in ranges]
+    if settings.mask:
+        parts.append(f"mask {Path(settings.mask).name}")
+    if settings.strength < 1:
+        parts.append(f"strength {settings.strength:g}")
+    share = float(weights.mean()) / 65535
+    return weights, f"{', '.join(parts) or 'all'}; {share:.0%} of the photo"
+
+
+def read_mask(path: Path) -> Picture16:
+    """Read a grey picture as (h, w) uint16, 65535 white; of a colour picture its mean.
+
+    Raises OutputError.
+    """
+    from dpbatch.raw.pictures import read_picture
+
+    try:
+        picture = as_float(read_picture(path).pixels)
+    except UnreadableError as error:
+        raise OutputError(f"--mask {error}") from error
+    return to_uint16(np.asarray(picture.mean(axis=2), np.float32))
+
+
+def write_layer_files(
+    target: Path,
+    planes: Mapping[str, LayerPlane],
+    shown: Picture16,
+    orientation: int,
+    settings: OutputSettings,
+    note: ProcessingNote,
+) -> dict[Path, Written]:
+    """Write the files of layers beside the picture; returns them by path. Raises OutputError.
+
+    shown: (H, W, 3) uint16, sRGB-encoded, in the orientation of the sensor.
+    """
+    stem = target.with_suffix("")
+    turn = orientation if settings.layer_geometry == "upright" else 1
+    if settings.layers_in == "files":
+        return write_layers(stem, planes, turn, note, format=settings.layer_format)
+    if settings.layers_in == "darktable":
+        path = stem.with_name(f"{stem.name}.mask.png")
+        return {path: write_darktable_mask(path, planes, note)}
+    if settings.layers_in == "exr":
+        from dpbatch.output.exr import write_exr
+
+        path = stem.with_name(f"{stem.name}.exr")
+        values = {
+            name: apply_orientation(layer_values(plane), turn) for name, plane in planes.items()
+        }
+        return {path: write_exr(path, apply_orientation(_linear(shown), turn), values, note)}
+    return {}
+
+
+def needed_planes(
+    blur_map: BlurMap | None,
+    aligned: BlurMap | None,
+    sharp: Picture16,
+    settings: OutputSettings,
+) -> dict[str, LayerPlane]:
+    """Return the layers that the settings ask for. Raises OutputError where one cannot be made."""
+    wanted = settings.chosen_layers
+    if blur_map is None or aligned is None or not wanted or settings.layers_in == "photoshop":
+        return {}
+    return layer_planes(blur_map, aligned, sharp, wanted)
+
+
+def _linear(picture: Picture16) -> npt.NDArray[np.float32]:
+    """Return linear light, white at 1."""
+    result = np.empty(picture.shape, np.float32)
+    for start in range(0, len(picture), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        result[rows] = decode_srgb(as_float(picture[rows]))
+    return result

@@ -1,0 +1,199 @@
+"""Align the planes of a blur map to the outlines of the restored picture, for masks and layers.
+
+A map comes from windows of some size, so its steps are ramps that reach over the outlines. Here
+each value is voted for anew by its surroundings: a weighted median, of which the votes are spread
+by a guided filter (He et al., "Guided Image Filtering", TPAMI 2013; Ma et al., "Constant Time
+Weighted Median Filtering for Stereo Matching and Beyond", ICCV 2013). The guide is the restored
+picture, whose colours tell the two sides of an outline apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float
+
+WORK_PIXELS = 1_000_000
+"""Outlines are found in a picture of about this size."""
+_RADII_PX = (20, 6)
+"""Of the windows of the first and the second vote."""
+_EDGE = 1e-4
+"""Variance of the guide within a window above which it counts as an edge."""
+_LEVELS = 24
+_LEAST_WEIGHT = 1e-3
+_ENLARGING_RADIUS_PX = 2
+_BAND_ROWS = 512
+
+
+@dataclass(frozen=True)
+class GuidedFilter:
+    """Smooths planes with the edges of a picture, by local linear models of its colours.
+
+    guide: (h, w, 3) float32 in [0, 1].
+    """
+
+    guide: FloatArray
+    radius_px: int
+    mean: FloatArray
+    inverse: tuple[Plane, ...]
+    """The inverse covariance of the colours: rr, rg, rb, gg, gb, bb."""
+
+    @classmethod
+    def of(cls, guide: FloatArray, radius_px: int, edge: float = _EDGE) -> GuidedFilter:
+        """Prepare the filter of a picture. edge: variance that counts as an edge."""
+        mean = _box(guide, radius_px)
+        pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+        rr, rg, rb, gg, gb, bb = (
+            _box(guide[..., i] * guide[..., j], radius_px) - mean[..., i] * mean[..., j]
+            for i, j in pairs
+        )
+        rr, gg, bb = rr + np.float32(edge), gg + np.float32(edge), bb + np.float32(edge)
+        # The inverse of a symmetric 3x3 matrix: its cofactors over its determinant.
+        cofactors = (
+            gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg,
+            rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg,
+        )  # fmt: skip
+        determinant = rr * cofactors[0] + rg * cofactors[1] + rb * cofactors[2]
+        return cls(guide, radius_px, mean, tuple(each / determinant for each in cofactors))
+
+    def model(self, plane: Plane) -> tuple[FloatArray, Plane]:
+        """Return slope (h, w, 3) and offset (h, w) of the linear model around every pixel."""
+        mean = _box(plane, self.radius_px)
+        r, g, b = (
+            _box(self.guide[..., i] * plane, self.radius_px) - self.mean[..., i] * mean
+            for i in range(3)
+        )
+        rr, rg, rb, gg, gb, bb = self.inverse
+        slope = np.dstack(
+            [rr * r + rg * g + rb * b, rg * r + gg * g + gb * b, rb * r + gb * g + bb * b]
+        )
+        offset = mean - (slope * self.mean).sum(2)
+        return _box(slope, self.radius_px), _box(offset, self.radius_px)
+
+    def __call__(self, plane: Plane) -> Plane:
+        """Return a smoothed plane (h, w)."""
+        slope, offset = self.model(plane)
+        return np.asarray((slope * self.guide).sum(2) + offset, np.float32)
+
+
+def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> BlurMap:
+    """Return the map with its steps at the outlines of the picture.
+
+    sharp: (H, W, 3), the restored picture in the orientation of the map.
+
+    The planes amount, disparity_px and confidence come back as (h, w), of about `work_pixels`
+    pixels, or of H x W if that is less; the others as they were. `enlarged` makes them as large as
+    the picture.
+    """
+    guide = reduced(sharp, work_pixels)
+    size = (guide.shape[1], guide.shape[0])
+    weights = None if blur_map.confidence is None else _fitted(blur_map.confidence, size)
+    votes = [GuidedFilter.of(guide, radius) for radius in _RADII_PX]
+
+    def voted(plane: Plane) -> Plane:
+        first = _weighted_median(_fitted(plane, size), weights, votes[0])
+        return _weighted_median(first, None, votes[1])
+
+    disparity_px = blur_map.disparity_px
+    return replace(
+        blur_map,
+        amount=voted(blur_map.amount),
+        disparity_px=None if disparity_px is None else voted(disparity_px),
+        confidence=None if weights is None else votes[1](weights).clip(0, 1),
+    )
+
+
+def reduced(picture: Picture, pixels: int) -> FloatArray:
+    """Return a picture as float32 with white at 1, scaled down to about `pixels` if it has more."""
+    height, width = picture.shape[:2]
+    scale = (pixels / (height * width)) ** 0.5
+    if scale >= 1:
+        return as_float(picture)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return as_float(small)
+
+
+def enlarged(plane: Plane, sharp: Picture) -> Plane:
+    """Return an aligned plane at the size of the picture, (H, W), its steps along the outlines.
+
+    The linear models of the colours, found at the size of the plane, are applied to the picture
+    (He and Sun, "Fast Guided Filter", 2015). Values stay within those of the plane.
+    """
+    if plane.shape == sharp.shape[:2]:
+        return plane
+    result = np.empty(sharp.shape[:2], np.float32)
+    for rows, band in enlarged_bands(plane, sharp):
+        result[rows] = band
+    return result
+
+
+def enlarged_bands(plane: Plane, sharp: Picture) -> Iterator[tuple[slice, Plane]]:
+    """Yield rows of what `enlarged` returns: a whole plane of 45 MP takes 180 MB."""
+    height, width = sharp.shape[:2]
+    if plane.shape == (height, width):
+        yield slice(0, height), plane
+        return
+    size = (plane.shape[1], plane.shape[0])
+    small: Picture = cv2.resize(sharp, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    slope, offset = GuidedFilter.of(as_float(small), _ENLARGING_RADIUS_PX).model(plane)
+    model = np.dstack([slope, offset])
+    lowest, highest = float(plane.min()), float(plane.max())
+    for start in range(0, height, _BAND_ROWS):
+        rows = slice(start, min(start + _BAND_ROWS, height))
+        large = _rows_of_enlarged(model, rows, (height, width))
+        band = (large[..., :3] * as_float(sharp[rows])).sum(2) + large[..., 3]
+        yield rows, np.asarray(band.clip(lowest, highest), np.float32)
+
+
+def _rows_of_enlarged(planes: FloatArray, rows: slice, size: tuple[int, int]) -> FloatArray:
+    """Return rows of planes (h, w, k) scaled to `size` (H, W), bilinearly."""
+    height, width = size
+    scale_y, scale_x = planes.shape[0] / height, planes.shape[1] / width
+    # Where the middle of every pixel lies in the small planes.
+    y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) * scale_y - 0.5
+    x = (np.arange(width, dtype=np.float32) + 0.5) * scale_x - 0.5
+    shape = (len(y), width)
+    map_x = np.ascontiguousarray(np.broadcast_to(x, shape), np.float32)
+    map_y = np.ascontiguousarray(np.broadcast_to(y[:, None], shape), np.float32)
+    large = cv2.remap(planes, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(large, np.float32)
+
+
+def _weighted_median(plane: Plane, weights: Plane | None, votes: GuidedFilter) -> Plane:
+    """Return the median of the plane around every pixel, each value's vote spread by the filter."""
+    lowest, highest = (float(value) for value in np.percentile(plane, [0.5, 99.5]))
+    step = (highest - lowest) / _LEVELS
+    if step < 1e-6:
+        return plane
+    weights = np.ones_like(plane) if weights is None else weights + np.float32(_LEAST_WEIGHT)
+    total = np.maximum(votes(weights), np.float32(_LEAST_WEIGHT / 10))
+    median = np.full_like(plane, highest)
+    before = np.zeros_like(plane)
+    is_open = np.ones(plane.shape, bool)
+    for number in range(_LEVELS + 1):
+        level = lowest + number * step
+        below = np.clip((level - plane) / np.float32(step) + np.float32(0.5), 0, 1)
+        share = np.maximum(np.clip(votes(weights * below) / total, 0, 1), before)
+        reached = is_open & (share >= 0.5)
+        part = (0.5 - before[reached]) / np.maximum(share[reached] - before[reached], 1e-6)
+        median[reached] = level + step * (part - 1)
+        is_open &= ~reached
+        before = share
+    return median
+
+
+def _fitted(plane: Plane, size: tuple[int, int]) -> Plane:
+    if (plane.shape[1], plane.shape[0]) == size:
+        return plane
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _box(planes: FloatArray, radius_px: int) -> FloatArray:
+    side = 2 * radius_px + 1
+    blurred = cv2.blur(planes, (side, side), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)

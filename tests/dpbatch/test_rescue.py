@@ -1,0 +1,140 @@
+"""Focus control and layers from a raw file to what is written."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from dpbatch.batch.kept import KeptRestorations, forget, kept_folder, restoration_key
+from dpbatch.batch.photo_stages import PhotoStages, layer_suffixes
+from dpbatch.focus_settings import FocusSettings
+from dpbatch.output.metadata import read_note
+from dpbatch.output.whole import opens
+from dpbatch.settings import OutputSettings, RestoreSettings, Settings
+from dpbatch.types import Job, Photo, Saved
+from tests.helpers.scenes import write_test_dpraw
+
+SIZE = (128, 192)
+NETWORK = RestoreSettings(model="tiny", tile=256, blur="disparity")
+PLAIN = Settings(restore=NETWORK, output=OutputSettings(look="neutral"))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Photo:
+    path = tmp_path_factory.mktemp("raw") / "a.CR2"
+    write_test_dpraw(path, *SIZE, disparity_px=2.0)
+    return Photo("raw", (path,), "a")
+
+
+def run(settings: Settings, raw: Photo, out: Path, kept: KeptRestorations | None = None) -> Saved:
+    suffixes = (f".{settings.output.format}", *layer_suffixes(settings.output))
+    job = Job("a.tif", "a.CR2", raw, tuple(out / f"a{suffix}" for suffix in suffixes))
+    stages = PhotoStages(settings, "hash", kept=kept)
+    return stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
+
+
+def with_focus(**values: object) -> Settings:
+    return replace(PLAIN, focus=FocusSettings(**values))  # type: ignore[arg-type]
+
+
+def test_strength_leads_from_the_untouched_photo_to_the_restored_one(
+    raw: Photo, tmp_path: Path
+) -> None:
+    pictures = []
+    for number, strength in enumerate((0.0, 0.5, 1.0)):
+        run(with_focus(strength=strength), raw, tmp_path / str(number))
+        pictures.append(tifffile.imread(tmp_path / str(number) / "a.tif").astype(np.float64))
+    untouched, half, whole = pictures
+    assert np.abs(whole - untouched).max() > 500
+    np.testing.assert_allclose(half, (untouched + whole) / 2, atol=1)
+
+
+def test_a_mask_leaves_its_black_part_untouched_and_its_white_part_restored(
+    raw: Photo, tmp_path: Path
+) -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, 96:] = 255
+    assert cv2.imwrite(str(tmp_path / "m.png"), mask)
+    saved = run(with_focus(mask=str(tmp_path / "m.png")), raw, tmp_path / "masked")
+    run(with_focus(strength=0.0), raw, tmp_path / "untouched")
+    run(PLAIN, raw, tmp_path / "whole")
+    masked, untouched, whole = (
+        tifffile.imread(tmp_path / name / "a.tif") for name in ("masked", "untouched", "whole")
+    )
+    np.testing.assert_array_equal(masked[:, :96], untouched[:, :96])
+    np.testing.assert_array_equal(masked[:, 96:], whole[:, 96:])
+    assert saved.rescued == "mask m.png; 50% of the photo"
+    note = read_note(tmp_path / "masked" / "a.tif")
+    assert note is not None
+    assert note.rescued == saved.rescued
+
+
+def test_another_choice_needs_no_network(
+    raw: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptRestorations(kept_folder(tmp_path), restoration_key(PLAIN, "hash", ""))
+    run(with_focus(strength=0.5), raw, tmp_path / "first", kept)
+    run(PLAIN, raw, tmp_path / "whole")
+    monkeypatch.setattr("dpbatch.photo.load", lambda *_: pytest.fail("developed again"))
+    run(with_focus(strength=1.0), raw, tmp_path / "second", kept)
+    for name in ("second", "whole"):
+        assert tifffile.imread(tmp_path / name / "a.tif").shape == (*SIZE, 3)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "second" / "a.tif"),
+        tifffile.imread(tmp_path / "whole" / "a.tif"),
+    )
+    count, size_bytes = forget(tmp_path)
+    assert (count, size_bytes > 12 * SIZE[0] * SIZE[1]) == (1, True)
+    assert forget(tmp_path) == (0, 0)
+
+
+def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
+    raw: Photo, tmp_path: Path
+) -> None:
+    key = restoration_key(PLAIN, "hash", "")
+    assert key == restoration_key(with_focus(strength=0.5), "hash", "")
+    assert key != restoration_key(replace(PLAIN, restore=replace(NETWORK, scale="2")), "hash", "")
+    kept = KeptRestorations(kept_folder(tmp_path), key, limit_bytes=1)
+    saved = run(with_focus(strength=0.5), raw, tmp_path / "out", kept)
+    assert kept.has("a.tif", saved.inputs)
+    assert not kept.has("b.tif")
+    assert not kept.has("a.tif", [replace(file, blake2b="0") for file in saved.inputs])
+    assert not replace(kept, key="other").has("a.tif")
+    (file,) = kept_folder(tmp_path).iterdir()
+    (kept_folder(tmp_path) / "older.npz").write_bytes(b"0")
+    file.write_bytes(file.read_bytes()[:-100])  # damaged: it is made again, and the older one goes
+    run(with_focus(strength=0.5), raw, tmp_path / "out", kept)
+    assert [path.name for path in kept_folder(tmp_path).iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("form", ["files", "alpha", "photoshop", "darktable", "exr"])
+def test_every_form_of_layers_is_written_and_known(raw: Photo, tmp_path: Path, form: str) -> None:
+    if form == "exr":
+        pytest.importorskip("OpenEXR")
+    output = replace(PLAIN.output, layers=("depth", "blur", "confidence"), layers_in=form)
+    settings = replace(PLAIN, output=output)
+    saved = run(settings, raw, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in saved.outputs}
+    assert all(saved.checksums)
+    stages = PhotoStages(settings, "hash")
+    for path in saved.outputs:
+        assert isinstance(path, Path)
+        assert stages.made(path, saved.inputs)
+        whole = path.read_bytes()
+        (path.parent / f"cut{path.suffix}").write_bytes(whole[: len(whole) // 2])
+        assert opens(path)
+        assert not opens(path.parent / f"cut{path.suffix}")
+    picture = tifffile.imread(tmp_path / "a.tif")
+    assert picture.shape == (*SIZE, 6 if form == "alpha" else 3)
+    run(PLAIN, raw, tmp_path / "plain")
+    plain = tifffile.imread(tmp_path / "plain" / "a.tif")
+    np.testing.assert_array_equal(picture[..., :3], plain)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        tags = file.pages.first.tags
+        assert (34377 in tags) == (form == "alpha")
+        assert (37724 in tags) == (form == "photoshop")
+    assert json.loads(json.dumps(saved.rescued)) == ""

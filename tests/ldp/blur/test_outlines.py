@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from ldp.blur.outlines import GuidedFilter, align, enlarged, reduced
+from ldp.types import BlurMap
+
+SIZE = (120, 160)
+X = np.broadcast_to(np.arange(SIZE[1], dtype=np.float32), SIZE)
+EDGE = 80
+TWO, EIGHT = np.float32(2), np.float32(8)
+PICTURE = np.where(X[..., None] < EDGE, [0.2, 0.3, 0.6], [0.7, 0.4, 0.3]).astype(np.float32)
+PICTURE = PICTURE + np.random.default_rng(0).normal(0, 0.01, (*SIZE, 3)).astype(np.float32)
+
+
+def _ramp(middle: float, width: float) -> np.ndarray:
+    """A step from -2 to 3 that was measured as a ramp."""
+    return (-2 + 5 * np.clip((X - middle) / width + 0.5, 0, 1)).astype(np.float32)
+
+
+def _bleed_px(disparity: np.ndarray) -> float:
+    share = (disparity + 2) / 5
+    return float(np.abs(share - (X >= EDGE)).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("offset_px", [-4, 0, 4])
+def test_a_ramp_becomes_a_step_at_the_outline(offset_px: int) -> None:
+    ramp = _ramp(EDGE + offset_px, 16)
+    aligned = align(BlurMap(np.abs(ramp) / 8, ramp, np.ones(SIZE, np.float32)), PICTURE)
+    assert aligned.disparity_px is not None
+    assert _bleed_px(ramp) > 3.9
+    assert _bleed_px(aligned.disparity_px) < 2
+
+
+def test_even_maps_stay_even() -> None:
+    even = np.full(SIZE, 1.5, np.float32)
+    aligned = align(BlurMap(even / EIGHT, even, even / TWO), PICTURE)
+    assert aligned.disparity_px is not None
+    assert aligned.confidence is not None
+    np.testing.assert_allclose(aligned.disparity_px, even, atol=1e-4)
+    np.testing.assert_allclose(aligned.amount, even / 8, atol=1e-4)
+    np.testing.assert_allclose(aligned.confidence, even / 2, atol=1e-3)
+
+
+def test_a_map_without_disparity_has_none_afterwards() -> None:
+    aligned = align(BlurMap(_ramp(EDGE, 10)), PICTURE)
+    assert aligned.disparity_px is None
+    assert aligned.confidence is None
+
+
+def test_enlarging_keeps_steps_at_the_outlines_of_the_large_picture() -> None:
+    large = np.repeat(np.repeat(PICTURE, 4, 0), 4, 1)
+    step = np.where(X < EDGE, -2, 3).astype(np.float32)
+    found = enlarged(step, large)
+    assert found.shape == large.shape[:2]
+    across = np.abs(found - np.repeat(np.repeat(step, 4, 0), 4, 1))
+    assert across.mean(axis=0)[4 * EDGE - 24 : 4 * EDGE + 24].sum() / 5 < 2  # px of the large one
+    assert found.min() >= -2
+    assert found.max() <= 3
+
+
+def test_the_filter_gives_back_a_plane_that_is_linear_in_the_colours() -> None:
+    plane = PICTURE @ np.array([0.5, -1, 2], np.float32) + 1
+    found = GuidedFilter.of(PICTURE, 5, edge=1e-9)(plane.astype(np.float32))
+    np.testing.assert_allclose(found, plane, atol=1e-3)
+
+
+def test_pictures_are_reduced_only_where_they_are_large() -> None:
+    assert reduced(PICTURE, 10**6) is PICTURE
+    assert reduced(PICTURE, SIZE[0] * SIZE[1] // 4).shape == (60, 80, 3)
