@@ -30,6 +30,7 @@ LEAST_SOFTNESS_PX = 0.1
 _DEPTHS = (1.0, 99.0)
 """Percentiles of the disparity between which the depths of a photo lie."""
 _LEAST_CONFIDENCE = 0.3
+_SHARP_SHARE = 0.12
 _BINS = 64
 _BIN_SIGMA = 2.0
 _ASPECT_TOLERANCE = 0.02
@@ -132,12 +133,14 @@ def _subject(
 
 def sharpest_depth_px(blur_map: BlurMap, disparity_px: Plane) -> float:
     """Return the disparity of the depth that most of the sharp and surely measured pixels have."""
-    sharpness = np.square(1 - blur_map.amount.clip(0, 1))
-    if blur_map.confidence is not None:
-        sharpness = sharpness * (blur_map.confidence >= _LEAST_CONFIDENCE)
     low, high = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
     if high - low < 1e-6:
         return low
+    # Beside the blur that the photo has: a small one is sharp beside a large one only.
+    sharp_px = _SHARP_SHARE * max(abs(low), abs(high))
+    sharpness = np.exp(-np.square(disparity_px / np.float32(sharp_px)))
+    if blur_map.confidence is not None:
+        sharpness = sharpness * (blur_map.confidence >= _LEAST_CONFIDENCE)
     counts, edges = np.histogram(disparity_px, _BINS, (low, high), weights=sharpness)
     smooth = cv2.GaussianBlur(counts[None].astype(np.float32), (0, 0), _BIN_SIGMA)[0]
     best = int(np.argmax(smooth))
