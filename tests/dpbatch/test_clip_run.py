@@ -184,8 +184,13 @@ def test_a_photo_is_restored_with_a_clip_map(
     job = Job(
         "a.tif", "a.CR2", photo, tuple(tmp_path / f"IMG_1{ending}" for ending in stages.suffixes)
     )
-    stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
+    restored = stages.restorer()(stages.load(job), lambda done, of: None)
+    stages.save(job, restored)
     picture, layer = (tifffile.imread(path) for path in job.outputs)
     assert layer.shape == picture.shape[:2]
+    # The layer follows outlines by a median, which narrows the range of a map without structure.
+    measured = restored.value.blur_map
+    assert measured is not None
     if blur == "clip":
-        assert np.ptp(layer) > 60000
+        assert np.ptp(measured.amount) > 0.9
+        assert np.ptp(layer) > 0.3 * 65535
