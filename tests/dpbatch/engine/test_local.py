@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -29,7 +30,12 @@ def run(engine: LocalEngine[Toy, Any, Any], jobs: list[Toy]) -> dict[str, Outcom
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "spawn_main" in str(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # zombies have no command line
+            if "spawn_main" in str(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_every_photo_goes_through_all_steps_unharmed_by_its_neighbours_end(tmp_path: Path) -> None:

@@ -61,8 +61,9 @@ class Nodes:
         for node in self._nodes:
             (raylet,) = node.all_processes["raylet"]
             for child in psutil.Process(raylet.process.pid).children(recursive=True):
-                if child.cmdline()[:1] and child.cmdline()[0].startswith(f"ray::{step}"):
-                    found.append(child)
+                with contextlib.suppress(psutil.NoSuchProcess):  # zombies have no command line
+                    if "".join(child.cmdline()[:1]).startswith(f"ray::{step}"):
+                        found.append(child)
         return found
 
     def kill_one(self, rng: random.Random) -> None:

@@ -171,7 +171,9 @@ def test_every_node_is_checked_before_the_first_photo(tmp_path: Path) -> None:
     shoot, out = tmp_path / "shoot", tmp_path / "out"
     shoot.mkdir()
     files_check = partial(shared_check, (shoot,), out)
-    fit, unfit = (partial(node_check, model, files_check) for model in ("tiny", "no-such-network"))
+    fit, unfit = (
+        partial(node_check, (model,), files_check) for model in ("tiny", "no-such-network")
+    )
     jobs = [Toy("a", folder=tmp_path)]
     assert run(RayEngine(ToyStages(), TWO, open_check=fit), jobs)["a"].status is Status.DONE
     assert not list((out / ".dpbatch").iterdir())
