@@ -43,7 +43,7 @@ def read_dual(path: Path, *, with_preview: bool = False) -> RawPair:
 
 
 def _read_frame(path: Path, shot: int, with_preview: bool) -> Frame:
-    with _decoded(path, shot) as raw:
+    with _decoded(path, shot, with_preview) as (raw, preview):
         sizes = raw.sizes
         visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
         top, left, height, width = active = _active_area(sizes, visible)
@@ -60,7 +60,7 @@ def _read_frame(path: Path, shot: int, with_preview: bool) -> Frame:
             daylight_wb=_four(np.array(raw.daylight_whitebalance, np.float64)),
             xyz_to_camera=np.array(raw.rgb_xyz_matrix[:3], np.float64),
             flip=sizes.flip,
-            preview=_preview(raw) if with_preview else b"",
+            preview=preview,
         )
 
 
@@ -71,7 +71,7 @@ def composite_in_libraw(path: Path) -> Iterator[Callable[[], npt.NDArray[np.floa
     It returns the active area, (h, w, 3), linear light, sRGB primaries, white at 1, demosaiced by
     AHD, as shot; what lies below black is 0.
     """
-    with _decoded(path, 0) as raw:
+    with _decoded(path, 0) as (raw, _):
 
         def develop() -> npt.NDArray[np.float32]:
             picture = raw.postprocess(
@@ -103,8 +103,10 @@ def _preview(raw: rawpy.RawPy) -> bytes:
 
 
 @contextmanager
-def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
-    """Open the raw file and unpack one of its frames.
+def _decoded(
+    path: Path, shot: int, with_preview: bool = False
+) -> Iterator[tuple[rawpy.RawPy, bytes]]:
+    """Open the raw file and unpack one of its frames; yields it with its preview, or with b"".
 
     LibRaw selects the frame while it opens the file, so shot_select is set before that.
     `rawpy.imread(shot_select=1)` sets it afterwards and returns frame 0.
@@ -114,6 +116,8 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
         raw.set_unpack_params(shot_select=shot)
         try:
             _open(raw, path)
+            # Of a buffer rawpy has the preview before it unpacks; afterwards the process dies.
+            preview = _preview(raw) if with_preview else b""
             raw.unpack()
         except rawpy.LibRawRequestForNonexistentImageError as error:
             raise DamagedError(
@@ -131,7 +135,7 @@ def _decoded(path: Path, shot: int) -> Iterator[rawpy.RawPy]:
             ) from error
         if raw.raw_type != rawpy.RawType.Flat or raw.raw_pattern is None:
             raise DamagedError(f"{path.name}: raw frame {shot} is not a Bayer mosaic")
-        yield raw
+        yield raw, preview
     finally:
         raw.close()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,16 @@ def test_black_is_measured_and_libraws_other_figure_noted(tmp_path: Path) -> Non
 def test_the_preview_is_read_where_it_is_wanted(dpraw_path: Path) -> None:
     assert read_dual(dpraw_path).preview == b""
     assert read_dual(dpraw_path, with_preview=True).preview.startswith(b"\xff\xd8")
+
+
+@pytest.mark.skipif(
+    sys.platform in ("win32", "darwin"), reason="the file system takes no such names"
+)
+def test_a_name_that_is_not_utf8_has_a_preview_too(dpraw_path: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"IMG_\xff\xfe.CR2")
+    shutil.copy(dpraw_path, odd)
+    wanted = read_dual(dpraw_path, with_preview=True).preview
+    assert read_dual(odd, with_preview=True).preview == wanted
 
 
 def test_an_ordinary_raw_is_not_dual_pixel(tmp_path: Path) -> None:
