@@ -122,17 +122,19 @@ class Highlights:
         return cls(ratios, *ramps, wb.to(device), white_dn.to(device))
 
     def rebuilt(
-        self, raw: tuple[Tensor, Tensor], views: tuple[Tensor, Tensor], origin: tuple[int, int]
+        self,
+        raw: tuple[Tensor, Tensor],
+        views: tuple[Tensor, Tensor],
+        unreliable: Tensor,
+        origin: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
         """Return a part of both views with its unreliable samples rebuilt; (4, h, w) each.
 
-        raw: composite and photodiode, DN. views: first and second view, DN above black. origin: the
-        part's first cell in the photo. The outermost MARGIN_CELLS are not exact unless they are the
-        photo's own.
+        raw: composite and photodiode, DN. views: first and second view, DN above black. unreliable:
+        the samples that are clipped or nearly so. origin: the part's first cell in the photo. The
+        outermost MARGIN_CELLS are not exact unless they are the photo's own.
         """
         (composite, photodiode), (first, second) = raw, views
-        unreliable = composite >= self.composite_ramp.start
-        unreliable |= photodiode >= self.photodiode_ramp.start
         ratio = self._ratio(first, second, ~unreliable, origin)
         clipped = self.composite_ramp(composite)
         rebuilt = second + clipped * (torch.maximum(first * ratio, second) - second)

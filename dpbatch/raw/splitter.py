@@ -102,7 +102,7 @@ class Splitter:
         unreliable = self._unreliable(*raw)
         if unreliable.any():
             origin = wider[0].start, wider[1].start
-            first, second = self._highlights.rebuilt(raw, (first, second), origin)
+            first, second = self._highlights.rebuilt(raw, (first, second), unreliable, origin)
         kept = (slice(None), inner[0], inner[1])
         return self._ordered(first[kept], second[kept], unreliable[kept])
 
