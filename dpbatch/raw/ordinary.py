@@ -13,6 +13,7 @@ import rawpy
 
 from dpbatch.errors import DamagedError, UnreadableError
 from dpbatch.raw.frames import EXIF_ORIENTATION
+from dpbatch.raw.reader import largest_preview, reason_of
 from dpbatch.settings import parse_gains
 from ldp.srgb import encode_srgb
 from ldp.types import to_uint16
@@ -49,7 +50,7 @@ def read_ordinary(path: Path, white_balance: str, *, with_preview: bool = False)
     """
     with _Opened(path) as raw:
         # First: after unpacking, a file that was read from a buffer has no previews left.
-        preview = _preview(raw) if with_preview else b""
+        preview = largest_preview(raw) if with_preview else b""
         orientation = EXIF_ORIENTATION.get(raw.sizes.flip, 1)
         try:
             raw.unpack()
@@ -155,17 +156,8 @@ def _white_balance(white_balance: str) -> dict[str, Any]:
     return {"user_wb": [red, green, blue, green]}
 
 
-def _preview(raw: rawpy.RawPy) -> bytes:
-    try:
-        preview = raw.extract_thumb()
-    except rawpy.LibRawError:
-        return b""
-    return bytes(preview.data) if preview.format == rawpy.ThumbFormat.JPEG else b""
-
-
 def _not_decoded(path: Path, error: rawpy.LibRawError) -> UnreadableError | DamagedError:
-    text = error.args[0] if error.args else type(error).__name__
-    reason = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    reason = reason_of(error)
     if isinstance(error, rawpy.LibRawUnsufficientMemoryError):
         return UnreadableError(f"{path.name}: not enough memory to decode it")
     if isinstance(error, rawpy.LibRawFileUnsupportedError):

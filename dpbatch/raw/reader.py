@@ -1,4 +1,4 @@
-"""Read Dual Pixel RAW files with LibRaw; the only file that imports rawpy.
+"""Read Dual Pixel RAW files with LibRaw.
 
 LibRaw writes warnings about damaged files to the C library's stderr. That stream belongs to the
 whole process, so it is not redirected here.
@@ -93,7 +93,7 @@ def composite_in_libraw(path: Path) -> Iterator[Callable[[], npt.NDArray[np.floa
         yield develop
 
 
-def _preview(raw: rawpy.RawPy) -> bytes:
+def largest_preview(raw: rawpy.RawPy) -> bytes:
     """Return the largest JPEG that the camera stored in the file, b"" without one."""
     try:
         preview = raw.extract_thumb()
@@ -117,7 +117,7 @@ def _decoded(
         try:
             _open(raw, path)
             # Of a buffer rawpy has the preview before it unpacks; afterwards the process dies.
-            preview = _preview(raw) if with_preview else b""
+            preview = largest_preview(raw) if with_preview else b""
             raw.unpack()
         except rawpy.LibRawRequestForNonexistentImageError as error:
             raise DamagedError(
@@ -130,7 +130,7 @@ def _decoded(
             ) from error
         except rawpy.LibRawError as error:
             raise DamagedError(
-                f"{path.name}: raw frame {shot} does not decode ({_reason(error)}); "
+                f"{path.name}: raw frame {shot} does not decode ({reason_of(error)}); "
                 "copy the file from the card again"
             ) from error
         if raw.raw_type != rawpy.RawType.Flat or raw.raw_pattern is None:
@@ -150,7 +150,8 @@ def _open(raw: rawpy.RawPy, path: Path) -> None:
         raw.open_file(str(path))
 
 
-def _reason(error: rawpy.LibRawError) -> str:
+def reason_of(error: rawpy.LibRawError) -> str:
+    """Return LibRaw's own words for an error."""
     text = error.args[0] if error.args else type(error).__name__
     return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
