@@ -98,10 +98,10 @@ def space_of(pair: RawPair) -> CameraSpace:
     return CameraSpace(
         xyz_to_camera=xyz_to_camera,
         balanced_from_srgb=balanced,
-        gains=pair.camera_wb / pair.camera_wb.min(),
+        gains=pair.relative_gains,
         cfa=pair.cfa,
         black=pair.composite_black,
-        white_dn=float(pair.white_level - pair.composite_black.max()),
+        white_dn=pair.white_dn,
     )
 
 

@@ -45,9 +45,7 @@ class RawViews:
         self._photo = pair
         self._splitter = Splitter(pair, settings.swap, device)
         self._shading = measure_shading(self._splitter) if settings.shading else None
-        gains = pair.camera_wb / pair.camera_wb.min()
-        white_dn = pair.white_level - pair.composite_black.max()
-        self._gains = by_position(gains / white_dn, pair.cfa).to(device)
+        self._gains = by_position(pair.relative_gains / pair.white_dn, pair.cfa).to(device)
         self._matrix = torch.from_numpy(pair.camera_to_srgb.astype(np.float32)).to(device)
         (a, b), (c, d) = CHANNELS[pair.cfa].tolist()
         self._pattern = (a, b), (c, d)

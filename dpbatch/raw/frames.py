@@ -69,6 +69,16 @@ class RawPair:
     border: Mosaic = field(default_factory=lambda: np.empty(0, np.uint16))
     xyz_to_camera: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
 
+    @property
+    def relative_gains(self) -> npt.NDArray[np.float64]:
+        """(4,) of the white balance per colour index, the smallest 1."""
+        return np.asarray(self.camera_wb / self.camera_wb.min(), np.float64)
+
+    @property
+    def white_dn(self) -> float:
+        """DN above black, before white balance, that is developed as white."""
+        return float(self.white_level - self.composite_black.max())
+
     def outside(self) -> npt.NDArray[np.bool_]:
         """Return where the whole frame is not picture, as a mask of its size."""
         return outside(self.frame_size, self.active)

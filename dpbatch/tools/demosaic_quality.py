@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from dpbatch.errors import DpbatchError
+from dpbatch.raw.camera_space import CHANNELS
 from dpbatch.raw.demosaic import demosaic
 from dpbatch.raw.frames import RawPair
 from dpbatch.raw.reader import composite_in_libraw, read_dual
@@ -119,15 +120,13 @@ def by_dpbatch(pair: RawPair, signal: FloatArray) -> FloatArray:
 
     signal: above black, (H, W).
     """
-    gains = pair.camera_wb / pair.camera_wb.min()
-    white_dn = pair.white_level - pair.composite_black.max()
+    gains = pair.relative_gains / pair.white_dn
     mosaic = torch.from_numpy(signal).clone()
     for row, column in np.ndindex(2, 2):
-        mosaic[row::2, column::2] *= float(gains[pair.cfa[row, column]] / white_dn)
+        mosaic[row::2, column::2] *= float(gains[pair.cfa[row, column]])
     mosaic.clamp_(max=1.0)
-    channels = np.where(pair.cfa == 3, 1, pair.cfa).tolist()
-    pattern = ((channels[0][0], channels[0][1]), (channels[1][0], channels[1][1]))
-    colours = demosaic(mosaic, pattern)
+    (a, b), (c, d) = CHANNELS[pair.cfa].tolist()
+    colours = demosaic(mosaic, ((a, b), (c, d)))
     srgb_from_camera = torch.from_numpy(np.linalg.inv(camera_from_srgb()))
     pixels = colours.flatten(1)
     for start in range(0, pixels.shape[1], _BLOCK_PIXELS):
