@@ -80,7 +80,7 @@ class TrainSettings:
     and two validations, after each of which comes a checkpoint too.
     validate_pairs, validate_scenes: numbers of rendered pairs, and of the given real scenes at
     most, to validate on; 0 for none.
-    bf16: where the hardware has such products, see ldp.devices.trains_in_bfloat16.
+    bf16: where the hardware has such products, see ldp.devices.choose_precision.
     compile: by torch.compile, which costs a minute first.
     """
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ldp.devices import trains_in_bfloat16
+from ldp.devices import choose_precision
 from ldp.errors import LdpError
 from ldp.models.network import mean_view, parameter_count
 from training import checkpoint
@@ -96,7 +96,7 @@ def train_stage(run: Run, state: TrainState, log: RunLog | None) -> bool:
         forward = torch.compile(forward, dynamic=False)
     schedule = Schedule(settings, processes, run.budget, state.spent_s)
     # Where the hardware has no bfloat16 products it would be the slower way.
-    narrow = settings.bf16 and trains_in_bfloat16(device)
+    narrow = settings.bf16 and choose_precision(device) == torch.bfloat16
     if log:
         print(_headline(run, state, schedule), flush=True)
     batches = iter(run.source(settings, state.stage, state.step, processes))

@@ -135,7 +135,8 @@ def test_rendered_scenes_go_to_the_given_cache(photos, tmp_path):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_half_precision_is_for_hardware_that_has_it(dpdd, tmp_path, monkeypatch, fast):
-    monkeypatch.setattr(training_loop, "trains_in_bfloat16", lambda device: fast)
+    precision = torch.bfloat16 if fast else torch.float32
+    monkeypatch.setattr(training_loop, "choose_precision", lambda device: precision)
     for bf16 in (True, False):
         run([micro_settings(steps=2, bf16=bf16)], tmp_path / str(bf16), dpdd=dpdd)
     narrow, wide = (checkpoint(tmp_path / name)["network"] for name in ("True", "False"))
