@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dpbatch.raw.cells import block_sums, by_position, to_cells, to_mosaic
+from dpbatch.raw.cells import block_sums, by_position, to_cells
 from dpbatch.raw.highlights import (
     BLOCK_CELLS,
     MARGIN_CELLS,
@@ -40,15 +40,6 @@ class SplitCells:
     left: Tensor
     right: Tensor
     unreliable: Tensor
-
-
-@dataclass(frozen=True)
-class SplitMosaics:
-    """The two views as whole mosaics: SplitCells of a photo, (H, W) each."""
-
-    left: npt.NDArray[np.float32]
-    right: npt.NDArray[np.float32]
-    unreliable: npt.NDArray[np.bool_]
 
 
 class Splitter:
@@ -161,18 +152,6 @@ class Splitter:
         if not clipped:
             return None
         return BlockSums(*(torch.cat(planes, 1) for planes in zip(*found, strict=True)))
-
-
-def split(pair: RawPair, swap: bool = False) -> SplitMosaics:
-    """Split a whole photo on the CPU. swap: as for Splitter."""
-    splitter = Splitter(pair, swap, torch.device("cpu"))
-    height, width = splitter.size_cells
-    parts = []
-    for top in range(0, height, _BAND_CELLS):
-        area = slice(top, min(top + _BAND_CELLS, height)), slice(0, width)
-        cells, unreliable = splitter.split(*area), splitter.subtracted(*area).unreliable
-        parts.append([to_mosaic(planes) for planes in (cells.left, cells.right, unreliable)])
-    return SplitMosaics(*(torch.cat(list(part)).numpy() for part in zip(*parts, strict=True)))
 
 
 def _uploaded(mosaic: npt.NDArray[np.uint16], device: torch.device) -> Tensor:

@@ -1,11 +1,14 @@
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from dpbatch.raw.cells import to_mosaic
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.frames import RawPair
-from dpbatch.raw.splitter import Splitter, split
+from dpbatch.raw.splitter import Splitter
 
 CFA = np.array([[0, 1], [3, 2]], np.int8)
 BLACK = np.array([511, 512, 513, 512], np.float64)
@@ -13,6 +16,28 @@ PHOTODIODE_BLACK = np.array([300, 301, 302, 303], np.float64)
 WHITE = 16383
 WB = np.array([2.0, 1.0, 1.5, 1.0], np.float64)
 SIGNAL_RANGE = WHITE - 512
+BAND_CELLS = 64
+
+
+@dataclass(frozen=True)
+class SplitMosaics:
+    """The two views as whole mosaics, (H, W) each."""
+
+    left: np.ndarray
+    right: np.ndarray
+    unreliable: np.ndarray
+
+
+def split(pair: RawPair, swap: bool = False) -> SplitMosaics:
+    """Split a whole photo on the CPU, band by band."""
+    splitter = Splitter(pair, swap, torch.device("cpu"))
+    height, width = splitter.size_cells
+    parts = []
+    for top in range(0, height, BAND_CELLS):
+        area = slice(top, min(top + BAND_CELLS, height)), slice(0, width)
+        cells, unreliable = splitter.split(*area), splitter.subtracted(*area).unreliable
+        parts.append([to_mosaic(planes) for planes in (cells.left, cells.right, unreliable)])
+    return SplitMosaics(*(torch.cat(list(part)).numpy() for part in zip(*parts, strict=True)))
 
 
 def cfa_plane(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
