@@ -8,7 +8,8 @@ import numpy.typing as npt
 from ldp.types import FloatArray, Picture, as_float
 
 _GREEN = 1
-_SAMPLE_PX, _SAMPLES = 128, 10
+SAMPLE_PX = 128
+_SAMPLES = 10
 _BLOCK_PX = 16
 _QUIET_SHARE = 0.02
 """A block in so many has little else than noise."""
@@ -52,15 +53,19 @@ def _blocks(plane: FloatArray) -> FloatArray:
 
 def _samples(picture: Picture) -> list[FloatArray]:
     """Return green planes of windows that are spread evenly over the picture."""
-    tops, lefts = (_starts(side) for side in picture.shape[:2])
+    tops, lefts = (sample_starts(side, _SAMPLES) for side in picture.shape[:2])
     return [
-        as_float(picture[top : top + _SAMPLE_PX, left : left + _SAMPLE_PX, _GREEN])
+        as_float(picture[top : top + SAMPLE_PX, left : left + SAMPLE_PX, _GREEN])
         for top in tops
         for left in lefts
     ]
 
 
-def _starts(side: int) -> list[int]:
-    last = max(0, side - _SAMPLE_PX)
-    count = min(_SAMPLES, -(-side // _SAMPLE_PX))
+def sample_starts(side: int, most: int) -> list[int]:
+    """Return where samples of SAMPLE_PX begin along a side, evenly spread, at most so many.
+
+    All of a small picture is taken.
+    """
+    last = max(0, side - SAMPLE_PX)
+    count = min(most, -(-side // SAMPLE_PX))
     return sorted({round(last * index / max(1, count - 1)) for index in range(count)})

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldp.restore.noise import SAMPLE_PX, sample_starts
 from ldp.restore.photo_views import PhotoViews, mean_of
 from ldp.restore.tiling import Span, as_tensor, map_window
 from ldp.types import BlurMap, Plane, ViewPair
@@ -41,7 +42,7 @@ MEASURED_FROM = 0.006
 OUT_OF_FOCUS_PX = 0.2
 """So much above it, the network's change is kept whole."""
 
-_SAMPLE_PX, _SAMPLES = 128, 8
+_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,13 @@ def noise_level(views: PhotoViews) -> float:
     Measured on the difference of the views, of which the scene is no part but for its shift, by the
     median of a second derivative along both axes (Immerkaer 1996). Sampled on a grid of windows.
     """
-    tops, lefts = (_starts(side) for side in views.size)
+    tops, lefts = (sample_starts(side, _SAMPLES) for side in views.size)
     height, width = views.size
     found = []
     for top in tops:
         for left in lefts:
-            rows = slice(top, min(top + _SAMPLE_PX, height))
-            both = views.pair(rows, slice(left, min(left + _SAMPLE_PX, width)))
+            rows = slice(top, min(top + SAMPLE_PX, height))
+            both = views.pair(rows, slice(left, min(left + SAMPLE_PX, width)))
             found.append(_high_pass(both[1] - both[4]))
     deviation = float(torch.cat(found).median()) / 0.6745 / 6
     return deviation / float(np.sqrt(2))
@@ -246,13 +247,6 @@ def _bilateral(view: Tensor, range_sigma: float) -> Tensor:
             total += weight * other
             weights += weight
     return total / weights
-
-
-def _starts(side: int) -> list[int]:
-    """Return where samples begin along an axis, evenly spread; all of a small picture is taken."""
-    last = max(0, side - _SAMPLE_PX)
-    count = min(_SAMPLES, -(-side // _SAMPLE_PX))
-    return sorted({round(last * index / max(1, count - 1)) for index in range(count)})
 
 
 def _high_pass(plane: Tensor) -> Tensor:
