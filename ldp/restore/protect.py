@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldp.restore.noise import SAMPLE_PX, sample_starts
-from ldp.restore.photo_views import PhotoViews, mean_of
+from ldp.restore.photo_views import PhotoViews, mean_of, whole
 from ldp.restore.tiling import Span, as_tensor, map_window
 from ldp.types import BlurMap, Plane, ViewPair
 
@@ -184,8 +184,7 @@ class SmoothedViews:
         height, width = self.size
         if pixels < height * width:
             return self._source.reduced(pixels)
-        both = self.pair(slice(0, height), slice(0, width)).permute(1, 2, 0).cpu().numpy()
-        return ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
+        return whole(self)
 
 
 def noise_level(views: PhotoViews) -> float:
