@@ -12,6 +12,7 @@ from ldp.errors import DeviceMemoryError
 from ldp.models.network import LDPNet
 from ldp.restore.deblur import MIN_TILE_PX, Deblurrer
 from ldp.restore.noise import noise_level
+from ldp.restore.protect import eased
 from ldp.restore.tiling import Progress, Receive, RowBlender
 from ldp.types import BlurMap, FloatArray, Picture, ViewPair, as_float
 
@@ -97,8 +98,7 @@ def kept_share(change: FloatArray) -> FloatArray:
     change: (H, W, 3), of which the root of the mean square of a neighbourhood decides.
     """
     square = cv2.GaussianBlur(np.square(change).mean(2), (0, 0), _NEIGHBOURHOOD_PX)
-    share = np.clip((np.sqrt(square) - NOTHING_BELOW) / (ALL_FROM - NOTHING_BELOW), 0, 1)
-    return np.asarray(share * share * (3 - 2 * share), np.float32)
+    return eased((np.sqrt(square) - NOTHING_BELOW) / (ALL_FROM - NOTHING_BELOW))
 
 
 def _protected(given: FloatArray, restored: FloatArray) -> FloatArray:

@@ -215,11 +215,11 @@ def focus_weight(disparity_px: Plane, noise: float, confidence: Plane | None = N
     """Return the share of the network's change that is kept by disparity: 0 in focus, else 1."""
     above_px = np.abs(disparity_px) - np.float32(IN_FOCUS_PX + IN_FOCUS_PX_OF_NOISE * noise)
     if confidence is not None:
-        above_px -= UNMEASURED_PX * (1 - _eased(confidence / MEASURED_FROM))
-    return _eased(above_px / OUT_OF_FOCUS_PX)
+        above_px -= UNMEASURED_PX * (1 - eased(confidence / MEASURED_FROM))
+    return eased(above_px / OUT_OF_FOCUS_PX)
 
 
-def _eased(share: Plane) -> Plane:
+def eased(share: Plane) -> Plane:
     """Return a smooth step from 0 at 0 to 1 at 1."""
     inside = np.clip(share, 0, 1)
     return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
