@@ -17,7 +17,7 @@ from ldp.models.network import LDPNet, parameter_count
 from ldp.models.vitdeblur_weights import load_vitdeblur
 from ldp.models.weights import VITDEBLUR_FORMAT, load_network, read_header, resolve, sha256
 from ldp.restore.composite import CompositeRestorer
-from ldp.restore.tiling import Progress, Receive
+from ldp.restore.tiling import Progress, ReceiveRows
 from ldp.restore.windows import Blending, Padding, WindowRestorer, WindowSettings
 from ldp.types import FloatArray, Picture, to_uint16
 
@@ -28,7 +28,7 @@ class BandRestorer(Protocol):
     """A network on a device that restores a picture band by band."""
 
     def restore_bands(
-        self, picture: Picture, receive: Receive, progress: Progress | None = None
+        self, picture: Picture, receive: ReceiveRows, progress: Progress | None = None
     ) -> None:
         """Call receive(first_row, rows) for every band, from the top; again from row 0 where a
         device's memory made it start anew.

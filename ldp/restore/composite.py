@@ -13,7 +13,7 @@ from ldp.models.network import LDPNet
 from ldp.restore.deblur import MIN_TILE_PX, Deblurrer
 from ldp.restore.noise import noise_level
 from ldp.restore.protect import eased
-from ldp.restore.tiling import Progress, Receive, RowBlender
+from ldp.restore.tiling import Progress, ReceiveRows, RowBlender
 from ldp.types import BlurMap, FloatArray, Picture, ViewPair, as_float
 
 NOTHING_BELOW, ALL_FROM = 0.004, 0.012
@@ -43,7 +43,7 @@ class CompositeRestorer:
     def restore_bands(
         self,
         picture: Picture,
-        receive: Receive,
+        receive: ReceiveRows,
         progress: Progress | None = None,
     ) -> None:
         """See ldp.single.BandRestorer."""
@@ -68,7 +68,7 @@ class CompositeRestorer:
         views: ViewPair,
         level: BlurMap,
         tile_px: int,
-        receive: Receive,
+        receive: ReceiveRows,
         progress: Progress | None,
     ) -> None:
         rows, columns = self.deblurrer.tile_spans(views.size, tile_px)

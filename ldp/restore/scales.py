@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from ldp.restore.scale_weights import ScaleWeights
-from ldp.restore.tiling import Progress, RowBlender, Span
+from ldp.restore.tiling import Progress, ReceiveRows, RowBlender, Span
 from ldp.types import BlurMap, FloatArray, Picture, Plane, ViewPair, as_float
 
 _BAND_ROWS = 512
@@ -49,9 +49,7 @@ class ScaledTask:
     tile_px: int
 
 
-def restore_at_scales(
-    task: ScaledTask, receive: Callable[[int, FloatArray], None], progress: Progress | None
-) -> None:
+def restore_at_scales(task: ScaledTask, receive: ReceiveRows, progress: Progress | None) -> None:
     """Call receive(first_row, rows) for every band of the sharp picture, white at 1, not clipped.
 
     Where all weights are 0 it is the mean view. Only tiles that are computed count in progress.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ldp.errors import LdpError
 from ldp.restore.photo_views import BLOCK_PX
 from ldp.restore.protect import Kept
-from ldp.restore.tiling import Progress, Span, blend_weights
+from ldp.restore.tiling import Progress, ReceiveRows, Span, blend_weights
 from ldp.types import FloatArray
 
 Receive = Callable[[slice, slice, Tensor], None]
@@ -78,9 +78,7 @@ def check_finite(row: Span, columns: Sequence[Span], sums: Sequence[Tensor]) -> 
     )
 
 
-def received_in_parts(
-    kept: Kept, receive: Receive, device: torch.device
-) -> Callable[[int, FloatArray], None]:
+def received_in_parts(kept: Kept, receive: Receive, device: torch.device) -> ReceiveRows:
     """Return a function of restored rows, (first_row, (n, W, 3)), that calls receive for parts."""
 
     def receive_rows(first_row: int, band: FloatArray) -> None:

@@ -18,7 +18,7 @@ from ldp.types import FloatArray, Picture, Plane, as_float
 
 Progress = Callable[[int, int], None]
 """progress(done, total) is called after every tile."""
-Receive = Callable[[int, FloatArray], None]
+ReceiveRows = Callable[[int, FloatArray], None]
 """receive(first_row, rows) is given rows of a restored picture, (n, W, 3)."""
 Indices = npt.NDArray[np.int64]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ldp.devices import choose_precision
 from ldp.errors import DeviceMemoryError, LdpError
 from ldp.models.vitdeblur import FEATURES, MARGIN_PX, OUTPUT_KERNEL, OUTPUT_PAD_PX, ViTDeblur
-from ldp.restore.tiling import Progress, Receive
+from ldp.restore.tiling import Progress, ReceiveRows
 from ldp.types import FloatArray, Picture, as_float
 
 Blending = Literal["uniform", "smooth"]
@@ -104,7 +104,7 @@ class WindowRestorer:
         }
 
     def restore_bands(
-        self, picture: Picture, receive: Receive, progress: Progress | None = None
+        self, picture: Picture, receive: ReceiveRows, progress: Progress | None = None
     ) -> None:
         """Call receive(first_row, rows) for every band of the restored picture, from the top.
 
@@ -122,7 +122,7 @@ class WindowRestorer:
                 f"{self.network.config.window_px} px; free some of it, or restore on the CPU"
             ) from error
 
-    def _restore(self, picture: Picture, receive: Receive, progress: Progress | None) -> None:
+    def _restore(self, picture: Picture, receive: ReceiveRows, progress: Progress | None) -> None:
         height, width = picture.shape[:2]
         window = self.network.config.window_px
         if self.settings.padding == "published" and min(height, width) < window:

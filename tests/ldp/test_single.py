@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ldp
-from ldp.restore.tiling import Progress, Receive
+from ldp.restore.tiling import Progress, ReceiveRows
 from ldp.types import Picture, as_float
 
 
@@ -17,7 +17,7 @@ class Brighter:
     """Restores by doubling, in bands of 4 rows; the first attempt breaks off after a band."""
 
     def restore_bands(
-        self, picture: Picture, receive: Receive, progress: Progress | None = None
+        self, picture: Picture, receive: ReceiveRows, progress: Progress | None = None
     ) -> None:
         doubled = as_float(picture) * 2
         receive(0, np.zeros_like(doubled[:4]))
