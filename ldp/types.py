@@ -58,18 +58,8 @@ class ViewPair:
 
         Areas are averaged before integers turn to float, for the sake of memory.
         """
-        height, width = self.size
-        scale = (pixels / (height * width)) ** 0.5
-        if scale >= 1:
-            return self
-        import cv2
-
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        left, right = (
-            cast(Picture, cv2.resize(view, size, interpolation=cv2.INTER_AREA))
-            for view in (self.left, self.right)
-        )
-        return ViewPair(left, right, self.orientation)
+        left, right = (reduced_picture(view, pixels) for view in (self.left, self.right))
+        return self if left is self.left else ViewPair(left, right, self.orientation)
 
 
 class ReducibleViews(Protocol):
@@ -165,6 +155,18 @@ class TensorDeblurred:
         import torch
 
         return (self.sharp.clamp(0, 1) * 65535 + 0.5).to(torch.uint16)
+
+
+def reduced_picture(picture: Picture, pixels: int) -> Picture:
+    """Return a picture scaled down to about that many pixels; as it is if it has fewer."""
+    height, width = picture.shape[:2]
+    scale = (pixels / (height * width)) ** 0.5
+    if scale >= 1:
+        return picture
+    import cv2
+
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
 def as_float(picture: Picture) -> FloatArray:

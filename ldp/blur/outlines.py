@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float
+from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float, reduced_picture
 
 WORK_PIXELS = 1_000_000
 """Outlines are found in a picture of about this size."""
@@ -109,13 +109,7 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
 
 def reduced(picture: Picture, pixels: int) -> FloatArray:
     """Return a picture as float32 with white at 1, scaled down to about `pixels` if it has more."""
-    height, width = picture.shape[:2]
-    scale = (pixels / (height * width)) ** 0.5
-    if scale >= 1:
-        return as_float(picture)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return as_float(small)
+    return as_float(reduced_picture(picture, pixels))
 
 
 def enlarged(plane: Plane, sharp: Picture) -> Plane:
