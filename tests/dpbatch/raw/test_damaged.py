@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import rawpy
 
 from dpbatch.errors import DamagedError, PhotoError
 from dpbatch.raw.black import measure_masked_level
@@ -17,6 +16,7 @@ from dpbatch.raw.checks import check_pair
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.container import Container, probe
 from dpbatch.raw.reader import read_dual
+from tests.helpers.raw_frames import whole_frame
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.writer import (
     BORDER_BOTTOM,
@@ -44,17 +44,6 @@ class Good:
     streams: tuple[int, int]
     offset_entries: tuple[int, int]
     links: tuple[int, ...]
-
-
-def whole_frame(path: Path, shot: int) -> npt.NDArray[np.uint16]:
-    """A raw frame with its borders, as LibRaw decodes it."""
-    raw = rawpy.RawPy()
-    raw.set_unpack_params(shot_select=shot)
-    raw.open_file(str(path))
-    raw.unpack()
-    frame = raw.raw_image.copy()
-    raw.close()
-    return np.asarray(frame, np.uint16)
 
 
 @pytest.fixture(scope="module")

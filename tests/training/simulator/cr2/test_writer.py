@@ -14,6 +14,7 @@ import pytest
 import rawpy
 
 from dpbatch.raw.reader import read_dual
+from tests.helpers.raw_frames import whole_frame
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.cr2.ljpeg import encode_lossless_jpeg
@@ -30,16 +31,6 @@ from training.simulator.cr2.writer import (
 INSIDE = (slice(BORDER_TOP, -BORDER_BOTTOM), slice(BORDER_LEFT, -BORDER_RIGHT))
 
 
-def decode(path: Path, shot: int) -> npt.NDArray[np.uint16]:
-    raw = rawpy.RawPy()
-    raw.set_unpack_params(shot_select=shot)
-    raw.open_file(str(path))
-    raw.unpack()
-    mosaic = raw.raw_image.copy()
-    raw.close()
-    return mosaic
-
-
 def noise_mosaic(shape: tuple[int, int], seed: int, highest: int = 16383) -> npt.NDArray[np.uint16]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, highest, shape, np.uint16, endpoint=True)
@@ -50,7 +41,7 @@ def test_both_frames_come_back_bit_exact(tmp_path: Path, shape: tuple[int, int])
     frames = [noise_mosaic(shape, 1), noise_mosaic(shape, 2, 3000)]
     write_cr2_frames(tmp_path / "a.cr2", frames)
     for shot, frame in enumerate(frames):
-        np.testing.assert_array_equal(decode(tmp_path / "a.cr2", shot), frame)
+        np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", shot), frame)
 
 
 def extremes(shape: tuple[int, int]) -> npt.NDArray[np.uint16]:
@@ -70,14 +61,14 @@ def test_degenerate_frames_come_back_bit_exact(
     tmp_path: Path, frame: npt.NDArray[np.uint16]
 ) -> None:
     write_cr2_frames(tmp_path / "a.cr2", [frame])
-    np.testing.assert_array_equal(decode(tmp_path / "a.cr2", 0), frame)
+    np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", 0), frame)
 
 
 def test_slices_of_any_width_come_back_bit_exact(tmp_path: Path) -> None:
     frames = [noise_mosaic((130, 232), 1), noise_mosaic((130, 232), 2)]
     write_cr2_frames(tmp_path / "a.cr2", frames, slice_widths_px=[70, 70])
     for shot, frame in enumerate(frames):
-        np.testing.assert_array_equal(decode(tmp_path / "a.cr2", shot), frame)
+        np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", shot), frame)
 
 
 def test_composite_is_the_clipped_sum_and_frame_1_the_left_view(tmp_path: Path) -> None:
@@ -87,11 +78,11 @@ def test_composite_is_the_clipped_sum_and_frame_1_the_left_view(tmp_path: Path) 
     whole_left, whole_right = np.rint(left).astype(int), np.rint(right).astype(int)
     composite = np.clip(whole_left + whole_right + 512, 0, 16383)
     assert (composite == 16383).any()
-    np.testing.assert_array_equal(decode(tmp_path / "a.cr2", 0)[INSIDE], composite)
-    np.testing.assert_array_equal(decode(tmp_path / "a.cr2", 1)[INSIDE], whole_left + 300)
+    np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", 0)[INSIDE], composite)
+    np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", 1)[INSIDE], whole_left + 300)
 
     write_dpraw_cr2(tmp_path / "b.cr2", left, right, photodiode_black=300, swap=True)
-    np.testing.assert_array_equal(decode(tmp_path / "b.cr2", 1)[INSIDE], whole_right + 300)
+    np.testing.assert_array_equal(whole_frame(tmp_path / "b.cr2", 1)[INSIDE], whole_right + 300)
 
 
 def test_borders_are_optically_black(tmp_path: Path) -> None:
@@ -103,7 +94,7 @@ def test_borders_are_optically_black(tmp_path: Path) -> None:
         photodiode_black=300,
     )
     for shot, black in enumerate((520, 300)):
-        frame = decode(tmp_path / "a.cr2", shot).astype(float)
+        frame = whole_frame(tmp_path / "a.cr2", shot).astype(float)
         frame[INSIDE] = np.nan
         assert np.nanmean(frame) == pytest.approx(black, abs=0.5)
         assert 1 < np.nanstd(frame) < 5
@@ -113,9 +104,9 @@ def test_borders_are_optically_black(tmp_path: Path) -> None:
 def test_an_ordinary_cr2_has_one_frame(tmp_path: Path) -> None:
     signal = np.arange(96 * 128).reshape(96, 128) % 9000
     write_single_cr2(tmp_path / "a.cr2", signal)
-    np.testing.assert_array_equal(decode(tmp_path / "a.cr2", 0)[INSIDE], signal + 512)
+    np.testing.assert_array_equal(whole_frame(tmp_path / "a.cr2", 0)[INSIDE], signal + 512)
     with pytest.raises(rawpy.LibRawRequestForNonexistentImageError):
-        decode(tmp_path / "a.cr2", 1)
+        whole_frame(tmp_path / "a.cr2", 1)
 
 
 def test_metadata_is_carried(tmp_path: Path) -> None:
