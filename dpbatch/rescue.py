@@ -288,19 +288,6 @@ def write_layer_files(
     return {}
 
 
-def needed_planes(
-    blur_map: BlurMap | None,
-    aligned: BlurMap | None,
-    sharp: Picture16,
-    settings: OutputSettings,
-) -> dict[str, LayerPlane]:
-    """Return the layers that the settings ask for. Raises OutputError where one cannot be made."""
-    wanted = settings.chosen_layers
-    if blur_map is None or aligned is None or not wanted or settings.layers_in == "photoshop":
-        return {}
-    return layer_planes(blur_map, aligned, sharp, wanted)
-
-
 def _linear(picture: Picture16) -> npt.NDArray[np.float32]:
     """Return linear light, white at 1."""
     result = np.empty(picture.shape, np.float32)
