@@ -148,15 +148,13 @@ def sharpest_depth_px(blur_map: BlurMap, disparity_px: Plane) -> float:
 
 
 def mask_weights(
-    mask: npt.NDArray[np.uint16] | None, orientation: int, size: tuple[int, int], name: str
-) -> Plane | None:
+    mask: npt.NDArray[np.uint16], orientation: int, size: tuple[int, int], name: str
+) -> Plane:
     """Return a user's mask as weights in the orientation of the sensor.
 
     mask: (h, w) uint16 in the geometry of the upright result, of any size with its proportions.
     size: (H, W) of the picture in the orientation of the sensor. Raises OutputError.
     """
-    if mask is None:
-        return None
     turned = apply_orientation(mask, _INVERSE.get(orientation, orientation))
     height, width = size
     proportions = (turned.shape[1] / turned.shape[0]) / (width / height)
@@ -184,15 +182,14 @@ def focus_weights(
     """
     height, width = sharp.shape[:2]
     weights = np.empty((height, width), np.uint16)
-    plane = np.ones_like(aligned.amount)
-    for depth in ranges:
-        assert aligned.disparity_px is not None
-        plane = plane * depth.weights(aligned.disparity_px)
-    if not ranges:
-        plane = np.ones((1, 1), np.float32)
-        bands = iter([(slice(0, height), np.ones((height, width), np.float32))])
-    else:
+    if ranges:
+        plane = np.ones_like(aligned.amount)
+        for depth in ranges:
+            assert aligned.disparity_px is not None
+            plane = plane * depth.weights(aligned.disparity_px)
         bands = enlarged_bands(plane, sharp)
+    else:
+        bands = iter([(slice(0, height), np.ones((height, width), np.float32))])
     for rows, band in bands:
         band = band * np.float32(settings.strength)
         if mask is not None:
