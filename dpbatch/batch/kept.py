@@ -8,7 +8,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -127,12 +127,8 @@ class KeptRestorations:
             "curve": None if curve is None else [list(curve.x), list(curve.y)],
             "warnings": list(restored.warnings),
         }
-        planes = {
-            item.name: getattr(restored.blur_map, item.name) for item in fields(restored.blur_map)
-        }
-        arrays = {
-            name: plane for name, plane in planes.items() if plane is not None and name in _PLANES
-        }
+        planes = {name: getattr(restored.blur_map, name) for name in _PLANES}
+        arrays = {name: plane for name, plane in planes.items() if plane is not None}
         with atomic_file(self._path(job_id)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
