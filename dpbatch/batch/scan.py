@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Generic
+from typing import Generic, Literal
 
 from dpbatch.errors import SettingsError
 from dpbatch.location import Location, P, absolute, path_below, short_name
@@ -80,17 +80,15 @@ def scan(
     }
     others = [NotAPhoto(path, True, "unreadable", why) for path, why in listing.unreadable]
     names = root_names(set(listing.roots.values()))
-    photos = [
-        Photo("raw", (path,), path.stem, _below(path.parent, root), names[root])
-        for path, root in roots.items()
-        if path.suffix.lower() in RAW_SUFFIXES
-    ]
+
+    def photo_of(path: P, kind: Literal["raw", "ordinary"]) -> Photo[P]:
+        root = roots[path]
+        return Photo(kind, (path,), path.stem, _below(path.parent, root), names[root])
+
+    photos = [photo_of(path, "raw") for path in roots if path.suffix.lower() in RAW_SUFFIXES]
     if ordinary:
-        photos += [
-            Photo("ordinary", (path,), path.stem, _below(path.parent, root), names[root])
-            for path, root in roots.items()
-            if path.suffix.lower() in OTHER_RAW_SUFFIXES
-        ]
+        other_raws = (path for path in roots if path.suffix.lower() in OTHER_RAW_SUFFIXES)
+        photos += [photo_of(path, "ordinary") for path in other_raws]
     found = find_pairs(path for path in roots if pairs and path.suffix.lower() in PAIR_SUFFIXES)
     for pair in found.pairs:
         root = roots[pair.left]
@@ -108,9 +106,7 @@ def scan(
                 message = f"{path.name}: left out, since a raw of its name lies beside it"
                 others.append(NotAPhoto(path, False, "raw-beside", message))
             else:
-                root = roots[path]
-                below = _below(path.parent, root)
-                photos.append(Photo("ordinary", (path,), path.stem, below, names[root]))
+                photos.append(photo_of(path, "ordinary"))
     for half in found.lone if not pictures else ():
         message = f"{half.name}: half of a pair, the other half is not there"
         others.append(NotAPhoto(half, False, "lone-half", message))
