@@ -97,8 +97,7 @@ class PhotoStages:
         """See `photo.load` and `ordinary.load`; a restoration that was kept is read instead."""
         kept = self.kept
         if kept is None or not kept.has(job.id):
-            opened = stamped(job.photo, self._load)
-            return Stamped(opened.value, opened.inputs)
+            return stamped(job.photo, self._load)
         from dpbatch.output.metadata import read_metadata
 
         found = stamped(job.photo, lambda files: read_metadata(files.paths[0]))
