@@ -9,7 +9,7 @@ import ldp
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
 from dpbatch.hints import hinted
 from dpbatch.networks import ordinary_weights
-from dpbatch.photo import RestoredPhoto
+from dpbatch.photo import RestoredPhoto, curve_of_preview
 from dpbatch.raw.container import RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES
 from dpbatch.settings import CLIP_MAPS, RawSettings, RestoreSettings
@@ -140,13 +140,9 @@ class OrdinaryRestorer:
             raise RestoreError(hinted(error)) from error
         curve, warnings = None, loaded.warnings
         if loaded.preview:
-            from dpbatch.output.look import fit_preview
-
-            curve = fit_preview(ldp.ViewPair(loaded.picture, loaded.picture), loaded.preview)
-            if curve is None:
-                warnings += (
-                    f"{loaded.name}: the preview does not fit the photo; the look is neutral",
-                )
+            views = ldp.ViewPair(loaded.picture, loaded.picture)
+            curve, of_look = curve_of_preview(loaded.name, views, loaded.preview)
+            warnings += of_look
         return RestoredPhoto(
             sharp,
             blur_map,

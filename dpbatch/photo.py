@@ -229,11 +229,10 @@ class _OpenedPhoto:
     def __init__(
         self, loaded: LoadedPhoto, raw: RawSettings, output: OutputSettings, with_look: bool
     ) -> None:
-        self._with_look = with_look
+        self._wants_look = with_look
         self._loaded = loaded
         self._raw = raw
         self._output = output
-        self._device_type = ""
         self._views: PhotoViews | None = None
         self._device: torch.device | None = None
         self.curve: ToneCurve | None = None
@@ -243,7 +242,6 @@ class _OpenedPhoto:
 
     def on(self, device: torch.device) -> PhotoViews:
         """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
-        self._device_type = device.type
         views = views_of(self._loaded, self._raw, device)
         self.curve, self.warnings = camera_curve(self._loaded, views)
         self._views, self._device = views, device
@@ -286,7 +284,7 @@ class _OpenedPhoto:
 
     def with_look(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the look on a GPU; beside a CPU that restores, the process that saves does it."""
-        if self._device_type == "cpu" or not self._with_look:
+        if rows.device.type == "cpu" or not self._wants_look:
             return rows
         from dpbatch.output.tone import apply_look_tensor
 
@@ -313,12 +311,24 @@ def camera_curve(
     preview = getattr(loaded.stored, "preview", b"")
     if not preview:
         return None, ()
-    from dpbatch.output.look import READ_PIXELS, fit_preview
+    from dpbatch.output.look import READ_PIXELS
 
-    curve = fit_preview(views.reduced(READ_PIXELS), preview)
+    return curve_of_preview(loaded.name, views.reduced(READ_PIXELS), preview)
+
+
+def curve_of_preview(
+    name: str, views: ViewPair, preview: bytes
+) -> tuple[ToneCurve | None, tuple[str, ...]]:
+    """Return the tone curve that a photo's preview shows, and warnings where it does not fit.
+
+    name: of the photo's file. views: the photo, at any size. preview: a JPEG file.
+    """
+    from dpbatch.output.look import fit_preview
+
+    curve = fit_preview(views, preview)
     if curve is not None:
         return curve, ()
-    return None, (f"{loaded.name}: the preview does not fit the photo; the look is neutral",)
+    return None, (f"{name}: the preview does not fit the photo; the look is neutral",)
 
 
 def save(
