@@ -244,7 +244,7 @@ class _OpenedPhoto:
         """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
         views = views_of(self._loaded, self._raw, device)
         self.curve, self.warnings = camera_curve(self._loaded, views)
-        self._views, self._device = views, device
+        self._views, self._device, self.has_look = views, device, False
         self.collector = self._collector(views, device)
         return views
 

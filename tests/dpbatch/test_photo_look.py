@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,12 @@ from dpbatch import photo
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.output.metadata import ProcessingNote
 from dpbatch.output.tone import ToneCurve, apply_look
-from dpbatch.photo import LoadedPhoto, RestoredPhoto
-from dpbatch.settings import OutputSettings, RawSettings, Settings
+from dpbatch.photo import LoadedPhoto, RestoredPhoto, Restorer
+from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Settings
 from dpbatch.tools.split import SplitStages, to_16_bit
 from dpbatch.types import Job, Photo
 from ldp.srgb import decode_srgb
-from ldp.types import as_float
+from ldp.types import BlurMap, RoundedDeblurred, as_float
 from tests.helpers.scenes import write_test_dpraw
 
 CAMERA, NEUTRAL = OutputSettings(), OutputSettings(look="neutral")
@@ -131,3 +132,24 @@ def test_a_look_applied_on_the_device_is_not_applied_again(raw: Photo, tmp_path:
     np.testing.assert_array_equal(
         tifffile.imread(tmp_path / "a.tif"), result_of(raw, CAMERA, tmp_path / "b.tif")
     )
+
+
+def test_a_photo_that_the_cpu_takes_over_from_a_gpu_still_gets_its_look(
+    raw: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TooSmallGpu:
+        """Finishes a photo on a device without memory, then starts again on the CPU."""
+
+        device = torch.device("cpu")
+
+        def restore_photo(self, open_photo: Any, *, finish: Any, **_: object) -> RoundedDeblurred:
+            for device in ("meta", "cpu"):
+                open_photo(torch.device("cpu"))
+                finish(torch.empty((1, 1, 3), dtype=torch.uint16, device=device))
+            sharp = np.zeros((1, 1, 3), np.uint16)
+            return RoundedDeblurred(sharp, BlurMap(np.zeros((1, 1), np.float32)))
+
+    monkeypatch.setattr("ldp.load", lambda *_, **__: TooSmallGpu())
+    restorer = Restorer(RestoreSettings(model="tiny"), RawSettings(), False, NEUTRAL)
+    restored = restorer(photo.load(raw, RawSettings()), lambda done, of: None)
+    assert not restored.has_look
