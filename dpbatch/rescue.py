@@ -140,7 +140,7 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
     Raises OutputError for a mask that does not fit, and for what the map does not have.
     """
     sharp, blur_map = restored.sharp, restored.blur_map
-    wants_layers = bool(output.chosen_layers) and output.layers_in != "photoshop"
+    wants_layers = bool(output.chosen_layers)
     aligned = None
     if blur_map is not None and (focus.needs_depth or wants_layers):
         aligned = align(blur_map, sharp)

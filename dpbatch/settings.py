@@ -38,7 +38,6 @@ TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
 PIXEL_VERSION = 3
-
 _OWN_DEMOSAIC_VERSION = 3
 
 _NOT_IN_PIXELS = {"pixels": False}
@@ -188,7 +187,9 @@ class OutputSettings:
 
     @property
     def chosen_layers(self) -> tuple[str, ...]:
-        """The layers that are written; the usual ones for a form that was chosen without names."""
+        """The maps that are written; the usual ones for a form that was chosen without names."""
+        if self.layers_in == "photoshop":
+            return ()  # its layers are the photo before and after, no maps
         return self.layers or (() if self.layers_in == "files" else USUAL_LAYERS)
 
 
@@ -234,9 +235,8 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
         raise SettingsError(
             f"blur {blur}: this network reads CLIP's unnormalised map; use --blur clip"
         )
-    output = settings.output
-    signed = [layer for layer in output.chosen_layers if layer != "blur"]
-    if blur in CLIP_MAPS and signed and output.layers_in != "photoshop":
+    signed = [layer for layer in settings.output.chosen_layers if layer != "blur"]
+    if blur in CLIP_MAPS and signed:
         raise SettingsError(
             f"layers {', '.join(signed)}: the blur map {blur!r} has no signed disparity; use "
             "--layers blur or add --blur disparity"

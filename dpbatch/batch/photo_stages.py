@@ -230,6 +230,8 @@ def _bytes_a_pixel(output: OutputSettings) -> int:
     """Return how large a picture may become."""
     if output.format == "dng":
         return 2 if output.dng == "mosaic" else 6
+    if output.layers_in == "photoshop":
+        return 20  # the result, the photo before and after, and the mask
     return 3 * output.bit_depth // 8
 
 
