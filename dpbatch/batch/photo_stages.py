@@ -180,13 +180,18 @@ class PhotoStages:
     def save(self, job: Job, restored: Stamped[RestoredPhoto]) -> Saved:
         """See `photo.save`."""
         settings, output = self.settings, self.settings.output
+        warnings = restored.value.warnings
         network, sha256 = settings.restore.model, self.weights_sha256
         fingerprint = self.fingerprint
         if restored.value.is_ordinary:
             network, sha256 = ordinary_weights(settings.restore), self.ordinary_sha256
             fingerprint = self.ordinary_fingerprint
+            if output.layers_in == "photoshop":
+                name = job.photo.paths[0].name
+                warnings += (f"{name}: an ordinary photo, written as a plain TIFF without layers",)
             layers = tuple(layer for layer in output.chosen_layers if layer == "blur")
-            output = replace(output, layers=layers)
+            form = output.layers_in if layers else "files"
+            output = replace(output, layers=layers, layers_in=form)
         note = replace(
             processing_note(job.photo, settings, restored.inputs, fingerprint),
             model=Path(network).stem,
@@ -195,7 +200,7 @@ class PhotoStages:
         if self.kept is not None and not self.kept.has(job.id, restored.inputs):
             self.kept.write(job.id, restored.inputs, restored.value)
         written = photo.save(restored.value, job.target, output, note, settings.focus)
-        done = saved(job, restored.inputs, written, restored.value.warnings)
+        done = saved(job, restored.inputs, written, warnings)
         return replace(done, network=note.model, fingerprint=fingerprint)
 
     def opens(self, path: Path) -> bool:

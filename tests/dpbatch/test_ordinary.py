@@ -224,6 +224,20 @@ def test_an_ordinary_photo_has_no_mosaic_to_write_as_dng(shoot: Path, weights: P
     assert codes(lines) == {"canon.CR2": "done"}
 
 
+@pytest.mark.parametrize("form", ["alpha", "darktable", "photoshop"])
+def test_an_ordinary_photo_has_no_layers_but_blur(shoot: Path, weights: Path, form: str) -> None:
+    for name in ("other.dng", "cut.CR2", "dual.CR2", "picture.png", "canon.jpg"):
+        (shoot / name).unlink()
+    options = ["--layers", "depth", "--layers-in", form]
+    _, lines = run(shoot, weights, *single(weights), *options)
+    assert codes(lines) == {"canon.CR2": "done"}
+    out = shoot.with_name("out")
+    assert [path.name for path in out.iterdir() if path.is_file()] == ["canon.tif"]
+    assert tifffile.imread(out / "canon.tif").shape == (*SIZE[::-1], 3)
+    warnings = ["canon.CR2: an ordinary photo, written as a plain TIFF without layers"]
+    assert lines["canon.CR2"]["warnings"] == (warnings if form == "photoshop" else [])
+
+
 def test_the_map_of_the_change_is_the_mean_of_cells() -> None:
     picture = np.full((24, 32, 3), 100, np.uint8)
     sharp = picture.astype(np.uint16) * 257
