@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ldp.types import FloatArray
+
 Matrix = npt.NDArray[np.float64]
-FloatArray = npt.NDArray[np.float32]
 Point = tuple[float, float]
 
 _D65: Point = (0.3127, 0.3290)

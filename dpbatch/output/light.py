@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from dpbatch.output.color_spaces import SPACES, from_linear_srgb
 from ldp.srgb import decode_srgb, encode_srgb_tensor
+from ldp.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Wide = npt.NDArray[np.uint16]
 """(H, W, 3), primaries of ProPhoto RGB, the curve of sRGB over light / LARGEST_LIGHT."""
-FloatArray = npt.NDArray[np.float32]
 
 LARGEST_LIGHT = 2.0
 """The light of 65535; white is 1."""

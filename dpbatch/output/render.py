@@ -9,8 +9,7 @@ from dpbatch.output.color_spaces import SPACES, from_linear_srgb
 from dpbatch.output.light import LARGEST_LIGHT, Wide, decode_wide, luminance_weights
 from dpbatch.output.tone import ToneCurve
 from ldp.srgb import decode_srgb, encode_srgb
-
-FloatArray = npt.NDArray[np.float32]
+from ldp.types import FloatArray
 
 _ROLL_OFF_FROM = 0.9
 """sRGB-encoded luminance from which highlights are compressed."""
