@@ -35,25 +35,24 @@ def check_pair(
     photodiode_black: Blacks,
     clipping: tuple[ClipLevels, ClipLevels],
     noise_dn: float,
-    active: Area,
     name: str,
 ) -> None:
     """Raise DamagedError where the frames cannot be a composite and one of its photodiodes.
 
-    Tested on a regular grid of unclipped photosites of the active area, with C and A the signals
+    Tested on a regular grid of unclipped photosites of the pictures, with C and A the signals
     above black: at most 3 % of A lie outside -0.1 C to 1.1 C (C at least
     200 DN) by more than three times the composite's noise; the median of A / C is within 0.25 to
     0.75. clipping: of the composite and of the photodiode's frame. noise_dn: noise of both frames
     in the dark, added in quadrature.
     """
     composite_dn, photodiode_dn, step_dn = [], [], []
-    top, left, height, width = active
+    height, width = composite.shape
     stride_y, stride_x = (2 * max(1, side // 2 // _SAMPLE_CELLS) for side in (height, width))
     for row, column in np.ndindex(2, 2):
-        color = cfa[(top + row) % 2, (left + column) % 2]
-        rows = slice(top + row, top + height - 1, stride_y)
-        columns = slice(left + column, left + width - 3, stride_x)
-        next_columns = slice(left + column + 2, left + width - 1, stride_x)
+        color = cfa[row, column]
+        rows = slice(row, height - 1, stride_y)
+        columns = slice(column, width - 3, stride_x)
+        next_columns = slice(column + 2, width - 1, stride_x)
         c, a, neighbour = (
             composite[rows, columns],
             photodiode[rows, columns],

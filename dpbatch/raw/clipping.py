@@ -20,7 +20,6 @@ import numpy.typing as npt
 Mosaic = npt.NDArray[np.uint16]
 Histogram = npt.NDArray[np.float64]
 Levels = npt.NDArray[np.float64]
-Area = tuple[int, int, int, int]
 
 _LOWEST_SHARE_OF_SCALE = 0.6  # of the largest number: no camera clips below
 _WINDOWS_DN = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -69,7 +68,7 @@ class _Pile(NamedTuple):
 
 
 class _Plane(NamedTuple):
-    """One colour's samples of the active area, of both frames."""
+    """One colour's samples of both frames."""
 
     color: int
     composite: Mosaic
@@ -82,16 +81,16 @@ def measure_clipping(
     *,
     cfa: npt.NDArray[np.int8],
     blacks: tuple[Levels, Levels],
-    active: Area,
     white_level: int,
 ) -> tuple[ClipLevels, ClipLevels]:
     """Measure where the composite and the photodiode's frame clip.
 
-    blacks: the two frames' black per colour index. active: (top, left, height, width).
+    composite, photodiode: the pictures without borders. cfa: of their first 2x2 photosites.
+    blacks: the two frames' black per colour index.
     white_level: LibRaw's, DN. It is used for a frame in which nothing piles up, unless samples
     above it show that it is wrong; then nothing below the largest number counts as clipped.
     """
-    planes = list(_planes(composite, photodiode, cfa, active))
+    planes = list(_planes(composite, photodiode, cfa))
     scale = _largest_number(white_level, composite, photodiode)
     found: dict[int, _Pile] = {}
     histograms = {plane.color: _histogram(plane.composite) for plane in planes}
@@ -118,14 +117,10 @@ def measure_clipping(
     return first, _levels(found_second, histograms, white_level, scale, found)
 
 
-def _planes(
-    composite: Mosaic, photodiode: Mosaic, cfa: npt.NDArray[np.int8], active: Area
-) -> Iterator[_Plane]:
-    top, left, height, width = active
+def _planes(composite: Mosaic, photodiode: Mosaic, cfa: npt.NDArray[np.int8]) -> Iterator[_Plane]:
     for row, column in np.ndindex(2, 2):
-        cell = (slice(top + row, top + height, 2), slice(left + column, left + width, 2))
-        color = int(cfa[(top + row) % 2, (left + column) % 2])
-        yield _Plane(color, composite[cell], photodiode[cell])
+        cell = (slice(row, None, 2), slice(column, None, 2))
+        yield _Plane(int(cfa[row, column]), composite[cell], photodiode[cell])
 
 
 def _largest_number(white_level: int, composite: Mosaic, photodiode: Mosaic) -> int:

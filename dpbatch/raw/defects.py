@@ -16,7 +16,6 @@ Mosaic = npt.NDArray[np.uint16]
 Places = npt.NDArray[np.intp]
 Values = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Area = tuple[int, int, int, int]
 
 _NOISE_FACTOR = 10.0  # outliers exceed their neighbours by so many standard deviations
 _MIN_EXCESS_DN = 24.0
@@ -38,7 +37,7 @@ _LINE_REACH = 16
 
 @dataclass(frozen=True)
 class Defects:
-    """sites: number of single photosites filled. rows, columns: the mosaic's lines filled."""
+    """sites: number of single photosites filled. rows, columns: the picture's lines filled."""
 
     sites: int
     rows: tuple[int, ...]
@@ -63,26 +62,20 @@ def fill_defects(
     *,
     black_dn: float,
     noise_dn: float,
-    active: Area,
     clip_dn: float,
 ) -> Defects:
-    """Fill the defects of both frames inside the active area, in place.
+    """Fill the defects of both frames' pictures, in place.
 
     black_dn: of the composite. noise_dn: standard deviation of the frames in the dark.
     clip_dn: from here on the composite may be clipped, so that the other view is not known.
     """
-    top, left, height, width = active
-    inside = (slice(top, top + height), slice(left, left + width))
-    first, second = composite[inside], photodiode[inside]
-    if min(height, width) < 2 * _BORDER + 8:
+    if min(composite.shape) < 2 * _BORDER + 8:
         return Defects(0, (), ())
     margin = max(_MIN_EXCESS_DN, _NOISE_FACTOR * noise_dn)
-    columns = _fill_lines(first, second, margin, black_dn)
-    rows = _fill_lines(first.T, second.T, margin, black_dn)
-    sites = _fill_sites(first, second, margin=margin, black_dn=black_dn, clip_dn=clip_dn)
-    return Defects(
-        sites, tuple(top + row for row in rows), tuple(left + column for column in columns)
-    )
+    columns = _fill_lines(composite, photodiode, margin, black_dn)
+    rows = _fill_lines(composite.T, photodiode.T, margin, black_dn)
+    sites = _fill_sites(composite, photodiode, margin=margin, black_dn=black_dn, clip_dn=clip_dn)
+    return Defects(sites, tuple(rows), tuple(columns))
 
 
 def _fill_sites(

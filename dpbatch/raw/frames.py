@@ -137,15 +137,13 @@ def pair_of(
     )
     if not black.level.max() < first.white_level:
         raise DamagedError(f"{name}: black {black.level} is not below white {first.white_level}")
-    top, left, height, width = first.active
+    top, left, _, _ = first.active
     cfa = np.roll(first.cfa, (-top, -left), axis=(0, 1))
-    whole = (0, 0, height, width)
     clipping = measure_clipping(
         first.picture,
         second.picture,
         cfa=cfa,
         blacks=(black.level, second_black.level),
-        active=whole,
         white_level=first.white_level,
     )
     noise_dn = float(np.hypot(black.noise_dn, second_black.noise_dn))
@@ -157,7 +155,6 @@ def pair_of(
         photodiode_black=second_black.level,
         clipping=clipping,
         noise_dn=noise_dn,
-        active=whole,
         name=name,
     )
     defects = fill_defects(
@@ -165,7 +162,6 @@ def pair_of(
         second.picture,
         black_dn=float(black.level.max()),
         noise_dn=noise_dn,
-        active=whole,
         clip_dn=float(clipping[0].start.min()),
     )
     return RawPair(

@@ -107,14 +107,14 @@ def test_blown_highlights_of_a_cr3(
 def measured(
     light: npt.NDArray[np.float64], sensor: Sensor, white_level: int = 16383
 ) -> tuple[ClipLevels, ClipLevels]:
-    composite, photodiode = record(light, sensor)
+    inside = np.s_[sensor.top : sensor.top + HEIGHT, sensor.left : sensor.left + WIDTH]
+    composite, photodiode = (frame[inside] for frame in record(light, sensor))
     black = np.full(4, float(sensor.black))
     return measure_clipping(
         composite,
         photodiode,
         cfa=CFA,
         blacks=(black, black),
-        active=(sensor.top, sensor.left, HEIGHT, WIDTH),
         white_level=white_level,
     )
 

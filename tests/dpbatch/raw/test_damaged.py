@@ -288,7 +288,6 @@ def test_a_few_per_cent_of_impossible_photosites_are_refused(share: float, refus
             photodiode_black=np.full(4, 500.0),
             clipping=(ClipLevels.at(16383), ClipLevels.at(16383)),
             noise_dn=4.0,
-            active=(0, 0, 200, 200),
             name="IMG_7.cr2",
         )
 

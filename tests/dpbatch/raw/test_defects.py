@@ -41,7 +41,6 @@ def fill(composite: Mosaic, photodiode: Mosaic) -> Defects:
         photodiode,
         black_dn=BLACK,
         noise_dn=NOISE_DN * 2**0.5,
-        active=(0, 0, HEIGHT, WIDTH),
         clip_dn=16300,
     )
 
