@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,15 @@ from dpbatch.settings import Settings
 from dpbatch.tools.benchmark.figures import StageFigures
 from dpbatch.tools.benchmark.photos import write_photos
 from dpbatch.tools.benchmark.report import Report
-from dpbatch.tools.benchmark.runs import RunFigures, measured_in_turns, measured_run, ratios
+from dpbatch.tools.benchmark.runs import (
+    RunFigures,
+    environment_of,
+    measured_in_turns,
+    measured_run,
+    ratios,
+)
+
+_HERE = Path(dpbatch.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,6 @@ def run_benchmark(options: BenchmarkOptions, settings: Settings) -> Report:
         )
     restore = settings.restore
     common = ("--model", restore.model, "--device", restore.device)
-    here = Path(dpbatch.__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="dpbatch-benchmark-") as folder:
         shoot = Path(folder) / "shoot"
         shoot.mkdir()
@@ -61,11 +67,11 @@ def run_benchmark(options: BenchmarkOptions, settings: Settings) -> Report:
         mine = (*common, *options.run_options)
         other: list[RunFigures]
         if options.compare is None:
-            this = [measured_run(here, shoot, mine)]
+            this = [measured_run(_HERE, shoot, mine)]
             other = []
         else:
             this, other = measured_in_turns(
-                here, options.compare, shoot, (mine, common), options.turns
+                _HERE, options.compare, shoot, (mine, common), options.turns
             )
     middle = median(figures.run_s for figures in this)
     return Report(
@@ -88,10 +94,8 @@ def _staged(shoot: Path, out: Path, settings: Settings) -> StageFigures:
     module = "dpbatch.tools.benchmark.stages"
     command = [sys.executable, "-m", module, str(shoot), str(out)]
     command.append(msgspec.json.encode(settings).decode())
-    paths = [str(Path(dpbatch.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=out, env=environment, check=False
+        command, capture_output=True, text=True, cwd=out, env=environment_of(_HERE), check=False
     )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["no message"])[-1]

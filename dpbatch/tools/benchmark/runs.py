@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import psutil
 
@@ -54,6 +54,12 @@ class RunFigures:
         }
 
 
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Return the environment in which a process imports the packages of a checkout."""
+    paths = [str(checkout), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def measured_run(checkout: Path, shoot: Path, options: Sequence[str]) -> RunFigures:
     """Run `dpbatch run` of a checkout on a folder of photos, into a new folder.
 
@@ -64,8 +70,6 @@ def measured_run(checkout: Path, shoot: Path, options: Sequence[str]) -> RunFigu
         # Not from the working folder, which may hold another version that would be imported.
         command = [sys.executable, "-m", "dpbatch", "run", str(shoot)]
         command += ["--out", str(Path(folder) / "sharp"), "--json-log", *options]
-        paths = [str(checkout), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         cpu_before, start = _childrens_cpu_s(), time.monotonic()
         with (
             tempfile.TemporaryFile("w+") as errors,
@@ -75,7 +79,7 @@ def measured_run(checkout: Path, shoot: Path, options: Sequence[str]) -> RunFigu
                 stderr=errors,
                 text=True,
                 cwd=folder,
-                env=environment,
+                env=environment_of(checkout),
             ) as process,
         ):
             memory = _MemoryWatch(process.pid)
@@ -124,8 +128,6 @@ def ratios(this: Sequence[RunFigures], other: Sequence[RunFigures]) -> list[Rati
 
     A figure that one of the two does not have, or has as 0, is left out.
     """
-    from statistics import median
-
     found = []
     pairs = [(a.by_name(), b.by_name()) for a, b in zip(this, other, strict=True)]
     for name in pairs[0][0]:
