@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
-from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.types import ClusterOptions, RunOptions
+from tests.helpers.toy_runs import SETTINGS
 from tests.helpers.toy_stages import CopyStages
 
 if __name__ == "__main__":
@@ -20,6 +20,4 @@ if __name__ == "__main__":
     cluster = ClusterOptions(address, cpu_actors=int(actors))
     options = RunOptions((Path(shoot),), Path(out), loaders=0, cluster=cluster)
     stages = CopyStages(seconds={"load": 0.1, "restore": 0.3, "save": float(save_s)})
-    sys.exit(
-        run(options, Settings(restore=RestoreSettings(model="tiny")), stages, Reporter(sys.stdout))
-    )
+    sys.exit(run(options, SETTINGS, stages, Reporter(sys.stdout)))

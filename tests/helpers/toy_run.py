@@ -10,19 +10,12 @@ import sys
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
 from dpbatch.location import parse_location
-from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.types import RunOptions
+from tests.helpers.toy_runs import SETTINGS
 from tests.helpers.toy_stages import CopyStages
 
 if __name__ == "__main__":
     shoot, out = map(parse_location, sys.argv[1:3])
     save_s = float(sys.argv[3])
     stages = CopyStages(seconds={"load": 0.02, "restore": 0.1, "save": save_s})
-    sys.exit(
-        run(
-            RunOptions((shoot,), out),
-            Settings(restore=RestoreSettings(model="tiny")),
-            stages,
-            Reporter(sys.stdout),
-        )
-    )
+    sys.exit(run(RunOptions((shoot,), out), SETTINGS, stages, Reporter(sys.stdout)))
