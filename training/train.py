@@ -3,7 +3,7 @@
     python -m training.train configs/train-tiny.toml --photos ./photos --out ./runs/tiny
     python -m training.train configs/train-small.toml --minutes 12 --photos ./a --photos ./b --out R
     python -m training.train configs/ldp-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/ldp
-    python -m training.train configs/vitdeblur-dpdd.toml --dpdd ./dd_dp_dataset_canon --out ./runs/v
+    python -m training.train configs/vitdeblur-dpdd.toml --dpdd DPDD --encoder MAE.pth --out RUN
 
 The same command resumes from RUN/checkpoint.pt, exactly where it was. RUN receives:
     weights.safetensors          the moving average of the weights, every `save_every` steps
