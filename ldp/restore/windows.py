@@ -186,7 +186,7 @@ class WindowRestorer:
         length = max(side, self.network.config.window_px)
         if self.settings.padding == "published":
             length = _up_to_multiple(length)
-        return reflected(length, side)
+        return padded_indices(length, side)
 
 
 class _JoinedFeatures:
@@ -282,7 +282,7 @@ def window_starts(side: int, window: int, stride: int) -> list[int]:
     return [*range(0, side - window, stride), side - window]
 
 
-def reflected(length: int, side: int) -> Indices:
+def padded_indices(length: int, side: int) -> Indices:
     """Return `length` indices of a side's pixels: its own, then reflected ones, the last twice.
 
     Where more are asked for than the side has, they are reflected again: OpenCV's BORDER_REFLECT.
@@ -308,7 +308,7 @@ def padded_as_published(picture: Picture, window: int = 320) -> Picture:
     height, width = picture.shape[:2]
     if min(height, width) < window:
         picture = resized(as_float(picture), max(height, window), max(width, window))
-    rows, columns = (reflected(_up_to_multiple(side), side) for side in picture.shape[:2])
+    rows, columns = (padded_indices(_up_to_multiple(side), side) for side in picture.shape[:2])
     return picture[rows[:, None], columns]
 
 

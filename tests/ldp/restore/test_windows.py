@@ -12,7 +12,7 @@ import torch
 from ldp.errors import DeviceMemoryError, LdpError
 from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
 from ldp.models.vitdeblur_weights import from_published
-from ldp.restore.windows import WindowRestorer, WindowSettings, reflected, window_starts
+from ldp.restore.windows import WindowRestorer, WindowSettings, padded_indices, window_starts
 from tests.helpers import vitdeblur_reference as reference
 
 CPU = torch.device("cpu")
@@ -166,7 +166,7 @@ def test_windows_of_the_published_stride() -> None:
 def test_reflection_repeats_the_last_pixel() -> None:
     row = np.arange(4, dtype=np.uint8)[None]
     expected = cv2.copyMakeBorder(row, 0, 0, 0, 9, cv2.BORDER_REFLECT)[0]
-    np.testing.assert_array_equal(row[0][reflected(13, 4)], expected)
+    np.testing.assert_array_equal(row[0][padded_indices(13, 4)], expected)
 
 
 @pytest.mark.parametrize(
