@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Values a block: the temporaries of a block stay in the processor's cache, those of a whole 45 MP
 # picture would double its memory.
 _BLOCK_VALUES = 1 << 20
+_POWER_FROM = 0.0031308
+"""Light up to which the encoding is a line, and from which on it is a power."""
 
 
 def encode_srgb(linear: FloatArray) -> FloatArray:
@@ -29,7 +31,7 @@ def encode_srgb(linear: FloatArray) -> FloatArray:
         curved = np.power(light, np.float32(1 / 2.4))
         curved *= np.float32(1.055)
         curved -= np.float32(0.055)
-        light_is_low = light <= np.float32(0.0031308)
+        light_is_low = light <= np.float32(_POWER_FROM)
         np.multiply(light, np.float32(12.92), out=curved, where=light_is_low)
         np.copysign(curved, block, out=block)
     return linear
@@ -54,20 +56,20 @@ def encode_srgb_tensor(light: Tensor) -> Tensor:
     import torch
 
     curved = (light.pow(1 / 2.4) * 1.055).sub_(0.055)
-    return torch.where(light <= 0.0031308, light * 12.92, curved)
+    return torch.where(light <= _POWER_FROM, light * 12.92, curved)
 
 
 def encode_signed_srgb_tensor(light: Tensor) -> Tensor:
     """Encode signed linear light as `encode_srgb` does, and return a new tensor.
 
     light: of any shape and device, white at 1. It differs from encode_srgb_tensor in the last bits:
-    logarithm and exponential take a CPU half the time of a power.
+    a CPU takes a third of the time for logarithm and exponential instead of a power, and the sum of
+    the line up to where the power begins and of the power from there on instead of a choice.
     """
-    import torch
-
     magnitude = light.abs()
-    curved = magnitude.log2().mul_(1 / 2.4).exp2_().mul_(1.055).sub_(0.055)
-    encoded = torch.where(magnitude <= 0.0031308, magnitude * 12.92, curved)
+    line = magnitude.clamp(max=_POWER_FROM)
+    power = magnitude.clamp_(min=_POWER_FROM).log2_().mul_(1 / 2.4).exp2_().mul_(1.055)
+    encoded = power.add_(line, alpha=12.92).sub_(0.055 + 12.92 * _POWER_FROM)
     return encoded.copysign_(light)
 
 

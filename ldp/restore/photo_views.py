@@ -6,6 +6,7 @@ pixels are reflected, are gathered by index.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
@@ -19,7 +20,9 @@ from ldp.types import ViewPair, as_float
 
 BLOCK_PX = {"cpu": (256, 1024), "cuda": (1024, 4096)}
 """Rows and columns that RollingViews computes at a time: on a CPU they stay in its cache."""
-_KEPT_BYTES = {"cpu": 640 << 20, "cuda": 8 << 30}
+_KEPT_BYTES = {"cpu": 0, "cuda": 8 << 30}
+"""At least the rows of one window are kept. On a CPU more would be fresh memory, which costs a page
+fault for every 4 KiB."""
 
 
 class PhotoViews(Protocol):
@@ -84,7 +87,8 @@ class StoredViews:
 class RollingViews:
     """Another photo's views, each block computed once for the windows that share it.
 
-    The blocks of the rows that were used last are kept: a photo of 45 MP takes 1 GiB as floats.
+    The blocks of the rows that were used last are kept: a photo of 45 MP takes 1 GiB as floats. A
+    part may share their memory: it is overwritten when parts further down are read.
     """
 
     def __init__(self, source: PhotoViews, device: torch.device) -> None:
@@ -128,20 +132,26 @@ class RollingViews:
         height, width = self._block
         rows = slice(number * height, min((number + 1) * height, self.size[0]))
         if number not in self._bands:
-            shape = (rows.stop - rows.start, self.size[1], 6)
-            self._bands[number] = (torch.empty(shape, device=self._device), set())
-            size_bytes = 4 * 6 * height * self.size[1]
-            most = max(self._most_used, _KEPT_BYTES[self._device.type] // size_bytes)
-            while len(self._bands) > most:
-                self._bands.popitem(last=False)
+            self._bands[number] = self._unused_band(), set()
         self._bands.move_to_end(number)
         pixels, done = self._bands[number]
         for block in range(columns.start // width, -(-columns.stop // width)):
             if block not in done:
                 part = slice(block * width, min((block + 1) * width, self.size[1]))
-                pixels[:, part] = self._source.pair(rows, part).permute(1, 2, 0)
+                both = self._source.pair(rows, part).permute(1, 2, 0)
+                pixels[: rows.stop - rows.start, part] = both
                 done.add(block)
         return pixels
+
+    def _unused_band(self) -> Tensor:
+        """Return memory of a row of blocks: that of the one that was used longest ago, or new."""
+        height, _ = self._block
+        shape = (min(height, self.size[0]), self.size[1], 6)
+        most = max(self._most_used, _KEPT_BYTES[self._device.type] // (4 * math.prod(shape)))
+        unused = None
+        while len(self._bands) >= most:
+            _, (unused, _) = self._bands.popitem(last=False)
+        return torch.empty(shape, device=self._device) if unused is None else unused
 
 
 def as_photo(views: ViewPair | PhotoViews, device: torch.device) -> PhotoViews:

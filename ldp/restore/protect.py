@@ -8,7 +8,7 @@ is the mean of the views, with its grain, and a share of that change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -99,6 +99,7 @@ class Kept:
     weight: Plane
     shown: PhotoViews | None = None
     strength: float = 1.0
+    _uploaded: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def wants(self, rows: Span, columns: Span) -> bool:
         """Whether anything of a tile is kept."""
@@ -144,7 +145,9 @@ class Kept:
 
     def _window(self, rows: slice, columns: slice, device: torch.device) -> Tensor:
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        weight = as_tensor(self.weight).to(device)
+        if device not in self._uploaded:
+            self._uploaded[device] = as_tensor(self.weight).to(device)
+        weight = self._uploaded[device]
         return map_window(weight, self.views.size, rows.start, columns.start, *size)
 
 

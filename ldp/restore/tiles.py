@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ldp.errors import LdpError
@@ -35,18 +34,15 @@ def restore_in_tiles(
     wanted = [[column for column in columns if kept.wants(row, column)] for row in rows]
     count, done = sum(map(len, wanted)), 0
     width = columns[-1].stop
-    carried: Tensor | None = None  # what a row of tiles adds to rows that it shares with the next
+    sums_of_row = _RowSums(width, max(row.length for row in rows), device)
     for row, here in zip(rows, wanted, strict=True):
-        total: Tensor | None = None
-        if carried is not None:
-            total = F.pad(carried, (0, 0, 0, row.length - row.before))
+        total = sums_of_row.begin(row, bool(here))
         sums = []
         for column in here:
             restored = restore_tile(row, column)
             sums.append(restored.sum())
             share = kept.share(row, column, restored)
-            if total is None:
-                total = torch.zeros((3, row.length, width), device=device)
+            assert total is not None
             total[:, :, column.start : column.stop].addcmul_(share, _blended(row, column, device))
             done += 1
             if progress:
@@ -57,7 +53,35 @@ def restore_in_tiles(
             inside = slice(part_rows.start - row.start, part_rows.stop - row.start)
             part = None if total is None else total[:, inside, part_columns]
             receive(part_rows, part_columns, kept.finished(part_rows, part_columns, part))
-        carried = None if total is None or not row.after else total[:, ready:].clone()
+
+
+class _RowSums:
+    """The sums of a row of tiles, and those in the rows of pixels that it shares with the next.
+
+    All rows of tiles use the same memory: new memory costs a CPU more than the sums.
+    """
+
+    def __init__(self, width: int, most_rows: int, device: torch.device) -> None:
+        self._shape, self._device = (3, most_rows, width), device
+        self._memory: Tensor | None = None
+        self._shared: slice | None = None
+
+    def begin(self, row: Span, has_tiles: bool) -> Tensor | None:
+        """Return the sums so far of a row of tiles, (3, row.length, width); None for nothing."""
+        shared, self._shared = self._shared, None
+        if shared is None and not has_tiles:
+            return None
+        if self._memory is None:
+            self._memory = torch.empty(self._shape, device=self._device)
+        first_new = 0
+        if shared is not None:
+            first_new = shared.stop - shared.start
+            self._memory[:, :first_new] = self._memory[:, shared].clone()
+        total = self._memory[:, : row.length]
+        total[:, first_new:] = 0
+        if row.after:
+            self._shared = slice(row.length - row.after, row.length)
+        return total
 
 
 def check_finite(row: Span, columns: Sequence[Span], sums: Sequence[Tensor]) -> None:
