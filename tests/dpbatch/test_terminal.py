@@ -76,15 +76,40 @@ def test_odd_names_are_done_resumed_and_shown(tmp_path: Path) -> None:
     assert is_harmless(status)
 
 
-def dpbatch(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dpbatch", *map(str, arguments)],
+# In one process: each would load its libraries anew. The codes and NULs divide what was printed.
+_ALL_COMMANDS = """
+import json, os, sys
+from dpbatch.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(1, b"%d\\0" % ended.code)
+        os.write(2, b"\\0")
+"""
+
+
+def run_all(
+    commands: list[tuple[str | Path, ...]], env: dict[str, str]
+) -> list[tuple[int, str, str]]:
+    """Run commands one after the other; return of each its exit code, output and error output."""
+    arguments = json.dumps([list(map(str, command)) for command in commands])
+    ran = subprocess.run(
+        [sys.executable, "-c", _ALL_COMMANDS, arguments],
         capture_output=True,
         text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("env", {})},  # type: ignore[dict-item]
-        **options,  # type: ignore[call-overload]
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **env},
     )
+    outputs, errors = (text.split("\0") for text in (ran.stdout, ran.stderr))
+    assert (outputs[-1], errors[-1]) == ("", "")
+    assert len(outputs) == len(errors) == len(commands) + 1
+    return [
+        (int(output[-1]), output[:-1], error)
+        for output, error in zip(outputs[:-1], errors[:-1], strict=True)
+    ]
 
 
 @needs_odd_names
@@ -95,25 +120,27 @@ def test_commands_show_odd_names_on_any_terminal(tmp_path: Path, encoding: str) 
     write_test_dpraw(shoot / "a.CR2", 64, 64)
     for name in (NOT_UTF8, ESCAPES):
         shutil.copy(shoot / "a.CR2", shoot / f"{name}.CR2")
-    env = {"PYTHONIOENCODING": encoding}
     shown = (r"odd \xff\xfe.CR2", r"red \x1b[31m\nbell \x07\r\x9b2J.CR2")
-    for arguments in (
-        ("split", shoot, "--out", out, "--dry-run"),
-        ("inspect", shoot),
-        ("inspect", shoot / f"{NOT_UTF8}.CR2", shoot / f"{ESCAPES}.CR2"),
-    ):
-        ran = dpbatch(*arguments, env=env)
-        assert (ran.returncode, ran.stderr) == (0, "")
-        assert is_harmless(ran.stdout)
+    *described, (logged, lines, _), (missing, _, complaint) = run_all(
+        [
+            ("split", shoot, "--out", out, "--dry-run"),
+            ("inspect", shoot),
+            ("inspect", shoot / f"{NOT_UTF8}.CR2", shoot / f"{ESCAPES}.CR2"),
+            ("split", shoot, "--out", out, "--dry-run", "--json-log"),
+            ("inspect", tmp_path / NOT_UTF8),
+        ],
+        {"PYTHONIOENCODING": encoding},
+    )
+    for code, output, errors in described:
+        assert (code, errors) == (0, "")
+        assert is_harmless(output)
         for name in shown:
-            assert name in ran.stdout
-    ran = dpbatch("split", shoot, "--out", out, "--dry-run", "--json-log", env=env)
-    assert ran.returncode == 0
-    said = [json.loads(line) for line in ran.stdout.splitlines()]
+            assert name in output
+    assert logged == 0
+    said = [json.loads(line) for line in lines.splitlines()]
     assert str(shoot / f"{NOT_UTF8}.CR2") in [line.get("input") for line in said]
-    missing = dpbatch("inspect", tmp_path / NOT_UTF8, env=env)
-    assert (missing.returncode, "no such file" in missing.stderr) == (2, True)
-    assert "Traceback" not in missing.stderr
+    assert (missing, "no such file" in complaint) == (2, True)
+    assert "Traceback" not in complaint
 
 
 def test_a_run_whose_output_nobody_reads_any_more_is_finished(tmp_path: Path) -> None:

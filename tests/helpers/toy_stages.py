@@ -94,6 +94,35 @@ class ToyStages:
             make_trouble(trouble)
 
 
+@dataclass(frozen=True)
+class OverlappingStages(ToyStages):
+    """Stages for photos number 0 to `last`, named so and of number + 1 bytes, that must overlap.
+
+    A photo is restored until the next one is being loaded, and saved until the next one is being
+    restored; fails where that does not happen. Needs `tries`.
+    """
+
+    last: int = 0
+
+    def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
+        restored = super()._restore(loaded, progress)
+        if loaded.size <= self.last:
+            self._wait_for(f"load {loaded.size}")
+        return restored
+
+    def save(self, job: Toy, restored: Pixels) -> Saved:
+        if int(job.name) < self.last:
+            self._wait_for(f"restore {job.size + 1}")
+        return super().save(job, restored)
+
+    def _wait_for(self, line: str) -> None:
+        assert self.tries is not None
+        deadline = time.monotonic() + 30
+        while line not in self.tries.read_text().splitlines():
+            assert time.monotonic() < deadline, line
+            time.sleep(0.01)
+
+
 def make_trouble(kind: str) -> None:
     match kind:
         case "exit":

@@ -17,6 +17,7 @@ from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Setti
 from dpbatch.types import RunOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
+from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.scenes import write_test_dpraw
 
 
@@ -31,6 +32,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = NetworkConfig(width=8, encoder=(1,), middle=1, decoder=(1,), shuffle=2, crop_px=64)
     save_network(LDPNet(config), path)
     return path
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpbatch.batch.run.LocalEngine", InlineEngine)
 
 
 @pytest.fixture
@@ -81,6 +87,7 @@ def test_a_shoot_is_restored_and_told_in_numbers_that_add_up(
     }
 
 
+@pytest.mark.usefixtures("inline")
 def test_split_writes_both_views(shoot: Path, tmp_path: Path) -> None:
     ran = dpbatch("split", shoot, "--out", tmp_path / "out", "--exclude", "cut*", "--quiet")
     assert ran.exit_code == 0, ran.output
@@ -243,6 +250,7 @@ def test_a_size_that_no_raw_has_is_wrong_usage(size: str) -> None:
     assert (ran.exit_code, f"size {size}: " in ran.output) == (2, True), ran.output
 
 
+@pytest.mark.usefixtures("inline")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
 def test_a_pipe_with_the_name_of_a_raw_file_is_refused_and_the_others_done(
     shoot: Path, tmp_path: Path
@@ -262,6 +270,7 @@ def test_a_pipe_with_the_name_of_a_raw_file_is_refused_and_the_others_done(
     assert "failed: zero.CR2: not a file but a folder or a device\n" in inspected.output
 
 
+@pytest.mark.usefixtures("inline")
 def test_results_and_layers_in_other_formats(shoot: Path, tmp_path: Path, weights: Path) -> None:
     flags = ["--format", "JPEG", "--layers", "blur, disparity", "--layer-format", "PNG"]
     photo, out = shoot / "IMG_1.CR2", tmp_path / "out"
@@ -275,6 +284,7 @@ def test_results_and_layers_in_other_formats(shoot: Path, tmp_path: Path, weight
     }
 
 
+@pytest.mark.usefixtures("inline")
 def test_split_writes_tiff_whatever_a_preset_says(shoot: Path, tmp_path: Path) -> None:
     """A JPEG or PNG in a file called .tif would not be read as a pair."""
     photo, out = shoot / "IMG_1.CR2", tmp_path / "out"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -8,9 +9,25 @@ import pytest
 import tifffile
 
 from dpbatch.errors import AbortError
+from dpbatch.tools import demo
 from dpbatch.tools.demo import run_demo
-from dpbatch.tools.demo_scenes import demo_scenes
+from dpbatch.tools.demo_scenes import DemoScene, demo_scenes
 from ldp.errors import WeightsError
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[DemoScene]:
+    return demo_scenes()
+
+
+@pytest.fixture
+def small_scenes(scenes: list[DemoScene], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo has a corner of each scene; the one without dual pixels stays as it is."""
+    corners = []
+    for scene in scenes:
+        parts = {x.name: getattr(scene.pair, x.name)[:96, :128] for x in fields(scene.pair)}
+        corners.append(replace(scene, pair=replace(scene.pair, **parts)))
+    monkeypatch.setattr(demo, "demo_scenes", lambda: corners)
 
 
 def test_missing_weights_stop_the_demo_before_it_writes_anything(tmp_path: Path) -> None:
@@ -21,8 +38,12 @@ def test_missing_weights_stop_the_demo_before_it_writes_anything(tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_demo_ends_as_planned_and_the_photos_become_sharper(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scenes: list[DemoScene],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(demo, "demo_scenes", lambda: scenes)
     assert run_demo(tmp_path, "tiny") == 0
     told = capsys.readouterr().out
     assert "IMG_0005 (no dual pixels) was skipped and IMG_0006 (cut short) failed" in told
@@ -46,6 +67,7 @@ def test_the_demo_ends_as_planned_and_the_photos_become_sharper(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_scenes")
 def test_the_photo_without_dual_pixels_becomes_sharper_where_it_is_restored_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,17 +81,18 @@ def test_the_photo_without_dual_pixels_becomes_sharper_where_it_is_restored_too(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_scenes")
 def test_another_outcome_than_the_planned_one_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpbatch.tools.demo.cut_short", lambda whole: whole)
+    monkeypatch.setattr(demo, "cut_short", lambda whole: whole)
     with pytest.raises(AbortError, match="IMG_0006 failed"):
         run_demo(tmp_path, "tiny")
 
 
 @pytest.mark.slow
-def test_the_scenes_hold_what_the_demo_promises() -> None:
-    motorcycle, coffee, rocket, portrait = demo_scenes()
+def test_the_scenes_hold_what_the_demo_promises(scenes: list[DemoScene]) -> None:
+    motorcycle, coffee, rocket, portrait = scenes
     for scene in (motorcycle, coffee):
         assert scene.pair.disparity_px.min() < -2
         assert scene.pair.disparity_px.max() > 2
