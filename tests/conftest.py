@@ -32,6 +32,14 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs on this machine do their work in this process; those of their own take time to start."""
+    from tests.helpers.inline_engine import InlineEngine
+
+    monkeypatch.setattr("dpbatch.batch.run.LocalEngine", InlineEngine)
+
+
+@pytest.fixture
 def micro(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The size "micro" is known, and the number of threads comes back."""
     import torch

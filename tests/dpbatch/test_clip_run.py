@@ -23,7 +23,6 @@ from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
 from ldp.types import MapPlane
 from tests.helpers import clip_reference as naive
-from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.scenes import write_test_dpraw
 
 
@@ -81,10 +80,8 @@ def test_a_layer_that_the_map_cannot_give_is_refused_first(shoot: Path) -> None:
         assert not (shoot.parent / "out").exists()
 
 
-def test_a_mismatch_of_map_and_network_is_told_and_only_that(
-    shoot: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dpbatch.batch.run.LocalEngine", InlineEngine)
+@pytest.mark.usefixtures("inline")
+def test_a_mismatch_of_map_and_network_is_told_and_only_that(shoot: Path) -> None:
     trained_with_clip = network_file(shoot.parent, "clip")
     plain = network_file(shoot.parent)
     ran = run(shoot, "--model", trained_with_clip, "--blur", "disparity")

@@ -21,7 +21,6 @@ from ldp.models.network import LDPNet
 from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
 from ldp.models.weights import save_network
 from tests.dpbatch.raw.test_ordinary import X_TRANS, smooth, write_dng
-from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.micro_run import MICRO
 from tests.helpers.scenes import write_test_dpraw
 from training.simulator.cr2.layout import CameraTags
@@ -31,9 +30,9 @@ SIZE = (96, 128)
 
 
 @pytest.fixture(autouse=True)
-def _no_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_processes(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr("dpbatch.batch.run.LocalEngine", InlineEngine)
+        request.getfixturevalue("inline")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from dpbatch.output.metadata import read_note
 from dpbatch.output.whole import opens
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings
 from dpbatch.types import Job, Photo, Saved
+from ldp.types import Picture
 from tests.helpers.scenes import write_test_dpraw
 
 SIZE = (128, 192)
@@ -36,34 +37,52 @@ def run(settings: Settings, raw: Photo, out: Path, kept: KeptRestorations | None
     return stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
 
 
+@pytest.fixture(scope="module")
+def whole(raw: Photo, tmp_path_factory: pytest.TempPathFactory) -> Picture:
+    """The photo restored without any choice."""
+    out = tmp_path_factory.mktemp("whole")
+    run(PLAIN, raw, out)
+    return tifffile.imread(out / "a.tif")
+
+
+@pytest.fixture(scope="module")
+def untouched(raw: Photo, tmp_path_factory: pytest.TempPathFactory) -> Picture:
+    return with_strength(raw, tmp_path_factory.mktemp("untouched"), 0.0)
+
+
 def with_focus(**values: object) -> Settings:
     return replace(PLAIN, focus=FocusSettings(**values))  # type: ignore[arg-type]
 
 
+def with_strength(raw: Photo, folder: Path, strength: float) -> Picture:
+    out = folder / str(strength)
+    run(with_focus(strength=strength), raw, out)
+    return tifffile.imread(out / "a.tif")
+
+
 def test_strength_leads_from_the_untouched_photo_to_the_restored_one(
-    raw: Photo, tmp_path: Path
+    raw: Photo, untouched: Picture, tmp_path: Path
 ) -> None:
-    pictures = []
-    for number, strength in enumerate((0.0, 0.5, 1.0)):
-        run(with_focus(strength=strength), raw, tmp_path / str(number))
-        pictures.append(tifffile.imread(tmp_path / str(number) / "a.tif").astype(np.float64))
-    untouched, half, whole = pictures
-    assert np.abs(whole - untouched).max() > 500
-    np.testing.assert_allclose(half, (untouched + whole) / 2, atol=1)
+    at_0, half, full = (
+        picture.astype(np.float64)
+        for picture in (
+            untouched,
+            with_strength(raw, tmp_path, 0.5),
+            with_strength(raw, tmp_path, 1.0),
+        )
+    )
+    assert np.abs(full - at_0).max() > 500
+    np.testing.assert_allclose(half, (at_0 + full) / 2, atol=1)
 
 
 def test_a_mask_leaves_its_black_part_untouched_and_its_white_part_restored(
-    raw: Photo, tmp_path: Path
+    raw: Photo, untouched: Picture, whole: Picture, tmp_path: Path
 ) -> None:
     mask = np.zeros(SIZE, np.uint8)
     mask[:, 96:] = 255
     assert cv2.imwrite(str(tmp_path / "m.png"), mask)
     saved = run(with_focus(mask=str(tmp_path / "m.png")), raw, tmp_path / "masked")
-    run(with_focus(strength=0.0), raw, tmp_path / "untouched")
-    run(PLAIN, raw, tmp_path / "whole")
-    masked, untouched, whole = (
-        tifffile.imread(tmp_path / name / "a.tif") for name in ("masked", "untouched", "whole")
-    )
+    masked = tifffile.imread(tmp_path / "masked" / "a.tif")
     np.testing.assert_array_equal(masked[:, :96], untouched[:, :96])
     np.testing.assert_array_equal(masked[:, 96:], whole[:, 96:])
     assert saved.rescued == "mask m.png; 50% of the photo"
@@ -73,19 +92,14 @@ def test_a_mask_leaves_its_black_part_untouched_and_its_white_part_restored(
 
 
 def test_another_choice_needs_no_network(
-    raw: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw: Photo, whole: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = KeptRestorations(kept_folder(tmp_path), restoration_key(PLAIN, "hash", ""))
     run(with_focus(strength=0.5), raw, tmp_path / "first", kept)
-    run(PLAIN, raw, tmp_path / "whole")
     monkeypatch.setattr("dpbatch.photo.load", lambda *_: pytest.fail("developed again"))
     run(with_focus(strength=1.0), raw, tmp_path / "second", kept)
-    for name in ("second", "whole"):
-        assert tifffile.imread(tmp_path / name / "a.tif").shape == (*SIZE, 3)
-    np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "second" / "a.tif"),
-        tifffile.imread(tmp_path / "whole" / "a.tif"),
-    )
+    assert whole.shape == (*SIZE, 3)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "second" / "a.tif"), whole)
     count, size_bytes = forget(tmp_path)
     assert (count, size_bytes > 12 * SIZE[0] * SIZE[1]) == (1, True)
     assert forget(tmp_path) == (0, 0)
@@ -111,7 +125,9 @@ def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
 
 
 @pytest.mark.parametrize("form", ["files", "alpha", "photoshop", "darktable", "exr"])
-def test_every_form_of_layers_is_written_and_known(raw: Photo, tmp_path: Path, form: str) -> None:
+def test_every_form_of_layers_is_written_and_known(
+    raw: Photo, whole: Picture, tmp_path: Path, form: str
+) -> None:
     if form == "exr":
         pytest.importorskip("OpenEXR")
     output = replace(PLAIN.output, layers=("depth", "blur", "confidence"), layers_in=form)
@@ -123,15 +139,13 @@ def test_every_form_of_layers_is_written_and_known(raw: Photo, tmp_path: Path, f
     for path in saved.outputs:
         assert isinstance(path, Path)
         assert stages.made(path, saved.inputs)
-        whole = path.read_bytes()
-        (path.parent / f"cut{path.suffix}").write_bytes(whole[: len(whole) // 2])
+        written = path.read_bytes()
+        (path.parent / f"cut{path.suffix}").write_bytes(written[: len(written) // 2])
         assert opens(path)
         assert not opens(path.parent / f"cut{path.suffix}")
     picture = tifffile.imread(tmp_path / "a.tif")
     assert picture.shape == (*SIZE, 6 if form == "alpha" else 3)
-    run(PLAIN, raw, tmp_path / "plain")
-    plain = tifffile.imread(tmp_path / "plain" / "a.tif")
-    np.testing.assert_array_equal(picture[..., :3], plain)
+    np.testing.assert_array_equal(picture[..., :3], whole)
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         tags = file.pages.first.tags
         assert (34377 in tags) == (form == "alpha")

@@ -34,6 +34,7 @@ def test_every_photo_becomes_a_file_in_the_same_place(shoot: Path, out: Path) ->
     assert visible(out) == RESULTS
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_second_run_does_nothing_again(shoot: Path, out: Path) -> None:
     go(shoot, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.tif")}
@@ -42,6 +43,7 @@ def test_a_second_run_does_nothing_again(shoot: Path, out: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.tif")} == before
 
 
+@pytest.mark.usefixtures("inline")
 def test_moved_and_touched_photos_are_not_done_again(shoot: Path, out: Path) -> None:
     go(shoot, out)
     moved = shoot.rename(shoot.with_name("moved"))
@@ -50,6 +52,7 @@ def test_moved_and_touched_photos_are_not_done_again(shoot: Path, out: Path) -> 
     assert go(moved, out).codes == {"a": "already-done", "b": "already-done"}
 
 
+@pytest.mark.usefixtures("inline")
 def test_what_is_new_changed_or_lost_is_done_and_only_that(shoot: Path, out: Path) -> None:
     write_pair(shoot, "lost")
     go(shoot, out)
@@ -65,6 +68,7 @@ def test_what_is_new_changed_or_lost_is_done_and_only_that(shoot: Path, out: Pat
     assert visible(out)["a.tif"] == b"A fo slexip"
 
 
+@pytest.mark.usefixtures("inline")
 def test_other_settings_replace_our_own_results_but_not_edited_ones(shoot: Path, out: Path) -> None:
     go(shoot, out)
     (out / "a.tif").write_bytes(b"retouched by hand")
@@ -76,12 +80,14 @@ def test_other_settings_replace_our_own_results_but_not_edited_ones(shoot: Path,
     assert visible(out) == RESULTS
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_retouched_result_of_the_same_settings_counts_as_done(shoot: Path, out: Path) -> None:
     go(shoot, out)
     (out / "a.tif").write_bytes(b"retouched by hand")
     assert go(shoot, out).codes == {"a": "already-done", "b": "already-done"}
 
 
+@pytest.mark.usefixtures("inline")
 def test_foreign_files_are_kept_without_overwrite(shoot: Path, out: Path) -> None:
     out.mkdir()
     (out / "a.tif").write_bytes(b"somebody else's")
@@ -93,6 +99,7 @@ def test_foreign_files_are_kept_without_overwrite(shoot: Path, out: Path) -> Non
     assert visible(out) == RESULTS
 
 
+@pytest.mark.usefixtures("inline")
 def test_another_shoots_photo_of_the_same_name_is_no_new_version(
     shoot: Path, out: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +111,7 @@ def test_another_shoots_photo_of_the_same_name_is_no_new_version(
     assert visible(out) == RESULTS
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_layer_that_lies_there_counts_as_the_result_does(shoot: Path, out: Path) -> None:
     stages = CopyStages(suffixes=(".tif", ".blur.tif"))
     out.mkdir()
@@ -199,6 +207,7 @@ def test_the_last_photo_failing_is_a_failure_and_no_stop(shoot: Path, out: Path)
     assert go(shoot, out, max_errors=1).code == 1
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_dry_run_reports_all_and_touches_nothing(shoot: Path, out: Path) -> None:
     write_pair(shoot, "half").unlink()
     ran = go(shoot, out, dry_run=True)
@@ -256,12 +265,14 @@ def test_ordinary_and_damaged_raw_files_are_distinguished(shoot: Path, out: Path
     assert go(shoot, out).codes["old"] == "not-dual-pixel"
 
 
+@pytest.mark.usefixtures("inline")
 def test_warnings_are_reported(shoot: Path, out: Path) -> None:
     ran = go(shoot, out, CopyStages(warnings=("lens name lost",)))
     assert ran.text.count("lens name lost") == 2
     assert ran.photos["a"]["warnings"] == ["lens name lost"]
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_file_that_was_finished_just_before_a_kill_is_ours(shoot: Path, out: Path) -> None:
     go(shoot, out)
     path = out / ".dpbatch" / "journal.jsonl"

@@ -17,7 +17,6 @@ from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Setti
 from dpbatch.types import RunOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
-from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.scenes import write_test_dpraw
 
 
@@ -32,11 +31,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = NetworkConfig(width=8, encoder=(1,), middle=1, decoder=(1,), shuffle=2, crop_px=64)
     save_network(LDPNet(config), path)
     return path
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpbatch.batch.run.LocalEngine", InlineEngine)
 
 
 @pytest.fixture

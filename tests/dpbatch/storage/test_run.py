@@ -12,7 +12,6 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from dpbatch.batch import run as batch
 from dpbatch.batch.journal import Record, read_history
 from dpbatch.batch.status import read_status
 from dpbatch.cli.main import main
@@ -23,7 +22,6 @@ from dpbatch.storage.choose import output_folder
 from dpbatch.types import ClusterOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
-from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.s3_server import S3Server, put_folder, remote, stored
 from tests.helpers.scenes import write_test_dpraw
 from tests.helpers.toy_runs import (
@@ -55,11 +53,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bucket(server: S3Server) -> str:
     server.forget()
     return server.bucket()
-
-
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LocalEngine", InlineEngine)
 
 
 @pytest.fixture
