@@ -239,18 +239,17 @@ class Model:
             shown = protection.shown if protection else own
             given = blur_map if blur_map is not None else self.estimator.estimate(shown)
             weights = self._weights(shown, given)
-            kept = self._kept(protection, given, weights)
+            kept = self._kept(protection, given)
             return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
 
         return first_that_fits([self.device, torch.device("cpu")], attempt)
 
-    def _kept(
-        self, protection: Protection | None, blur_map: BlurMap, weights: ScaleWeights | None
-    ) -> Kept | None:
+    def _kept(self, protection: Protection | None, blur_map: BlurMap) -> Kept | None:
         if protection is None:
             return None
-        followed = weights.total if weights is not None and self._scale == AUTO else None
-        return protection.kept(blur_map, followed)
+        # The weights of scales that follow the blur leave what is in focus as it is.
+        everywhere = np.ones((1, 1), np.float32) if self._scale == AUTO else None
+        return protection.kept(blur_map, everywhere)
 
     @cached_property
     def _radius_estimator(self) -> RadiusEstimator:

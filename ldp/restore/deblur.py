@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -22,12 +23,11 @@ from ldp.restore.photo_views import (
     StoredViews,
     as_photo,
     read_window,
-    whole,
 )
 from ldp.restore.protect import Kept
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
-from ldp.restore.tiles import Receive, check_finite, received_in_parts, restore_in_tiles
+from ldp.restore.tiles import Receive, check_finite, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
 from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair
 
@@ -142,7 +142,8 @@ class Deblurrer:
         """Return the sharp picture of two views, (H, W, 3) float32, white at 1, not clipped.
 
         views: arrays, or a photo's on this device.
-        weights: which scales to restore at, and where; None for the views' own scale everywhere.
+        weights: which scales to restore at, and where, as far as something is kept there; None for
+            the views' own scale everywhere.
         progress: where the memory does not hold a tile, the photo starts again with tiles of half
             the side, so `done` may fall back and `total` grow. Tiles of which nothing is kept are
             not computed and do not count.
@@ -219,8 +220,16 @@ class Deblurrer:
                     tiles = self.tile_spans(photo.size, tile_px)
                     restore_in_tiles(restore_tile, tiles, kept, receive, progress, self.device)
                 else:
-                    task = ScaledTask(self, whole(views), blur_map, weights, tile_px)
-                    restore_at_scales(task, received_in_parts(kept, receive, self.device), progress)
+                    task = ScaledTask(
+                        tiles=partial(self.tile_spans, tile_px=tile_px),
+                        restorer=self._tile_restorer,
+                        photo=RollingViews(photo, self.device),
+                        blur_map=blur_map,
+                        kept=kept,
+                        weights=weights,
+                        device=self.device,
+                    )
+                    restore_at_scales(task, receive, progress)
                 return
             except (torch.OutOfMemoryError, MemoryError) as error:
                 smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldp.restore.noise import SAMPLE_PX, sample_starts
 from ldp.restore.photo_views import PhotoViews, mean_of, whole
-from ldp.restore.tiling import Span, as_tensor, map_window
+from ldp.restore.tiling import Span, as_tensor, map_cells, map_window
 from ldp.types import BlurMap, Plane, ViewPair
 
 # All in units of the sRGB-encoded picture, white at 1; measured with the simulated sensor from
@@ -133,15 +133,7 @@ class Kept:
         return total + (1 - weight) * self.views.untouched(rows, columns)
 
     def _cells(self, rows: slice, columns: slice) -> Plane:
-        """Return the part of the weight that a part of the photo is interpolated from."""
-        cells = []
-        for part, side, count in zip(
-            (rows, columns), self.views.size, self.weight.shape, strict=True
-        ):
-            first = int((part.start + 0.5) * (count / side) - 0.5)
-            last = int((part.stop - 0.5) * (count / side) - 0.5) + 1
-            cells.append(slice(max(first, 0), min(last, count - 1) + 1))
-        return self.weight[cells[0], cells[1]]
+        return map_cells(self.weight, self.views.size, rows, columns)
 
     def _window(self, rows: slice, columns: slice, device: torch.device) -> Tensor:
         size = (rows.stop - rows.start, columns.stop - columns.start)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ldp.errors import LdpError
 from ldp.restore.photo_views import BLOCK_PX
-from ldp.restore.protect import Kept
-from ldp.restore.tiling import Progress, ReceiveRows, Span, blend_weights
-from ldp.types import FloatArray
+from ldp.restore.tiling import Progress, Span, blend_weights
 
 Receive = Callable[[slice, slice, Tensor], None]
 """receive(rows, columns, pixels) is given a part of the result, (3, h, w) float32, white at 1."""
 
 
+class Keeping(Protocol):
+    """What becomes of restored tiles, such as ldp.restore.protect.Kept."""
+
+    def wants(self, rows: Span, columns: Span) -> bool:
+        """Whether anything of a tile is kept."""
+
+    def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
+        """Return what a tile adds to the result, (3, h, w), from the tile as it is restored."""
+
+    def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:
+        """Return a part of the result, (3, h, w), from the sum of what all tiles add to it.
+
+        total: None where no tile adds anything.
+        """
+
+
 def restore_in_tiles(
     restore_tile: Callable[[Span, Span], Tensor],
     tiles: tuple[list[Span], list[Span]],
-    kept: Kept,
+    kept: Keeping,
     receive: Receive,
     progress: Progress | None,
     device: torch.device,
@@ -100,20 +115,6 @@ def check_finite(row: Span, columns: Sequence[Span], sums: Sequence[Tensor]) -> 
         f"rows {row.start} to {row.stop}, columns {wrong[0].start} to {wrong[0].stop}: the "
         "restored picture is not finite; look for NaN or infinity in the views"
     )
-
-
-def received_in_parts(kept: Kept, receive: Receive, device: torch.device) -> ReceiveRows:
-    """Return a function of restored rows, (first_row, (n, W, 3)), that calls receive for parts."""
-
-    def receive_rows(first_row: int, band: FloatArray) -> None:
-        restored = torch.from_numpy(band).to(device).permute(2, 0, 1)
-        for rows, columns in parts(slice(first_row, first_row + len(band)), band.shape[1], device):
-            part = restored[:, rows.start - first_row : rows.stop - first_row, columns]
-            spans = Span(rows.start, rows.stop, 0, 0), Span(columns.start, columns.stop, 0, 0)
-            total = kept.share(*spans, part)
-            receive(rows, columns, kept.finished(rows, columns, total))
-
-    return receive_rows
 
 
 def parts(rows: slice, width: int, device: torch.device) -> Iterator[tuple[slice, slice]]:

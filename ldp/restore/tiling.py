@@ -106,6 +106,19 @@ def as_tensor(plane: Plane) -> Tensor:
     return torch.from_numpy(plane if plane.flags.writeable else plane.copy())
 
 
+def map_cells(plane: Plane, size: tuple[int, int], rows: slice, columns: slice) -> Plane:
+    """Return the part of a map that a part of its picture is interpolated from by map_window.
+
+    size: (H, W) of the picture, in whose pixels rows and columns are given.
+    """
+    cells = []
+    for part, side, count in zip((rows, columns), size, plane.shape, strict=True):
+        first = int((part.start + 0.5) * (count / side) - 0.5)
+        last = int((part.stop - 0.5) * (count / side) - 0.5) + 1
+        cells.append(slice(max(first, 0), min(last, count - 1) + 1))
+    return plane[cells[0], cells[1]]
+
+
 def map_window(
     plane: Tensor, size: tuple[int, int], top: int, left: int, height: int, width: int
 ) -> Tensor:

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 import ldp
 from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
+from ldp.restore.photo_views import StoredViews, whole
+from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import FACTORS
-from ldp.restore.scales import mean_view, reduced
-from ldp.types import FloatArray, ViewPair
+from ldp.types import FloatArray, ViewPair, as_float
 from training.evaluation.metrics import psnr_db
 from training.evaluation.native_scenes import (
     NativePair,
@@ -74,21 +76,33 @@ class NativeScore:
 def score(scene: NativeScene, pair: NativePair, scales: Scales) -> tuple[NativeScore, FloatArray]:
     """Restore a scene at every scale and return the scores, and the picture of auto."""
     auto = scales.auto.restore(pair.views).sharp
-    mean = mean_view(pair.views, slice(None), slice(None))
+    mean = mean_view(pair.views)
     singles = tuple(_psnr(_at_scale(scales.single, pair.views, f), pair.truth) for f in FACTORS)
     scores = NativeScore(scene, _psnr(mean, pair.truth), singles, _psnr(auto, pair.truth))
     return scores, auto
 
 
 def _at_scale(model: ldp.Model, views: ViewPair, factor: int) -> FloatArray:
-    small = ViewPair(reduced(views.left, factor), reduced(views.right, factor))
-    sharp = model.restore(small).sharp
+    sharp = model.restore(scaled_down(views, factor)).sharp
     height, width = views.size
     if factor == 1:
         return sharp
     size = (sharp.shape[1] * factor, sharp.shape[0] * factor)
     large = cv2.resize(sharp, size, interpolation=cv2.INTER_CUBIC)
     return np.asarray(large[:height, :width], np.float32)
+
+
+def mean_view(views: ViewPair) -> FloatArray:
+    """Return the mean of the two views, white at 1."""
+    return np.asarray(0.5 * (as_float(views.left) + as_float(views.right)), np.float32)
+
+
+def scaled_down(views: ViewPair, factor: int) -> ViewPair:
+    """Return views of which every pixel is the mean of factor x factor."""
+    if factor == 1:
+        return views
+    device = torch.device("cpu")
+    return whole(ReducedViews(StoredViews(views, device), factor, device))
 
 
 def _psnr(picture: FloatArray, truth: FloatArray) -> float:
@@ -140,7 +154,7 @@ def main() -> None:
         print(formatted(scores), flush=True)
         if args.save:
             args.save.mkdir(parents=True, exist_ok=True)
-            mean = mean_view(pair.views, slice(None), slice(None))
+            mean = mean_view(pair.views)
             for name, shown in (("mean", mean), ("auto", picture), ("true", pair.truth)):
                 rounded = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)[..., ::-1]
                 cv2.imwrite(str(args.save / f"{scene.name}-{name}.png"), rounded)

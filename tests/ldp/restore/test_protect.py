@@ -21,7 +21,7 @@ from ldp.restore.protect import (
     noise_level,
     noise_weight,
 )
-from ldp.restore.tiles import received_in_parts
+from ldp.restore.tiles import restore_in_tiles
 from ldp.restore.tiling import Span
 from ldp.types import BlurMap, FloatArray, ViewPair
 from tests.helpers.photo import on_cpu
@@ -104,7 +104,10 @@ def finished(
         result[rows.start - first_row : rows.stop - first_row, columns] = pixels.permute(1, 2, 0)
 
     kept = protection.kept(blur_map)
-    received_in_parts(kept, receive, torch.device("cpu"))(first_row, restored)
+    tile = torch.from_numpy(restored).permute(2, 0, 1)
+    spans = Span(first_row, first_row + len(restored), 0, 0), Span(0, restored.shape[1], 0, 0)
+    tiles = [spans[0]], [spans[1]]
+    restore_in_tiles(lambda *_: tile, tiles, kept, receive, None, torch.device("cpu"))
     return result
 
 

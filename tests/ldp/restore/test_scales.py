@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ldp.model import Model
+from ldp.restore.photo_views import StoredViews, whole
+from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import (
     FACTORS,
     LARGEST_RADIUS_PX,
@@ -13,7 +16,7 @@ from ldp.restore.scale_weights import (
     single_scale,
     weights_for,
 )
-from ldp.restore.scales import carried_up, map_at, mean_view, reduced, weight_rows
+from ldp.restore.scales import carried_up, map_at
 from ldp.types import BlurMap, FloatArray, ViewPair
 from tests.helpers.scale_networks import Adding, Smoothing, deblurrer_of
 
@@ -28,7 +31,7 @@ def noisy_views(seed: int = 0, size: tuple[int, int] = SIZE) -> ViewPair:
 
 
 def whole_mean(views: ViewPair) -> FloatArray:
-    return mean_view(views, slice(None), slice(None))
+    return np.asarray((views.left + views.right) * np.float32(0.5), np.float32)
 
 
 def half_in_focus() -> FloatArray:
@@ -138,28 +141,44 @@ def test_gradients_and_noise_go_on_across_the_border_of_restored_and_untouched()
     assert steps[140:180].max() < 1.5 * steps[20:120].max()
 
 
-def test_corrections_and_weights_are_the_same_in_bands_as_in_one() -> None:
-    rng = np.random.default_rng(1)
-    correction = rng.normal(size=(30, 20, 3)).astype(np.float32)
-    weight = rng.uniform(size=(13, 9)).astype(np.float32)
-    whole = slice(0, 237)
-    bands = [slice(0, 50), slice(50, 173), slice(173, 237)]
-    for of in (
-        lambda rows: carried_up(correction, 8, rows, 155),
-        lambda rows: weight_rows(weight, (237, 155), rows),
-    ):
-        np.testing.assert_allclose(
-            np.concatenate([of(rows) for rows in bands]), of(whole), atol=1e-5
-        )
-        assert of(whole).shape[:2] == (237, 155)
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_corrections_are_the_same_in_parts_as_in_one(factor: int) -> None:
+    correction = torch.from_numpy(np.random.default_rng(1).normal(size=(31, 21, 3))).float()
+    height, width = 31 * factor - 1, 21 * factor - 1
+    whole_up = carried_up(correction, factor, slice(0, height), slice(0, width))
+    assert whole_up.shape == (3, height, width)
+    rows = [slice(0, 17), slice(17, 50), slice(50, height)]
+    columns = [slice(0, 19), slice(19, width)]
+    parts = [torch.cat([carried_up(correction, factor, r, c) for c in columns], 2) for r in rows]
+    torch.testing.assert_close(torch.cat(parts, 1), whole_up, atol=1e-5, rtol=0)
+    channels_first = correction.permute(2, 0, 1)[None]
+    enlarged = torch.nn.functional.interpolate(channels_first, scale_factor=factor, mode="bicubic")
+    torch.testing.assert_close(whole_up, enlarged[0, :, :height, :width], atol=1e-5, rtol=0)
 
 
 def test_reduced_is_the_mean_of_cells_and_rounds_up() -> None:
     view = np.arange(5 * 6 * 3, dtype=np.float32).reshape(5, 6, 3)
-    small = reduced(view, 2)
+    cpu = torch.device("cpu")
+    source = StoredViews(ViewPair(view, view), cpu)
+    half = ReducedViews(source, 2, cpu)
+    small = whole(half).left
     assert small.shape == (3, 3, 3)
     np.testing.assert_allclose(small[0, 0], view[:2, :2].mean((0, 1)))
     np.testing.assert_allclose(small[2, 1], view[4, 2:4].mean(0))
+    quarter = whole(ReducedViews(half, 2, cpu)).left
+    np.testing.assert_allclose(quarter[0, 0], view[:4, :4].mean((0, 1)))
+
+
+def test_reduced_views_read_in_parts_are_those_read_whole() -> None:
+    views, cpu = noisy_views(size=(530, 2100)), torch.device("cpu")
+    source = StoredViews(views, cpu)
+    expected = whole(ReducedViews(source, 4, cpu))
+    part = ReducedViews(source, 4, cpu).pair(slice(60, 133), slice(250, 525))
+    np.testing.assert_array_equal(
+        part.permute(1, 2, 0).numpy()[..., 3:], expected.right[60:133, 250:525]
+    )
+    means = views.left[240:244, 1000:1004].mean((0, 1))
+    np.testing.assert_allclose(part[:3, 0, 0].numpy(), means, rtol=1e-6)
 
 
 def test_a_map_in_pixels_shrinks_with_them_and_another_one_stays() -> None:
