@@ -19,6 +19,11 @@ BLENDED_OCTAVES = 0.7
 """The span of radii around it, by their logarithm, in which a region gets a share of both."""
 IN_FOCUS_RADIUS_PX = (0.7, 1.3)
 """Up to the first radius nothing is corrected, from the second on everything is."""
+NEAR_REACH = 1.4
+"""How far the correction of a near object reaches beyond it, in radii: its blur reaches 1, and the
+radius is found too small rather than too large."""
+FAR_REACH = 0.5
+"""The same for what is far, over what is not in focus."""
 _SPREAD_PIXELS = 400_000
 _SPREAD_LEVELS_PER_OCTAVE = 3
 _SMOOTHED_SIGMA = 1.5
@@ -62,35 +67,43 @@ def weights_for(
     largest_radius_px: see LARGEST_RADIUS_PX.
 
     The blurred outline of a near object reaches as far as its radius beyond the object, over
-    whatever is behind it, and so does the weight of the object's scale.
+    whatever is behind it, and so does the weight of the object's scale. Beside a sharper depth the
+    radius of what is far is found too small, so its weight reaches on as well, though not over what
+    is in focus.
     """
-    own = _suited(np.abs(radius_px), factors, largest_radius_px)
-    near = _suited(reach_of_near(radius_px, size), factors, largest_radius_px)
+    own_px = np.abs(radius_px)
+    own = _suited(own_px, factors, largest_radius_px)
+    near = _suited(reach_px(radius_px, size, NEAR_REACH), factors, largest_radius_px)
+    far_px = reach_px(-radius_px, size, FAR_REACH) * _out_of_focus(own_px)
+    far = _suited(far_px, factors, largest_radius_px)
     planes = []
-    for plane, spread in zip(own, near, strict=True):
-        smooth = cv2.GaussianBlur(np.maximum(plane, spread), (0, 0), _SMOOTHED_SIGMA)
+    for number, shares in enumerate(zip(own, near, far, strict=True)):
+        # A far object's reach calls for coarser scales only, a near one's for its own.
+        largest = np.max(shares if number else shares[:2], axis=0)
+        smooth = cv2.GaussianBlur(largest, (0, 0), _SMOOTHED_SIGMA)
         # A trace of weight would have a whole tile computed.
         planes.append(np.asarray(np.where(smooth < _LEAST_WEIGHT, 0, smooth), np.float32))
     return ScaleWeights(tuple(factors), tuple(planes))
 
 
-def reach_of_near(radius_px: Plane, size: tuple[int, int]) -> Plane:
-    """Return at each place the largest radius of the near objects whose blur reaches it, (h, w).
+def reach_px(radius_px: Plane, size: tuple[int, int], reach: float) -> Plane:
+    """Return at each place the largest positive radius of those whose objects reach it, (h, w).
 
-    It is 0 where none does. Arguments are those of weights_for.
+    It is 0 where none does. reach: how far an object reaches beyond its outline, in radii. Other
+    arguments are those of weights_for.
     """
     height, width = radius_px.shape
     shrink = min(1.0, (_SPREAD_PIXELS / radius_px.size) ** 0.5)
     small = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    near = cv2.resize(np.maximum(radius_px, 0), small, interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(np.maximum(radius_px, 0), small, interpolation=cv2.INTER_AREA)
     cell_px = size[1] / small[0]
-    reached = np.zeros_like(near)
-    largest_px = float(near.max())
-    lowest_px = 2 * cell_px
+    reached = np.zeros_like(blurred)
+    largest_px = float(blurred.max())
+    lowest_px = 2 * cell_px / reach
     while lowest_px <= largest_px:
         highest_px = lowest_px * 2 ** (1 / _SPREAD_LEVELS_PER_OCTAVE)
-        level = np.where((near >= lowest_px) & (near < highest_px), near, np.float32(0))
-        cells = round(lowest_px / cell_px)
+        level = np.where((blurred >= lowest_px) & (blurred < highest_px), blurred, np.float32(0))
+        cells = round(reach * lowest_px / cell_px)
         disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * cells + 1, 2 * cells + 1))
         reached = np.maximum(reached, cv2.dilate(level, disk))
         lowest_px = highest_px
@@ -105,9 +118,13 @@ def _suited(radius_px: Plane, factors: Sequence[int], largest_radius_px: float) 
         np.clip((octaves - np.float32(np.log2(factor))) / BLENDED_OCTAVES + 0.5, 0, 1)
         for factor in factors[:-1]
     ]
-    sharp_px, blurred_px = IN_FOCUS_RADIUS_PX
-    wanted = np.clip((radius_px - sharp_px) / (blurred_px - sharp_px), 0, 1)
+    wanted = _out_of_focus(radius_px)
     from_below = [np.ones_like(octaves), *passed]
     above = [*passed, np.zeros_like(octaves)]
     pairs = zip(from_below, above, strict=True)
     return [np.asarray(wanted * (here - beyond), np.float32) for here, beyond in pairs]
+
+
+def _out_of_focus(radius_px: Plane) -> Plane:
+    sharp_px, blurred_px = IN_FOCUS_RADIUS_PX
+    return np.clip((radius_px - sharp_px) / np.float32(blurred_px - sharp_px), 0, 1)

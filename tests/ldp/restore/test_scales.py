@@ -12,7 +12,7 @@ from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import (
     FACTORS,
     LARGEST_RADIUS_PX,
-    reach_of_near,
+    reach_px,
     single_scale,
     weights_for,
 )
@@ -44,7 +44,7 @@ def half_in_focus() -> FloatArray:
 def test_each_radius_gets_its_scale_and_weights_add_up_to_1() -> None:
     radii = -np.asarray([[0.0, 2.0, 9.0, 12.0, 18.0, 36.0, 72.0, 200.0]], np.float32)
     radius = np.repeat(np.repeat(radii, 20, 0), 20, 1)
-    weights = weights_for(radius, radius.shape)
+    weights = weights_for(radius, (20 * 40, 160 * 40))  # stripes much wider than the radii
     middle = np.stack([plane[10, 10::20] for plane in weights.planes])
     expected: list[list[float]] = [
         [0, 1, 1, 0.5, 0, 0, 0, 0],
@@ -57,13 +57,24 @@ def test_each_radius_gets_its_scale_and_weights_add_up_to_1() -> None:
     assert LARGEST_RADIUS_PX == 12
 
 
-def test_near_blur_reaches_beyond_the_object_and_far_blur_does_not() -> None:
+def test_an_object_reaches_so_many_radii_beyond_its_outline() -> None:
     radius = np.zeros((100, 100), np.float32)
     radius[:, 70:] = 20.0
-    reached = reach_of_near(radius, (100, 100))[50]
-    assert reached[:45].max() == 0
-    assert reached[55:].min() > 15
-    np.testing.assert_array_equal(reach_of_near(-radius, (100, 100)), 0)
+    for reach, untouched, reached in ((1.0, 45, 55), (0.5, 55, 65)):
+        found = reach_px(radius, (100, 100), reach)[50]
+        assert found[:untouched].max() == 0
+        assert found[reached:].min() > 15
+    np.testing.assert_array_equal(reach_px(-radius, (100, 100), 1.0), 0)
+
+
+def test_near_blur_reaches_over_what_is_in_focus_and_far_blur_does_not() -> None:
+    radius = np.zeros((100, 100), np.float32)
+    radius[:, 70:] = 20.0
+    near, far = (weights_for(r, (100, 100)).total[50] for r in (radius, -radius))
+    assert near[:30].max() == 0
+    assert near[52:].min() > 0.99
+    assert far[:60].max() == 0
+    assert far[75:].min() > 0.99
 
 
 def test_untouched_regions_equal_the_mean_view_to_the_last_bit() -> None:
@@ -144,7 +155,7 @@ def test_gradients_and_noise_go_on_across_the_border_of_restored_and_untouched()
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_corrections_are_the_same_in_parts_as_in_one(factor: int) -> None:
     correction = torch.from_numpy(np.random.default_rng(1).normal(size=(31, 21, 3))).float()
-    height, width = 31 * factor - 1, 21 * factor - 1
+    height, width = 31 * factor - 1, 21 * factor - 1  # rounded up in the scaled views
     whole_up = carried_up(correction, factor, slice(0, height), slice(0, width))
     assert whole_up.shape == (3, height, width)
     rows = [slice(0, 17), slice(17, 50), slice(50, height)]
