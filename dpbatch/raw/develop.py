@@ -92,10 +92,16 @@ class RawViews:
         height, width = self._size
         if height * width < 4 * pixels * _ENOUGH_CELLS:
             return whole(self).reduced(pixels)
-        side = max(1, int((height * width / (4 * max(pixels, _USUAL_PIXELS))) ** 0.5))
-        if side not in self._small:
-            self._small[side] = self._reduced(side)
-        return self._small[side].reduced(pixels)
+        side, usual = (
+            max(1, int((height * width / (4 * wanted)) ** 0.5))
+            for wanted in (max(pixels, _USUAL_PIXELS), _USUAL_PIXELS)
+        )
+        if side in self._small:
+            return self._small[side].reduced(pixels)
+        small = self._reduced(side)
+        if side == usual:  # others are asked for once, and take 24 bytes a pixel
+            self._small[side] = small
+        return small.reduced(pixels)
 
     def _reduced(self, side: int) -> ViewPair:
         """Return both views, each pixel the mean of side x side cells."""

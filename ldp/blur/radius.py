@@ -15,7 +15,7 @@ import torch
 
 from ldp.blur.filling import fill
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
-from ldp.types import Picture, Plane, ReducibleViews, as_float
+from ldp.types import Picture, Plane, ReducibleViews, ViewPair, as_float
 
 _LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 _SMALLEST_SIDE_PX = 96
@@ -62,8 +62,7 @@ class RadiusEstimator:
 
     def estimate(self, views: ReducibleViews) -> RadiusMap:
         """Return the radius map of two views, registered to their mean."""
-        small = views.reduced(self.pixels)
-        left, right = (_lightness(view) for view in (small.left, small.right))
+        left, right = _lightness_of(views.reduced(self.pixels))
         full_px = np.float32(views.size[1] / left.shape[1])
         log_radius, log_scale, side = _merged(list(self._at_scales(left, right)))
         certainty = np.exp(-2 * log_scale)
@@ -109,6 +108,10 @@ class _Found:
     log_radius: Plane
     log_scale: Plane
     side: Plane
+
+
+def _lightness_of(views: ViewPair) -> tuple[Plane, Plane]:
+    return _lightness(views.left), _lightness(views.right)
 
 
 def _lightness(view: Picture) -> Plane:

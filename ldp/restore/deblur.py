@@ -223,7 +223,7 @@ class Deblurrer:
                     task = ScaledTask(
                         tiles=partial(self.tile_spans, tile_px=tile_px),
                         restorer=self._tile_restorer,
-                        photo=RollingViews(photo, self.device),
+                        photo=photo,
                         blur_map=blur_map,
                         kept=kept,
                         weights=weights,

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldp.restore.photo_views import PhotoViews, mean_of
+from ldp.restore.photo_views import PhotoViews, RollingViews, mean_of
 from ldp.restore.protect import Kept
 from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import ScaleWeights
@@ -94,7 +94,7 @@ def restore_at_scales(task: ScaledTask, receive: Receive, progress: Progress | N
         own.corrections.append(_Correction(correction, factor, shares[factor], size))
     passes.clear()
     copies.clear()
-    restorer = task.restorer(task.photo, task.blur_map)
+    restorer = task.restorer(RollingViews(task.photo, task.device), task.blur_map)
     restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, task.device)
 
 
