@@ -220,16 +220,9 @@ class Deblurrer:
                     tiles = self.tile_spans(photo.size, tile_px)
                     restore_in_tiles(restore_tile, tiles, kept, receive, progress, self.device)
                 else:
-                    task = ScaledTask(
-                        tiles=partial(self.tile_spans, tile_px=tile_px),
-                        restorer=self._tile_restorer,
-                        photo=photo,
-                        blur_map=blur_map,
-                        kept=kept,
-                        weights=weights,
-                        device=self.device,
-                    )
-                    restore_at_scales(task, receive, progress)
+                    tiles_of = partial(self.tile_spans, tile_px=tile_px)
+                    task = ScaledTask(tiles_of, self._tile_restorer, photo, blur_map, kept, weights)
+                    restore_at_scales(task, receive, progress, self.device)
                 return
             except (torch.OutOfMemoryError, MemoryError) as error:
                 smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)

@@ -127,4 +127,4 @@ def _suited(radius_px: Plane, factors: Sequence[int], largest_radius_px: float) 
 
 def _out_of_focus(radius_px: Plane) -> Plane:
     sharp_px, blurred_px = IN_FOCUS_RADIUS_PX
-    return np.clip((radius_px - sharp_px) / np.float32(blurred_px - sharp_px), 0, 1)
+    return np.asarray(np.clip((radius_px - sharp_px) / (blurred_px - sharp_px), 0, 1), np.float32)

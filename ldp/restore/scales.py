@@ -53,10 +53,11 @@ class ScaledTask:
     blur_map: BlurMap
     kept: Kept
     weights: ScaleWeights
-    device: torch.device
 
 
-def restore_at_scales(task: ScaledTask, receive: Receive, progress: Progress | None) -> None:
+def restore_at_scales(
+    task: ScaledTask, receive: Receive, progress: Progress | None, device: torch.device
+) -> None:
     """Call receive for every part of the result.
 
     The share of a correction that a place gets is the weight of the correction's scale there, times
@@ -75,27 +76,27 @@ def restore_at_scales(task: ScaledTask, receive: Receive, progress: Progress | N
         finer = [other for other in copies if factor % other == 0]
         source = copies[finer[-1]] if finer else task.photo
         step = factor // finer[-1] if finer else factor
-        copies[factor] = ReducedViews(source, step, task.device)
-        scaled = _ScaledKept(copies[factor], share, task.kept.strength, task.device)
+        copies[factor] = ReducedViews(source, step, device)
+        scaled = _ScaledKept(copies[factor], share, task.kept.strength, device)
         passes.append((factor, scaled, counter.counted(scaled, task.tiles(copies[factor].size))))
     own = _AddedTo(replace(task.kept, weight=fine), [])
     own_progress = counter.counted(own, task.tiles(size))
     for factor, scaled, count in passes:
         views = scaled.views
-        correction = torch.zeros((*views.size, 3), device=task.device)
+        correction = torch.zeros((*views.size, 3), device=device)
         restore_in_tiles(
             task.restorer(views, map_at(task.blur_map, factor)),
             task.tiles(views.size),
             scaled,
             partial(_stored, correction),
             count,
-            task.device,
+            device,
         )
         own.corrections.append(_Correction(correction, factor, shares[factor], size))
     passes.clear()
     copies.clear()
-    restorer = task.restorer(RollingViews(task.photo, task.device), task.blur_map)
-    restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, task.device)
+    restorer = task.restorer(RollingViews(task.photo, device), task.blur_map)
+    restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, device)
 
 
 def map_at(blur_map: BlurMap, factor: int) -> BlurMap:
