@@ -87,3 +87,13 @@ class WorkerCrashError(PhotoError):
     """The process that worked on the photo died (a crash in native code, or it was killed)."""
 
     code = "worker-crash"
+
+
+def too_large(name: str, error: MemoryError) -> UnreadableError:
+    """Return the error of a photo that memory does not hold when it is read."""
+    reason = str(error) or "out of memory"
+    return UnreadableError(
+        f"{name}: too large for this machine's memory: {reason}; expected a photo that fits (a "
+        "damaged file may claim any size); close other programs or leave the file out with "
+        "--exclude"
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ldp
-from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, UnreadableError
+from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, too_large
 from dpbatch.hints import hinted
 from dpbatch.networks import ordinary_weights
 from dpbatch.photo import RestoredPhoto, curve_of_preview
@@ -74,11 +74,7 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedOr
             raw.picture, raw.orientation, read_metadata(path), path.name, raw.preview, warnings
         )
     except MemoryError as error:
-        reason = str(error) or "out of memory"
-        raise UnreadableError(
-            f"{path.name}: too large for this machine's memory: {reason}; expected a photo that "
-            "fits; close other programs or leave the file out with --exclude"
-        ) from error
+        raise too_large(path.name, error) from error
 
 
 def _canon_warnings(photo: Photo) -> tuple[str, ...]:

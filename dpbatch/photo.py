@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ldp
-from dpbatch.errors import RestoreError, SettingsError, UnreadableError
+from dpbatch.errors import RestoreError, SettingsError, too_large
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.hints import hinted
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
@@ -92,12 +92,7 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPh
         stored, warnings = _load_stored(photo, settings, look)
         return LoadedPhoto(stored, read_metadata(photo.paths[0]), name, warnings)
     except MemoryError as error:
-        reason = str(error) or "out of memory"
-        raise UnreadableError(
-            f"{name}: too large for this machine's memory: {reason}; "
-            "expected a photo that fits (a damaged file may claim any size); close other programs "
-            "or leave the file out with --exclude"
-        ) from error
+        raise too_large(name, error) from error
 
 
 def _load_stored(
@@ -183,6 +178,7 @@ class Restorer:
         self._keep_blur_map, self._keep_original = keep_blur_map, keep_original
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
+            self._model.compile_in_background()
         else:
             from ldp.devices import keep_freed_memory
 

@@ -31,9 +31,8 @@ from dpbatch.raw.restored import RestoredRaw
 from dpbatch.settings import OutputSettings
 from ldp.blur.outlines import align
 from ldp.srgb import decode_srgb
-from ldp.types import BlurMap, Plane, as_float, to_uint16
+from ldp.types import BlurMap, Picture16, Plane, as_float, to_uint16
 
-Picture16 = npt.NDArray[np.uint16]
 _ROWS_AT_ONCE = 256
 
 

@@ -71,7 +71,7 @@ class RestoreSettings:
     model: str = field(default="auto", metadata=_NOT_IN_PIXELS)
     """Name of a shipped network, path of a .safetensors file, or auto, which goes by quality."""
     quality: str = field(default="auto", metadata=_NOT_IN_PIXELS)
-    """fast: the small network, best: the large one, auto: best on a GPU, fast on a CPU."""
+    """fast (the network tiny), best (small), or auto, best on a GPU and fast on a CPU."""
     protect: bool = field(default=True, metadata=_IN_PIXELS_IF_CHANGED)
     """Keep what is in focus as it is, and hold the network back in strong noise."""
     device: str = field(default="auto", metadata=_NOT_IN_PIXELS)

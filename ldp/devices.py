@@ -11,6 +11,8 @@ from ldp.errors import DeviceError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGEST_BLOCK = 1 << 30
+_REFUSED = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""In a RuntimeError: of PyTorch's allocator for the CPU, and of cuDNN and cuBLAS."""
 DEVICE_TYPES = ("cpu", "cuda")
 
 
@@ -56,6 +58,16 @@ def choose_precision(device: torch.device) -> torch.dtype:
             for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
         )
     return torch.bfloat16 if fast else torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory is too small.
+
+    PyTorch has a class for that on a GPU, and a RuntimeError on the CPU.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSED)
 
 
 def keep_freed_memory() -> None:

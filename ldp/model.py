@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
-from ldp.blur.loading import load_estimator
+from ldp.blur.estimator import OPENAI, BlurEstimator
+from ldp.blur.loading import AUTO, estimator_name, load_estimator
 from ldp.devices import choose_device
-from ldp.errors import SoftMapError, WeightsError
+from ldp.errors import WeightsError
 from ldp.info import ModelInfo, Source
 from ldp.models.card import read_card
 from ldp.models.network import LDPNet
-from ldp.models.weights import Header, load_network, read_header, resolve, sha256
+from ldp.models.weights import load_network, read_header, resolve, sha256
+from ldp.restore.compiled import Compiler, inductor
 from ldp.restore.deblur import Deblurrer, Finish, first_that_fits
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
 from ldp.restore.protect import Kept, Protection
@@ -35,8 +36,6 @@ T = TypeVar("T")
 SCALES = ("auto", "1", "2", "4", "8")
 """Where to restore: everywhere at the views' own size, at a half, a quarter or an eighth of it, or
 every region at the size that suits its blur."""
-AUTO = "auto"
-"""In the place of an estimator's name: the one that the network was trained with."""
 
 
 class Model:
@@ -208,6 +207,19 @@ class Model:
         grey = np.full((self.tile_px, self.tile_px, 3), 0.5, np.float32)
         self.restore(ViewPair(grey, grey))
 
+    def compile_in_background(self, compiler: Compiler = inductor) -> Callable[[], bool]:
+        """Begin to compile the network, for many photos on a GPU; photos before that go on as now.
+
+        See ldp.restore.compiled: what is compiled is kept for the next time, and where compiling
+        fails one line in the log says so and the network runs as it is.
+
+        Returns a function that waits for the end and returns whether the network is compiled.
+        """
+        self._deblurrer = self._deblurrer.compiling(compiler)
+        compiled = self._deblurrer.compiled
+        assert compiled is not None
+        return compiled.wait
+
     def _restore_item(self, item: object, progress: Progress | None) -> Deblurred | TensorDeblurred:
         """Restore one item of a list."""
         if isinstance(item, ViewPair):
@@ -301,7 +313,7 @@ def load(
     header = read_header(path)
     chosen = choose_device(device)
     if isinstance(blur, str):
-        name = _estimator_name(blur, header, str(path))
+        name = estimator_name(blur, header, str(path))
         blur = load_estimator(name, device=device, clip_weights=clip_weights)
     card = read_card(path)
     source = Source(
@@ -323,19 +335,3 @@ def load(
         source=source,
         protect=protect,
     )
-
-
-def _estimator_name(blur: str, header: Header, path: str) -> str:
-    name = header.blur_map if blur == AUTO else blur
-    if name not in ESTIMATORS:
-        if blur == AUTO:
-            raise WeightsError(
-                f"{path}: the network was trained with the blur map {name!r}, expected one of "
-                f"{', '.join(ESTIMATORS)}; name the estimator to use in `blur`"
-            )
-        raise ValueError(f"blur {blur!r}: expected one of {', '.join((AUTO, *ESTIMATORS))}")
-    if header.needs_soft_map and name != "clip":
-        raise SoftMapError(
-            f"blur {name!r}: this network reads CLIP's unnormalised map; give it blur 'clip'"
-        )
-    return name

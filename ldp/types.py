@@ -16,6 +16,10 @@ Plane = FloatArray
 """(h, w), one value a pixel or a cell."""
 Picture = FloatArray | npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 """(H, W, 3) RGB, sRGB-encoded; white is 1 for floats and the largest value of an integer type."""
+Picture16 = npt.NDArray[np.uint16]
+"""A Picture of 16 bits."""
+Plane16 = npt.NDArray[np.uint16]
+"""(h, w), one value a pixel or a cell, 65535 for 1."""
 MapPlane = Literal["amount", "soft"]
 """A plane of BlurMap that a network may read."""
 

@@ -17,9 +17,7 @@ from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
 from ldp.blur.outlines import enlarged_bands
-from ldp.types import BlurMap, Plane
-
-Picture16 = npt.NDArray[np.uint16]
+from ldp.types import BlurMap, Picture16, Plane
 
 SUBJECT_DEPTH = 0.12
 """A subject reaches so far before and behind the depth that was found, as a share of the depths of

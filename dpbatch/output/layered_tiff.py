@@ -12,10 +12,10 @@ from dpbatch.output.photoshop import (
     IMAGE_RESOURCES,
     IMAGE_SOURCE_DATA,
     Layer,
-    Plane16,
     channel_names,
     layer_data,
 )
+from ldp.types import Plane16
 
 _BYTE, _UNDEFINED = 1, 7
 ORIGINAL, SHARP = "Original", "Sharp"

@@ -18,9 +18,7 @@ from dpbatch.output.color import apply_orientation
 from dpbatch.output.images import encode_png, encode_tiff
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from ldp.blur.outlines import enlarged_bands
-from ldp.types import BlurMap, Plane
-
-Plane16 = npt.NDArray[np.uint16]
+from ldp.types import BlurMap, Plane, Plane16
 
 DISPARITY_OFFSET = 32768
 _FINEST_DISPARITY_SCALE = 256.0

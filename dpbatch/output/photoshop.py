@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch.output.deflate import deflated_in_blocks
-
-Plane16 = npt.NDArray[np.uint16]
+from ldp.types import Plane16
 
 IMAGE_RESOURCES, IMAGE_SOURCE_DATA = 34377, 37724
 _ALPHA_NAMES, _UNICODE_ALPHA_NAMES = 1006, 1045

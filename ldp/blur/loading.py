@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
+from ldp.errors import SoftMapError, WeightsError
+
+if TYPE_CHECKING:
+    from ldp.models.weights import Header
+
+AUTO = "auto"
+"""In the place of an estimator's name: the one that the network was trained with."""
 
 
 def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENAI) -> BlurEstimator:
@@ -34,3 +43,27 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
     from ldp.blur.clip_patch import ClipPatchEstimator
 
     return ClipPatchEstimator.load(choose_device(device), clip_weights)
+
+
+def estimator_name(blur: str, header: Header, path: str) -> str:
+    """Return the name of the estimator to use with a network.
+
+    blur: a name, or auto for the one that the network was trained with. header: of the network's
+    weights in the file `path`.
+
+    Raises WeightsError where the header names no estimator, ValueError for another name,
+    SoftMapError where the network reads a plane that the estimator does not make.
+    """
+    name = header.blur_map if blur == AUTO else blur
+    if name not in ESTIMATORS:
+        if blur == AUTO:
+            raise WeightsError(
+                f"{path}: the network was trained with the blur map {name!r}, expected one of "
+                f"{', '.join(ESTIMATORS)}; name the estimator to use in `blur`"
+            )
+        raise ValueError(f"blur {blur!r}: expected one of {', '.join((AUTO, *ESTIMATORS))}")
+    if header.needs_soft_map and name != "clip":
+        raise SoftMapError(
+            f"blur {name!r}: this network reads CLIP's unnormalised map; give it blur 'clip'"
+        )
+    return name

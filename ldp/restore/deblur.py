@@ -7,16 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ldp.devices import choose_precision
+from ldp.devices import choose_precision, is_out_of_memory
 from ldp.errors import DeviceMemoryError, SoftMapError
 from ldp.models.tlc import CELLS
+from ldp.restore.compiled import CompiledNetwork, Compiler, Run, inductor
+from ldp.restore.network import Network
 from ldp.restore.photo_views import (
     PhotoViews,
     RollingViews,
@@ -29,7 +31,7 @@ from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
 from ldp.restore.tiles import Receive, check_finite, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
-from ldp.types import BlurMap, FloatArray, MapPlane, Plane, ViewPair
+from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
@@ -47,43 +49,6 @@ HALO_PX = 64
 """
 
 
-class NetworkFacts(Protocol):
-    """The part of a network's configuration that restoring depends on."""
-
-    @property
-    def stride(self) -> int:
-        """Both sides of a tile are multiples of it."""
-
-    @property
-    def crop_px(self) -> int:
-        """Side of the training crops; local windows are made of cells of it."""
-
-    @property
-    def map_planes(self) -> tuple[MapPlane, ...]:
-        """The planes of the blur map that the network is given, in this order."""
-
-    @property
-    def pooled_map_side(self) -> int | None:
-        """Where every tile is given the whole photo's map, pooled to a square: that square's side.
-
-        None where a tile is given its own part of the map.
-        """
-
-
-class Network(Protocol):
-    """ldp.models.network.LDPNet, ldp.models.released.LDPReleased."""
-
-    @property
-    def config(self) -> NetworkFacts:
-        """The configuration."""
-
-    def to(self, device: torch.device) -> Network:
-        """Move it to a device."""
-
-    def __call__(self, views: Tensor, blur: Tensor) -> Tensor:
-        """Map views (1, 6, H, W) and blur (1, planes, H, W), or the pooled map, to (1, 3, H, W)."""
-
-
 @dataclass(frozen=True)
 class Deblurrer:
     """A network on a device, ready to restore photos.
@@ -91,6 +56,7 @@ class Deblurrer:
     tile_px: side of the area that one pass gives, OVERLAP_PX of it shared with each neighbour.
     halo_px: what a pass reads around it and throws away.
     precision: the type of the network's matrix products.
+    compiled: the network's compiled form; None where it runs as it is.
     """
 
     network: Network
@@ -98,6 +64,7 @@ class Deblurrer:
     tile_px: int
     halo_px: int
     precision: torch.dtype
+    compiled: CompiledNetwork | None = None
 
     @classmethod
     def of(cls, network: LDPNet | LDPReleased, device: torch.device, tile_px: int = 0) -> Deblurrer:
@@ -129,7 +96,23 @@ class Deblurrer:
             device=device,
             tile_px=tile_px,
             precision=choose_precision(device),
+            compiled=None,
         )
+
+    def compiling(self, compiler: Compiler = inductor) -> Deblurrer:
+        """Return the same with a network that is being compiled in the background.
+
+        Photos that begin before it is compiled are restored as before. The compiled network's
+        values differ from the network's own by rounding.
+        """
+        compiled = CompiledNetwork(cast(nn.Module, self.network), compiler)
+        side = self.tile_px + 2 * self.halo_px
+        config = self.network.config
+        views = torch.full((1, 6, side, side), 0.5, device=self.device)
+        map_side = config.pooled_map_side or side
+        blur = torch.full((1, len(config.map_planes), map_side, map_side), 0.5, device=self.device)
+        compiled.start(views, blur, partial(run_network, precision=self.precision))
+        return replace(self, compiled=compiled)
 
     def restore(
         self,
@@ -224,7 +207,9 @@ class Deblurrer:
                     task = ScaledTask(tiles_of, self._tile_restorer, photo, blur_map, kept, weights)
                     restore_at_scales(task, receive, progress, self.device)
                 return
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 smaller_px = _tile_px(max(MIN_TILE_PX, tile_px // 2), align)
                 if smaller_px >= tile_px:
                     raise DeviceMemoryError(
@@ -263,13 +248,14 @@ class Deblurrer:
     ) -> Callable[[Span, Span], Tensor]:
         """Return the function that restores one tile, (rows, columns) -> (3, h, w)."""
         planes = _planes_read(self.network, blur_map)
+        run = self.network if self.compiled is None else self.compiled.current()
         side = self.network.config.pooled_map_side
         if side:
             pooled = np.stack([pool_map(plane, views.size, side) for plane in planes])
             blur = torch.from_numpy(pooled)[None].to(self.device)
-            return lambda row, column: self._restore_tile(views, [], blur, row, column)
+            return lambda row, column: self._restore_tile(views, [], blur, row, column, run=run)
         maps = [as_tensor(plane).to(self.device) for plane in planes]
-        return lambda row, column: self._restore_tile(views, maps, None, row, column)
+        return lambda row, column: self._restore_tile(views, maps, None, row, column, run=run)
 
     def _restore_tile(
         self,
@@ -278,6 +264,8 @@ class Deblurrer:
         pooled: Tensor | None,
         row: Span,
         column: Span,
+        *,
+        run: Run,
     ) -> Tensor:
         align, halo = grid_px(self.network), self.halo_px
         # The far side grows to the next multiple of the network's grid, which is cut off again.
@@ -288,26 +276,35 @@ class Deblurrer:
         blur = pooled
         if blur is None:
             blur = torch.stack([map_window(plane, views.size, *window) for plane in maps])[None]
-        narrow = self.precision != torch.float32
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, self.precision, enabled=narrow),
-        ):
-            restored = self.network(both, blur)[0]
+        restored = run_network(run, both, blur, precision=self.precision)[0]
         return restored[:, halo : halo + row.length, halo : halo + column.length].float()
+
+
+def run_network(run: Run, views: Tensor, blur: Tensor, *, precision: torch.dtype) -> Tensor:
+    """Call a network with its matrix products in that precision."""
+    narrow = precision != torch.float32
+    with torch.inference_mode(), torch.autocast(views.device.type, precision, enabled=narrow):
+        return run(views, blur)
 
 
 def first_that_fits(devices: Sequence[torch.device], attempt: Callable[[torch.device], T]) -> T:
     """Return attempt(device) for the first of the devices whose memory is large enough.
 
-    Raises DeviceMemoryError or torch.OutOfMemoryError where that of none is.
+    Raises DeviceMemoryError where that of none is.
     """
     for number, device in enumerate(devices):
         try:
             return attempt(device)
-        except (torch.OutOfMemoryError, DeviceMemoryError):
+        except DeviceMemoryError:
             if device.type == "cpu" or number + 1 == len(devices):
                 raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if device.type == "cpu" or number + 1 == len(devices):
+                reason = str(error).partition("\n")[0] or "out of memory"
+                text = f"the memory of {device} does not hold the photo: {reason}"
+                raise DeviceMemoryError(text) from error
         torch.cuda.empty_cache()
     raise ValueError("no device")
 

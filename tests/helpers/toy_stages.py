@@ -142,6 +142,16 @@ def make_trouble(kind: str) -> None:
 
 
 @dataclass(frozen=True)
+class OwnMemoryToys(ToyStages):
+    """Notes in `tries` which photos arrive in memory of the restorer's own."""
+
+    def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
+        if loaded.flags.writeable:
+            self._count(f"own {loaded.size}")
+        return super()._restore(loaded, progress)
+
+
+@dataclass(frozen=True)
 class CopyStages:
     """Stages over real jobs: the output is the first file's bytes, reversed.
 

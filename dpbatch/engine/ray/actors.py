@@ -30,8 +30,6 @@ class Actor:
         """The photo being restored; None when idle."""
         self.has_worked = False
         """Whether it has restored or rejected a photo."""
-        self.has_prefetch = False
-        """Whether its next photo is being sent to its node."""
         self.ready_s = 0.0
         """When it became ready, by `time.monotonic`; 0 before."""
         self._busy_s = self._given_s = 0.0
@@ -53,16 +51,15 @@ class Actor:
     def _beside(self, method: str, *arguments: Any) -> Any:
         return getattr(self._handle, method).options(concurrency_group="beside").remote(*arguments)
 
-    def restore(self, loaded: Any) -> ActorCall:
-        """Start on a photo; the actor must be idle."""
-        self._given_s, self.has_prefetch = time.monotonic(), False
-        self.call = ActorCall(*self._handle.restore.options(num_returns=2).remote(loaded))
+    def restore(self, key: int, loaded: Any) -> ActorCall:
+        """Start on a photo; the actor must be idle. key: a number that no other photo has."""
+        self._given_s = time.monotonic()
+        self.call = ActorCall(*self._handle.restore.options(num_returns=2).remote(key, loaded))
         return self.call
 
-    def fetch(self, loaded: Any) -> None:
-        """Send a loaded photo to its node while it is busy with another."""
-        self.has_prefetch = True
-        self._beside("fetch", loaded)
+    def fetch(self, key: int, loaded: Any) -> None:
+        """Have it take a loaded photo into its memory while it is busy with another."""
+        self._beside("fetch", key, loaded)
 
     def finish(self, seconds: float) -> None:
         """Become idle; the photo took so long."""
@@ -171,6 +168,10 @@ class Pool:
     def busy(self) -> list[Actor]:
         """Return the actors that have a photo."""
         return [actor for actor in self._actors if actor.call is not None]
+
+    def __contains__(self, actor: Actor | None) -> bool:
+        """Whether an actor is there and has not been dropped."""
+        return actor in self._actors
 
     def is_on(self, node: str) -> bool:
         """Whether there is an actor on a node."""

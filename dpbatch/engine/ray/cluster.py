@@ -22,7 +22,10 @@ from dpbatch.errors import AbortError
 _T = TypeVar("_T")
 
 _AMOUNTS = ("CPU", "GPU", "object_store_memory", "memory")  # in Node's order
-_TASK_BYTES, _ACTOR_BYTES = 1 << 30, 3 << 30
+_TASK_BYTES = 1 << 30
+_NEXT_PHOTO_BYTES = 2 * 2 * 45_000_000
+"""Two mosaics of 45 MP, which an actor holds beside the photo that it restores."""
+_ACTOR_BYTES = (3 << 30) + _NEXT_PHOTO_BYTES
 _CHECK_TIMEOUT_S = 300.0
 _CHECK_TRIES = 4
 _CHECK_PAUSE_S = 3.0

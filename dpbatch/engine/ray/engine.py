@@ -36,7 +36,7 @@ from dpbatch.engine.ray.actors import Actor, Pool
 from dpbatch.engine.ray.calls import TaskCall, ready, reason
 from dpbatch.engine.ray.cluster import check_nodes, joined, living_nodes, on_all_nodes, task_memory
 from dpbatch.engine.ray.metrics import Metrics
-from dpbatch.engine.ray.photos import PhotoInFlight, nearest
+from dpbatch.engine.ray.photos import PhotoInFlight, nearest, next_of
 from dpbatch.engine.ray.window import Window
 from dpbatch.errors import AbortError, WorkerCrashError
 from dpbatch.types import (
@@ -200,15 +200,21 @@ class _Run(Generic[JobT]):
     def _restore(self, photo: PhotoInFlight[JobT], actor: Actor) -> None:
         photo.stage, photo.actor = "restore", actor
         photo.given_s = photo.started_s = time.monotonic()
-        photo.call = actor.restore(photo.loaded)
+        photo.call = actor.restore(photo.number, photo.loaded)
 
     def _prefetch(self) -> None:
-        """Send photos from nodes without an actor to actors that are busy with another photo."""
-        lacking = [actor for actor in self._pool.busy() if not actor.has_prefetch]
+        """Send each busy actor its next photo, so that it has two."""
         for photo in self._loaded:
-            if lacking and photo.prefetched_by is None and not self._pool.is_on(photo.node):
-                photo.prefetched_by = lacking.pop()
-                photo.prefetched_by.fetch(photo.loaded)
+            if photo.prefetched_by not in self._pool:
+                photo.prefetched_by = None
+        supplied = {photo.prefetched_by for photo in self._loaded}
+        for actor in self._pool.busy():
+            if actor in supplied:
+                continue
+            following = next_of(self._loaded, actor, self._pool.is_on)
+            if following is not None:
+                following.prefetched_by = actor
+                actor.fetch(following.number, following.loaded)
 
     # Handling reports ------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from dpbatch.engine.attempts import ignore
+from dpbatch.engine.ray.ahead import NextPhoto
 from dpbatch.errors import PhotoError
 from dpbatch.types import JobT, LoadedT, Progress, RestoredT, Saved, Stages
 
@@ -64,11 +65,12 @@ def save(
 
 
 class Restorer(Generic[LoadedT, RestoredT]):
-    """The actor that holds the network and restores one photo at a time."""
+    """The actor that holds the network, restores one photo at a time and holds the next one."""
 
     def __init__(self) -> None:
         """Do nothing that can fail, so that no failure passes for a death; see `build`."""
         self._restore: Callable[[LoadedT, Progress], RestoredT] | None = None
+        self._next: NextPhoto[LoadedT] = NextPhoto()
 
     def build(self, stages: Stages[JobT, LoadedT, RestoredT], threads: int) -> Started:
         """Load the network; raises what that raises. threads: for computing on the CPU."""
@@ -76,18 +78,23 @@ class Restorer(Generic[LoadedT, RestoredT]):
         self._restore = stages.restorer()
         return _started()
 
-    def fetch(self, loaded: LoadedT) -> None:
-        """Do nothing; passing the argument brings a loaded photo onto this node ahead of time."""
+    def fetch(self, key: int, loaded: LoadedT) -> None:
+        """Hold a loaded photo; passing it brings it onto this node ahead of time. key: its number.
+
+        It runs beside `restore`. A photo that does not arrive is restored without it.
+        """
+        self._next.hold(key, loaded)
 
     def wait_forever(self) -> None:
         """Block; the call fails when the actor dies, so the caller notices at once."""
         threading.Event().wait()
 
-    def restore(self, loaded: LoadedT) -> tuple[RestoredT | None, Verdict]:
+    def restore(self, key: int, loaded: LoadedT) -> tuple[RestoredT | None, Verdict]:
         """Run the second step."""
         restore = self._restore
         assert restore is not None
-        return _run(lambda: restore(loaded, ignore))
+        own = self._next.take(key, loaded)
+        return _run(lambda: restore(own, ignore))
 
 
 def _started() -> Started:

@@ -12,73 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
-from torch import nn
 
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.engine.attempts import ignore
 from dpbatch.settings import Settings
 from dpbatch.tools.benchmark.clock import Clock
 from dpbatch.tools.benchmark.figures import Spent, StageFigures
-from dpbatch.tools.benchmark.floor import (
-    NetworkCost,
-    floor_s,
-    measure_machine,
-    network_cost,
-)
+from dpbatch.tools.benchmark.floor import floor_s, measure_machine, network_cost
+from dpbatch.tools.benchmark.watch import watch_stages
 from dpbatch.types import Job, Photo
 from ldp.devices import choose_device, choose_precision
-from ldp.models.network import LDPNet
-from ldp.models.released import LDPReleased
-from ldp.models.weights import resolve, sha256
-
-WATCHED = (
-    ("develop", "dpbatch.raw.develop:develop"),
-    ("develop", "dpbatch.raw.develop:RawViews.__init__"),
-    ("develop", "dpbatch.raw.develop:RawViews.pair"),
-    ("develop", "dpbatch.raw.develop:RawViews.untouched"),
-    ("develop", "dpbatch.raw.develop:RawViews.reduced"),
-    ("blur map", "ldp.blur.disparity:DisparityEstimator.estimate"),
-    ("blur map", "ldp.blur.radius:RadiusEstimator.estimate"),
-    ("blur map", "ldp.blur.learned:LearnedEstimator.estimate"),
-    ("blur map", "ldp.blur.clip_dense:ClipEstimator.estimate"),
-    ("blur map", "ldp.blur.clip_patch:ClipPatchEstimator.estimate"),
-)
-"""The stages that are parts of load or restore, with the functions whose time is theirs; the
-network's calls are seen through its hooks."""
-
-
-class _NetworkWatch:
-    """Counts the time of a network's calls and the pixels that it is given."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.pixels = 0
-        self.cost: NetworkCost | None = None
-        self._clock = clock
-        nn.modules.module.register_module_forward_pre_hook(self._before)
-        nn.modules.module.register_module_forward_hook(self._after)
-
-    def _before(self, module: nn.Module, given: Any) -> None:
-        if not _is_network(module):
-            return
-        if self.cost is None:
-            self.cost = network_cost(getattr(module, "_orig_mod", module))
-        self.pixels += given[0].shape[0] * given[0].shape[-2] * given[0].shape[-1]
-        self._clock.enter("network")
-
-    def _after(self, module: nn.Module, given: Any, result: Any) -> None:
-        if _is_network(module):
-            self._clock.leave()
-
-
-def _is_network(module: nn.Module) -> bool:
-    # A compiled network wraps the original; that of the cost count is on the meta device.
-    network = getattr(module, "_orig_mod", module)
-    if not isinstance(network, LDPNet | LDPReleased):
-        return False
-    return next(network.parameters()).device.type != "meta"
+from ldp.models.weights import load_network, resolve, sha256
 
 
 def time_stages(photos: Sequence[Path], out: Path, settings: Settings) -> StageFigures:
@@ -87,9 +33,7 @@ def time_stages(photos: Sequence[Path], out: Path, settings: Settings) -> StageF
     settings: with the network and the blur map named. Raises DpbatchError and LdpError.
     """
     clock = Clock()
-    for name, function in WATCHED:
-        clock.watch(name, function)
-    network = _NetworkWatch(clock)
+    network = watch_stages(clock)
     stages = PhotoStages(settings, sha256(resolve(settings.restore.model)))
     cold: dict[str, Spent] = {}
     later: list[dict[str, Spent]] = []
@@ -117,7 +61,8 @@ def time_stages(photos: Sequence[Path], out: Path, settings: Settings) -> StageF
             cold = clock.spent
     device = choose_device(settings.restore.device)
     machine = measure_machine(device, choose_precision(device))
-    least = floor_s(machine, shape[0] * shape[1], network_px, network.cost)
+    cost = network_cost(load_network(resolve(settings.restore.model)))
+    least = floor_s(machine, shape[0] * shape[1], network_px, cost)
     return StageFigures(cold, _medians(later), least, machine)
 
 

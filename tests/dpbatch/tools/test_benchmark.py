@@ -25,7 +25,7 @@ from dpbatch.tools.benchmark.measure import BenchmarkOptions, run_benchmark
 from dpbatch.tools.benchmark.photos import write_photos
 from dpbatch.tools.benchmark.report import Report
 from dpbatch.tools.benchmark.runs import RunFigures, ratios
-from dpbatch.tools.benchmark.stages import WATCHED
+from dpbatch.tools.benchmark.watch import RUN_NETWORK, WATCHED
 from ldp.models.cost import PAPER_SIZE, cost_of_size
 from ldp.models.network import SIZES, LDPNet
 
@@ -74,7 +74,7 @@ def test_watched_functions_are_timed_and_other_threads_are_not(
         clock.watch("probe", "dpbatch.tools.benchmark.clock:renamed")
 
 
-@pytest.mark.parametrize("function", [function for _, function in WATCHED])
+@pytest.mark.parametrize("function", [*(function for _, function in WATCHED), RUN_NETWORK])
 def test_what_is_watched_is_there(function: str) -> None:
     owner, name = find(function)
     assert callable(getattr(owner, name))

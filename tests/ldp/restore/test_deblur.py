@@ -182,20 +182,37 @@ def test_progress_counts_every_tile_once():
 class SmallMemory(Stub):
     """Runs out of memory above a size, as CUDA does; remembers what it was asked for."""
 
-    def __init__(self, limit_px):
+    def __init__(self, limit_px, error=None):
         super().__init__(mean_view)
         self.limit_px = limit_px
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
         self.asked_px = []
 
     def forward(self, views, amount):
         self.asked_px.append(views.shape[-1])
         if views.shape[-1] > self.limit_px:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return super().forward(views, amount)
 
 
-def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted():
-    network = SmallMemory(limit_px=300)
+def refused_by_the_system():
+    """The error of an allocation on the CPU that no system grants."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 52, dtype=torch.uint8)
+    return caught.value
+
+
+REFUSED = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError("Unable to allocate"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    refused_by_the_system(),
+)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=["cuda", "numpy", "cudnn", "cpu"])
+def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted(error):
+    network = SmallMemory(300, error)
     view = random_views(300, 700).left
     seen = []
     restored = deblurrer(network, tile_px=600).restore_uint16(
@@ -213,6 +230,13 @@ def test_a_memory_too_small_for_any_tile_is_an_error_with_a_remedy():
     with pytest.raises(DeviceMemoryError, match=r"a tile of 128 px; .* restore on the CPU"):
         deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
     assert network.asked_px == [544, 288, 160]
+
+
+def test_an_error_of_another_kind_is_no_lack_of_memory():
+    network = SmallMemory(300, RuntimeError("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="illegal"):
+        deblurrer(network, tile_px=600).restore(random_views(300, 700), flat_map())
+    assert network.asked_px == [632]
 
 
 def test_a_network_in_memory_is_copied_and_given_local_statistics():

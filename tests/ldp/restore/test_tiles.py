@@ -123,7 +123,14 @@ def test_a_photo_that_no_tile_of_fits_is_an_error_with_a_remedy() -> None:
         deblurrer_of(Adding(CHANGE), tile_px=512).restore(views, MAP)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), DeviceMemoryError("no tile")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED"),
+        DeviceMemoryError("no tile"),
+    ],
+)
 def test_what_does_not_fit_a_gpu_is_done_on_the_cpu(error: Exception) -> None:
     tried: list[str] = []
 
@@ -137,16 +144,32 @@ def test_what_does_not_fit_a_gpu_is_done_on_the_cpu(error: Exception) -> None:
     assert tried == ["cuda", "cpu"]
 
 
-def test_what_does_not_fit_the_cpu_is_not_tried_again() -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (DeviceMemoryError("no tile"), "no tile"),
+        (MemoryError("Unable to allocate 9 GiB"), "of cpu does not hold the photo: Unable to"),
+    ],
+)
+def test_what_does_not_fit_the_cpu_is_not_tried_again(error: Exception, text: str) -> None:
     tried: list[str] = []
 
     def attempt(device: torch.device) -> str:
         tried.append(device.type)
-        raise DeviceMemoryError("no tile")
+        raise error
 
-    with pytest.raises(DeviceMemoryError):
+    with pytest.raises(DeviceMemoryError, match=text):
         first_that_fits([torch.device("cpu"), torch.device("cpu")], attempt)
     assert tried == ["cpu"]
+
+
+def test_an_error_on_a_gpu_that_is_no_lack_of_memory_is_not_hidden() -> None:
+    def attempt(device: torch.device) -> str:
+        assert device.type == "cuda"
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        first_that_fits([torch.device("cuda:0"), torch.device("cpu")], attempt)
 
 
 def test_a_finish_changes_the_rounded_picture() -> None:

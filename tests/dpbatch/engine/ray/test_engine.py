@@ -19,7 +19,7 @@ from dpbatch.errors import AbortError
 from dpbatch.types import Engine, Limits, Outcome, Status
 from tests.helpers.ray_helpers import one_node
 from tests.helpers.toy_runs import wait_for
-from tests.helpers.toy_stages import Toy, ToyStages
+from tests.helpers.toy_stages import OwnMemoryToys, Toy, ToyStages
 
 ray = pytest.importorskip("ray")
 
@@ -164,6 +164,21 @@ def test_an_idle_actor_that_dies_costs_nothing(tmp_path: Path) -> None:
             time.sleep(0.5)
     assert Counter(statuses) == {Status.FAILED: 4, Status.DONE: 2}
     assert Counter(tries.read_text().splitlines())["restore 10"] == 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_next_photo_is_in_the_actors_memory_before_its_turn(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    stages = OwnMemoryToys(tries=tries, seconds={"restore": 0.5})
+    sizes = range(200_000, 200_006)  # larger than what Ray passes along with a call
+    jobs = [Toy(str(size), "", size, tmp_path) for size in sizes]
+    engine = RayEngine(stages, ClusterOptions(cpu_actors=1), loaders=2)
+    outcomes = run(engine, jobs)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.DONE}
+    counts = Counter(tries.read_text().splitlines())
+    assert [counts[f"restore {size}"] for size in sizes] == [1] * 6
+    # The first has nothing to wait for, and loading may be slow once.
+    assert sum(counts[f"own {size}"] for size in sizes) >= 3
 
 
 @pytest.mark.usefixtures("cluster")

@@ -1,0 +1,76 @@
+"""The check for a GPU, on the CPU at a small size."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dpbatch.tools.benchmark.clock import find
+from dpbatch.tools.benchmark.watch import RUN_NETWORK, WATCHED
+from dpbatch.tools.gpu_check import CheckOptions, run_check
+from ldp.restore.compiled import Run
+
+SMALL = CheckOptions(
+    device="cpu",
+    models=("tiny",),
+    size_px=(640, 384),
+    repeats=1,
+    photos=2,
+    agreement_px=128,
+    tile=128,
+    minutes=60,
+    engines=("local",),
+)
+
+
+def traced(network: nn.Module) -> Run:
+    run: Run = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _unwatched_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put back the functions that the check replaces for the rest of its process."""
+    for function in (*(function for _, function in WATCHED), RUN_NETWORK):
+        owner, name = find(function)
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+
+@pytest.mark.slow
+def test_every_part_of_the_check_has_its_figures_in_the_file() -> None:
+    written: list[dict[str, Any]] = []
+    figures = run_check(SMALL, lambda found: written.append(json.loads(json.dumps(found))), traced)
+    assert json.loads(json.dumps(figures)) == written[-1]
+    assert len(written) == 5  # after each of four parts, and at the end
+    assert written[0]["runs"] == {}
+    tiny = figures["networks"]["tiny"]
+    for stages in (tiny["stages s"], tiny["stages compiled s"]):
+        assert set(stages) == {"develop", "blur map", "network", "rest of restoring", "all"}
+        assert all(seconds > 0 for seconds in stages.values())
+    # The photo is out of focus from side to side: with their halos, windows have more pixels.
+    assert tiny["windows' pixels"] > 640 * 384
+    assert set(tiny["floor s"]) == set(tiny["stages s"]) - {"all"}
+    assert min(tiny["compiling s"].values()) > 0
+    assert tiny["PSNR to the CPU's, dB"] > 90  # it is the CPU
+    assert tiny["PSNR compiled to as it is, dB"] > 50
+    assert figures["runs"]["local, tiny"]["photos a minute"] > 0
+    assert figures["left out"] == []
+
+
+def test_parts_for_which_there_is_no_time_are_named() -> None:
+    tried = CheckOptions(
+        device="cpu", models=("tiny",), size_px=(320, 192), minutes=0, engines=("local", "ray:1")
+    )
+    figures = run_check(tried, lambda found: None)
+    assert figures["left out"] == [
+        "tiny: as it is",
+        "tiny: agreement",
+        "tiny: compiled",
+        "run: local, tiny",
+        "run: ray:1, tiny",
+    ]
+    assert figures["networks"] == {"tiny": {}}
