@@ -83,8 +83,13 @@ def write_raw(
     *,
     metadata: PhotoMetadata,
     note: ProcessingNote,
+    depth: npt.NDArray[np.uint16] | None = None,
 ) -> Written:
-    """Write a DNG. preview: see `preview_of`. Raises OutputError."""
+    """Write a DNG. Raises OutputError.
+
+    preview: see `preview_of`. depth: (H, W) in the orientation of the sensor, 65535 the nearest,
+    for a depth map.
+    """
     camera = raw.camera
     color = CameraColor(
         raw.make,
@@ -96,11 +101,13 @@ def write_raw(
     if raw.mosaic is None:
         pixels = camera_rgb(raw)
         levels = RawLevels((0, 0, *pixels.shape[:2]), (0.0, 0.0, 0.0), 65535)
-        encoded = encode_linear_dng(pixels, levels, color, preview)
+        small = None if depth is None else depth_map(depth, levels)
+        encoded = encode_linear_dng(pixels, levels, color, preview, small)
         size = pixels.shape[0], pixels.shape[1]
     else:
         levels, pattern = _levels_and_pattern(raw)
-        encoded = encode_mosaic_dng(raw.mosaic, pattern, levels, color, preview)
+        small = None if depth is None else depth_map(depth, levels)
+        encoded = encode_mosaic_dng(raw.mosaic, pattern, levels, color, preview, small)
         size = raw.active[2], raw.active[3]
     return write_dng(target, encoded, size, orientation, metadata, note)
 
@@ -113,6 +120,20 @@ def preview_of(
     height, width = (max(1, round(side * scale)) for side in sharp.shape[:2])
     small = np.asarray(cv2.resize(sharp, (width, height), interpolation=cv2.INTER_AREA), np.uint16)
     return to_8_bit(apply_look(small, curve, exposure_ev))
+
+
+def depth_map(depth: npt.NDArray[np.uint16], levels: RawLevels) -> npt.NDArray[np.uint16]:
+    """Return a depth map of the active area at half size, 0 the nearest.
+
+    depth: (H, W) of the picture, 65535 the nearest.
+    """
+    _, _, height, width = levels.active
+    top, left, *size = levels.crop or (0, 0, height, width)
+    below, beside = height - top - size[0], width - left - size[1]
+    whole = cv2.copyMakeBorder(depth, top, below, left, beside, cv2.BORDER_REPLICATE)
+    half = (max(1, width // 2), max(1, height // 2))
+    small = np.asarray(cv2.resize(whole, half, interpolation=cv2.INTER_AREA), np.uint16)
+    return np.uint16(65535) - small
 
 
 def camera_rgb(raw: RestoredRaw) -> npt.NDArray[np.uint16]:

@@ -119,6 +119,7 @@ def save(
             settings,
             metadata=restored.metadata,
             note=note,
+            depth=chosen.planes["depth"].values if settings.layers_in == "dng" else None,
         )
     else:
 

@@ -28,7 +28,7 @@ NETWORKS = {"fast": "tiny", "best": "small"}
 QUALITIES = ("auto", *NETWORKS)
 LAYERS = ("depth", "blur", "confidence", "disparity")
 USUAL_LAYERS = ("depth", "blur", "confidence")
-LAYERS_IN = ("files", "alpha", "photoshop", "darktable", "exr")
+LAYERS_IN = ("files", "alpha", "photoshop", "darktable", "exr", "dng")
 LAYERS_IN_THE_PICTURE = ("alpha", "photoshop")
 LAYER_GEOMETRIES = ("upright", "sensor")
 LOOKS = ("camera", "neutral")
@@ -126,7 +126,7 @@ class OutputSettings:
     layers_in: str = field(default="files", metadata=_IN_PIXELS_IF_CHANGED)
     """files (one for each layer), alpha (channels of the TIFF), photoshop (the TIFF has the
     original, and above it the sharp photo behind a mask), darktable (an RGB PNG for its raster
-    masks), exr (one file)."""
+    masks), exr (one file), dng (the depth map of the DNG)."""
     layer_geometry: str = field(default="upright", metadata=_IN_PIXELS_IF_CHANGED)
     """Of layers in files or exr: upright, like the picture, or sensor, as the raw file has it."""
     layer_format: str = field(default="tif", metadata=_IN_PIXELS_IF_CHANGED)
@@ -180,6 +180,11 @@ class OutputSettings:
                 f"layers_in {self.layers_in}: such layers are part of a TIFF of 16 bits, and the "
                 f"format is {self.format} of {self.bit_depth}; use --format tif"
             )
+        if self.layers_in == "dng" and (self.format != "dng" or set(self.layers) - {"depth"}):
+            raise SettingsError(
+                "layers_in dng: a DNG holds the layer depth and no other; use --format dng with "
+                "--layers depth"
+            )
         if self.layers_in == "darktable" and "disparity" in self.layers:
             raise SettingsError(
                 "layers disparity: darktable's mask holds depth, blur and confidence"
@@ -190,6 +195,8 @@ class OutputSettings:
         """The maps that are written; the usual ones for a form that was chosen without names."""
         if self.layers_in == "photoshop":
             return ()  # its layers are the photo before and after, no maps
+        if self.layers_in == "dng":
+            return ("depth",)
         return self.layers or (() if self.layers_in == "files" else USUAL_LAYERS)
 
 

@@ -35,6 +35,14 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Rescued:
+    """A photo of which a part was restored. what: in words, as the journal has it."""
+
+    source: str
+    what: str
+
+
+@dataclass(frozen=True)
 class Working:
     """A photo that was started and has not finished. since: as `Failure.time`.
 
@@ -54,6 +62,7 @@ class LatestRun:
     state: "broken off" for a run that was killed; "unknown" where that cannot be determined.
     skipped_by_code: of those skipped. waiting: not started, or, in a run that is over, not reached.
     networks: of those done, by the network that restored them; earlier releases did not note it.
+    rescued: those of which not everything was restored.
     exit_code, message: of a run that ended, how; of one that is paused, why.
     seconds_left: None where it is unknown.
     """
@@ -76,6 +85,7 @@ class LatestRun:
     failures: tuple[Failure, ...]
     warnings: tuple[Warned, ...]
     networks: dict[str, int]
+    rescued: tuple[Rescued, ...]
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,7 @@ class _RunReader:
     working: dict[str, Working] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     warnings: list[Warned] = field(default_factory=list)
+    rescued: list[Rescued] = field(default_factory=list)
     first_time: str = ""
     last_time: str = ""
     worked: int = 0
@@ -212,6 +223,8 @@ class _RunReader:
             self.counts[record.status] += 1
         if record.status == "done" and record.network:
             self.networks[record.network] += 1
+        if record.status == "done" and record.rescued:
+            self.rescued.append(Rescued(record.source, record.rescued))
         if record.status == "failed":
             self.failures.append(_failure(record))
         self.warnings += [Warned(record.source, warning) for warning in record.warnings]
@@ -248,6 +261,7 @@ class _RunReader:
             tuple(self.failures),
             tuple(self.warnings),
             dict(sorted(self.networks.items())),
+            tuple(self.rescued),
         )
 
     def _state(self, running: bool | None) -> State:

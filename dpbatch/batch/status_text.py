@@ -25,6 +25,8 @@ def to_text(status: FolderStatus, now: datetime | None = None) -> str:
         lines += _listed("failed", [_shown(failure) for failure in run.failures])
         warnings = [printable(f"{photo.source}: {photo.message}") for photo in run.warnings]
         lines += _listed("warnings", warnings)
+        rescued = [printable(f"{photo.source}: {photo.what}") for photo in run.rescued]
+        lines += _listed("restored in part", rescued)
     skipped = f", {folder.skipped} skipped" if folder.skipped else ""
     lines += [
         "",

@@ -165,7 +165,7 @@ layer_options = together(
         shown_default=OutputSettings.layers_in,
         help="Where the maps go: files, one each; alpha, channels of the TIFF; photoshop, a TIFF "
         "of layers, the original below the sharp photo and its mask; darktable, an RGB PNG for "
-        "its raster masks; exr.",
+        "its raster masks; exr; dng, depth in the DNG itself, as its depth map.",
     ),
     write(
         "--layer-geometry",

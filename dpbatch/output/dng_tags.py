@@ -1,4 +1,7 @@
-"""The tags of a DNG file (Adobe, Digital Negative Specification 1.7), as tifffile writes them."""
+"""The tags of a DNG file, as tifffile writes them.
+
+Adobe, Digital Negative Specification, version 1.4; depth maps as of 1.5.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,20 @@ Tag = tuple[int, int, int, object, bool]
 """Code, type, count, value, and whether it is written once a file."""
 
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _SRATIONAL = 1, 2, 3, 4, 5, 10
-_DNG_VERSION = bytes((1, 4, 0, 0))
+_VERSION, _VERSION_WITH_DEPTH = bytes((1, 4, 0, 0)), bytes((1, 5, 0, 0))
 _OLDEST_READER = bytes((1, 1, 0, 0))
 _D65 = 21
 _SRGB_PREVIEW = 2
 _LARGEST_DENOMINATOR = 1_000_000
+_INVERSE, _OPTICAL_AXIS = 2, 1
+_NOT_KNOWN = (0, 0)
+_DEPTH_TAGS: tuple[Tag, ...] = (
+    (51177, _SHORT, 1, _INVERSE, True),  # DepthFormat: even steps of one over the distance
+    (51178, _RATIONAL, 1, _NOT_KNOWN, True),  # DepthNear, of the value 0
+    (51179, _RATIONAL, 1, _NOT_KNOWN, True),  # DepthFar, of the largest value
+    (51180, _SHORT, 1, 0, True),  # DepthUnits: not known
+    (51181, _SHORT, 1, _OPTICAL_AXIS, True),  # DepthMeasureType
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +51,13 @@ class CameraColor:
     neutral: npt.NDArray[np.float64]
     baseline_exposure_ev: float = 0.0
 
-    def tags(self) -> list[Tag]:
-        """Return the tags of the first directory."""
+    def tags(self, *, with_depth: bool = False) -> list[Tag]:
+        """Return the tags of the first directory. with_depth: of a file with a depth map."""
+        version = _VERSION_WITH_DEPTH if with_depth else _VERSION
         return [
             _text(271, self.make),
             _text(272, self.model),
-            (50706, _BYTE, 4, _DNG_VERSION, True),
+            (50706, _BYTE, 4, version, True),
             (50707, _BYTE, 4, _OLDEST_READER, True),
             _text(50708, self.model),  # UniqueCameraModel
             _rationals(50721, self.xyz_to_camera.ravel().round(4), _SRATIONAL),  # ColorMatrix1
@@ -53,6 +66,7 @@ class CameraColor:
             (50741, _SHORT, 1, 1, True),  # MakerNoteSafety: its offsets hold in this file
             (50778, _SHORT, 1, _D65, True),  # CalibrationIlluminant1
             (50970, _LONG, 1, _SRGB_PREVIEW, True),
+            *(_DEPTH_TAGS if with_depth else ()),
         ]
 
 

@@ -20,8 +20,10 @@ from dpbatch.batch import run as batch
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.verify import verify
+from dpbatch.editing import depth_map, preview_of
 from dpbatch.errors import RestoreError
 from dpbatch.output.color_spaces import icc_profile
+from dpbatch.output.dng_tags import RawLevels
 from dpbatch.output.images import encode_png
 from dpbatch.output.metadata import ProcessingNote, read_note
 from dpbatch.raw.collector import space_of
@@ -205,6 +207,20 @@ def test_the_file_tells_orientation_source_and_preview(tmp_path: Path) -> None:
     shown = tifffile.imread(target).astype(float)
     assert shown.shape == (HEIGHT, WIDTH, 3)  # not turned: the tag holds for it too
     assert np.abs(shown - result.sharp / 257).mean() < 3
+
+
+def test_a_preview_of_a_large_photo_is_smaller() -> None:
+    assert preview_of(np.zeros((1200, 3000, 3), np.uint16), None, 0.0).shape == (819, 2048, 3)
+
+
+def test_a_depth_map_has_half_the_size_of_the_active_area_and_the_nearest_at_0() -> None:
+    near = np.full((100, 200), 30000, np.uint16)
+    near[:, 100:] = 65535
+    levels = RawLevels((20, 30, 108, 212), (512.0,) * 4, 16383, (4, 6, 100, 200))
+    found = depth_map(near, levels)
+    assert found.shape == (54, 106)
+    expected = np.where(np.arange(106) < 53, 35535, 0)
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, (54, 106)))
 
 
 def test_a_sign_outside_srgb_keeps_its_colour_in_a_wide_space(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tifffile
 
 from dpbatch.batch.kept import KeptRestorations, forget, kept_folder, restoration_key
 from dpbatch.batch.photo_stages import PhotoStages, layer_suffixes
+from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.metadata import read_note
 from dpbatch.output.whole import opens
@@ -122,6 +123,20 @@ def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
     file.write_bytes(file.read_bytes()[:-100])  # damaged: it is made again, and the older one goes
     run(with_focus(strength=0.5), raw, tmp_path / "out", kept)
     assert [path.name for path in kept_folder(tmp_path).iterdir()] == [file.name]
+
+
+def test_a_dng_holds_the_depth_of_its_photo(raw: Photo, tmp_path: Path) -> None:
+    settings = replace(PLAIN, output=replace(PLAIN.output, format="dng", layers_in="dng"))
+    saved = run(settings, raw, tmp_path)
+    assert [path.name for path in saved.outputs] == ["a.dng"]
+    with tifffile.TiffFile(tmp_path / "a.dng") as file:
+        pages = file.pages.first.pages
+        assert pages is not None
+        raw_page, depth_page = (page.aspage() for page in pages)
+    assert depth_page.shape == tuple(side // 2 for side in SIZE)
+    assert raw_page.photometric == 32803
+    with pytest.raises(SettingsError, match="depth and no other"):
+        OutputSettings(format="dng", layers=("blur",), layers_in="dng")
 
 
 @pytest.mark.parametrize("form", ["files", "alpha", "photoshop", "darktable", "exr"])

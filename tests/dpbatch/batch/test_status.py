@@ -129,6 +129,21 @@ def test_a_run_is_seen_while_it_works_and_after_it_was_killed(shoot: Path, out: 
     assert (run.state, run.done + run.skipped) == ("ended", 4)
 
 
+def test_what_was_restored_of_a_photo_is_told(out: Path) -> None:
+    what = "subject at the AF area (+1.0 to -1.0 px); 30% of the photo"
+    write_journal(
+        out,
+        {"event": "run-started", "inputs": 2, "time": at(0)},
+        photo("a", "done", 60, rescued=what),
+        photo("b", "done", 70),
+    )
+    status = read_status(out)
+    assert [(photo.source, photo.what) for photo in latest(status).rescued] == [
+        ("/shoot/a.CR2", what)
+    ]
+    assert f"restored in part:\n  /shoot/a.CR2: {what}" in to_text(status)
+
+
 def test_the_rate_and_the_time_left_come_from_the_journals_times(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,13 +102,26 @@ def test_the_preview_is_the_first_page_and_the_raw_one_below_it_in_a_list(tmp_pa
         assert raw.tags["BitsPerSample"].value == 16  # 12 makes RawTherapee's white level wrong
 
 
-def test_a_large_preview_is_made_smaller(tmp_path):
-    large = np.zeros((1200, 3000, 3), np.uint8)
-    encoded = encode_mosaic_dng(
-        mosaic(), (0, 1, 1, 2), RawLevels(ACTIVE, (512,) * 4, 16383), COLOR, large
+def test_a_depth_map_lies_behind_the_raw_and_libraw_reads_the_raw(tmp_path):
+    levels = RawLevels(ACTIVE, (512,) * 4, 16383)
+    depth = np.arange(130 * 240, dtype=np.uint16).reshape(130, 240)
+    stored = mosaic()
+    path = written(
+        tmp_path, encode_mosaic_dng(stored, (0, 1, 1, 2), levels, COLOR, preview(), depth)
     )
-    with tifffile.TiffFile(written(tmp_path, encoded)) as tiff:
-        assert tiff.pages.first.shape == (819, 2048, 3)
+    with rawpy.imread(str(path)) as raw:
+        np.testing.assert_array_equal(raw.raw_image, stored)
+    with tifffile.TiffFile(path) as tiff:
+        first = tiff.pages.first.aspage()
+        assert first.tags["DNGVersion"].value == bytes((1, 5, 0, 0))
+        assert first.tags[51177].value == 2  # DepthFormat: inverse
+        assert [first.tags[code].value for code in (51178, 51179)] == [(0, 0), (0, 0)]  # not known
+        assert first.tags["SubIFDs"].dtype == tifffile.DATATYPE.LONG
+        assert first.pages is not None
+        page = first.pages[1].aspage()
+        assert (page.subfiletype, page.photometric) == (8, 51177)
+        np.testing.assert_array_equal(page.asarray(), depth)
+    assert whole.opens(path)
 
 
 def test_the_cameras_metadata_and_the_note_are_in_the_file(tmp_path):

@@ -1,0 +1,205 @@
+"""Judge focus control: is the chosen depth as sharp as in a photo restored whole, the other as it was?
+
+    python -m training.evaluation.focus PHOTOS --count 4
+
+PHOTOS: sharp photographs, all of one size; each becomes a background behind the focus plane with
+things cut out of another photo before it, blurred by at most 3, 6 and 12 px in radius, and is written
+as a pair of views. `dpbatch run` restores all of it, nothing (--strength 0), and each of the two
+depths by --focus-range, which reaches half way to the other depth.
+
+loss dB: by how much the PSNR of the chosen depth is lower than in the photo restored whole. other: share
+of the pixels of the other depth that are the untouched development's own numbers. Both away from
+outlines, by the radius of the larger blur, and on all pixels of the depth: around an outline the
+blur of one depth lies over the other, and no pixel belongs to one alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ldp.errors import LdpError
+from ldp.srgb import encode_srgb
+from ldp.types import FloatArray
+from training.errors import DataError
+from training.evaluation.metrics import psnr_db
+from training.evaluation.synthetic import LEVELS, linear_photos, simulate_view
+from training.pictures import read_float64
+from training.simulator.optics import EOS_5D_MARK_IV_KERNEL
+from training.simulator.render import RenderedPair, Surface, render
+
+SEED = 7_141
+FAR, NEAR = -1.0, 0.6
+"""Signed radii of the two depths, as shares of the largest."""
+RUNS = ("all", "nothing", "near", "far")
+
+Mask = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FocusScore:
+    """Of one chosen depth: away from outlines, and on all of its pixels.
+
+    loss_db: beside the photo that is restored whole. untouched: share of the pixels of the other
+    depth that have the untouched photo's numbers. gain_db: of the photo restored whole.
+    """
+
+    gain_db: float
+    loss_db: float
+    untouched: float
+    all_gain_db: float
+    all_loss_db: float
+    all_untouched: float
+
+
+def make_scene(photos: Sequence[FloatArray], index: int, radius_px: float) -> RenderedPair:
+    """Render the photo `index` (linear light) with things cut out of another before it."""
+    rng = np.random.default_rng([SEED, index])
+    height, width = photos[index].shape[:2]
+    bumps = cv2.resize(
+        rng.normal(size=(4, 5)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
+    )
+    mask = (bumps > np.quantile(bumps, 0.7)).astype(np.float32)
+    alpha = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    other = photos[(index + max(1, len(photos) // 2)) % len(photos)]
+    ones = np.ones((height, width), np.float32)
+    surfaces = [
+        Surface(photos[index], ones, np.float32(FAR * radius_px) * ones),
+        Surface(
+            np.asarray(cv2.resize(other, (width, height)), np.float32),
+            alpha,
+            np.float32(NEAR * radius_px) * ones,
+        ),
+    ]
+    return render(surfaces, EOS_5D_MARK_IV_KERNEL)
+
+
+def score(
+    pictures: dict[str, Picture], truth: Picture, is_near: Mask, margin_px: float
+) -> dict[str, FocusScore]:
+    """Return the scores of the choices "near" and "far".
+
+    pictures: by RUNS, (H, W, 3). is_near: (H, W), which pixels are of the near depth. margin_px: from the
+    outline on.
+    """
+    found = {}
+    for name, chosen in (("near", is_near), ("far", ~is_near)):
+        values: list[float] = []
+        for inside in (_eroded(chosen, margin_px), chosen):
+            outside = ~chosen if inside is chosen else _eroded(~chosen, margin_px)
+            of_run = {run: psnr_db(pictures[run][inside], truth[inside]) for run in RUNS}
+            same = (pictures[name] == pictures["nothing"]).all(axis=2)[outside]
+            values += [
+                of_run["all"] - of_run["nothing"],
+                of_run["all"] - of_run[name],
+                float(same.mean()),
+            ]
+        found[name] = FocusScore(*values)
+    return found
+
+
+def restored(
+    folder: Path, scenes: dict[str, RenderedPair], model: str
+) -> dict[str, dict[str, Picture]]:
+    """Return every scene's pictures by run, as `dpbatch run` writes them.
+
+    folder: an empty one for the views and the results. Raises DataError where the program fails.
+    """
+    shoot = folder / "shoot"
+    shoot.mkdir(parents=True)
+    for name, pair in scenes.items():
+        for side, view in (("L", pair.left), ("R", pair.right)):
+            rng = np.random.default_rng(0)
+            encoded = np.rint(simulate_view(view, "none", rng) * 65535).astype(np.uint16)
+            if not cv2.imwrite(str(shoot / f"{name}_{side}.png"), encoded[..., ::-1]):
+                raise DataError(f"{shoot}: cannot be written")
+    disparity_px = next(iter(scenes.values())).disparity_px
+    near, far = float(disparity_px.max()), float(disparity_px.min())
+    middle, gap = (near + far) / 2, near - far
+    choices = {
+        "all": ["--keep-restoration"],
+        "nothing": ["--strength=0"],
+        "near": [f"--focus-range={near + gap:.3f}:{middle:.3f}"],
+        "far": [f"--focus-range={middle:.3f}:{far - gap:.3f}"],
+    }
+    pictures: dict[str, dict[str, Picture]] = {name: {} for name in scenes}
+    for run, options in choices.items():
+        out = folder / "out"
+        command = [sys.executable, "-m", "dpbatch", "run", str(shoot), "--out", str(out)]
+        command += ["--model", model, "--overwrite", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DataError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        for name in scenes:
+            pictures[name][run] = read_float64(out / f"{name}.tif")
+    return pictures
+
+
+def lines(photos: Sequence[FloatArray], count: int, model: str) -> Iterator[str]:
+    """Yield the table: a row for each radius, scene and choice, and the means of a radius."""
+    yield f"{'':28}{'away from outlines':>26}{'all pixels':>26}"
+    yield f"{'radius, scene, chosen':28}" + 2 * f"{'gain dB':>9}{'loss dB':>9}{'other':>8}"
+    for level in LEVELS:
+        scenes = {
+            f"{index:02}": make_scene(photos, index, level.radius_px)
+            for index in range(min(count or len(photos), len(photos)))
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = restored(Path(folder), scenes, model)
+        found = []
+        for name, pair in scenes.items():
+            truth = np.clip(encode_srgb(pair.sharp.copy()), 0, 1).astype(np.float64)
+            is_near = pair.disparity_px > (pair.disparity_px.max() + pair.disparity_px.min()) / 2
+            of_scene = score(pictures[name], truth, is_near, level.radius_px)
+            for choice, figures in of_scene.items():
+                found.append(astuple(figures))
+                yield _row(f"{level.radius_px:g} px, {name}, {choice}", found[-1])
+        yield _row(f"{level.radius_px:g} px, mean", np.mean(found, axis=0))
+
+
+def _row(title: str, values: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    cells = "".join(
+        f"{value:8.2%}" if number % 3 == 2 else f"{value:9.2f}"
+        for number, value in enumerate(values)
+    )
+    return f"{title:28}{cells}"
+
+
+def _eroded(mask: Mask, margin_px: float) -> Mask:
+    """Return the pixels that are farther than a margin from those outside."""
+    distance_px = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(distance_px > margin_px)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, help="folder of sharp photographs")
+    parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N scenes")
+    parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
+    args = parser.parse_args()
+    try:
+        photos = [
+            photo if photo.shape[0] <= photo.shape[1] else np.ascontiguousarray(np.rot90(photo))
+            for photo in linear_photos(args.photos)
+        ]
+        for line in lines(photos, args.count, args.model):
+            print(line, flush=True)
+    except (ValueError, LdpError, DataError) as error:
+        sys.exit(f"training.evaluation.focus: {error}")
+
+
+if __name__ == "__main__":
+    main()
