@@ -124,11 +124,11 @@ def save(
     else:
 
         def finish(picture: Picture16, of_picture: RestoredRaw | None) -> Picture16:
-            finished = editing.finished(picture, of_picture, restored.curve, look, settings)
-            return apply_orientation(finished, restored.orientation)
+            shown = editing.finished(picture, of_picture, restored.curve, look, settings)
+            return apply_orientation(shown, restored.orientation)
 
-        encode = encoder(restored, chosen, settings, finish)
         finished = finish(chosen.picture, raw)
+        encode = encoder(restored, chosen, finished, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
     written[target] = replace(picture, rescued=chosen.how)
     return written
@@ -169,12 +169,14 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
 def encoder(
     restored: Restored,
     chosen: Chosen,
+    finished: Picture16,
     output: OutputSettings,
     finish: Callable[[Picture16, RestoredRaw | None], Picture16],
 ) -> Encode | None:
     """Return what encodes the picture with its layers in it; None for a plain picture.
 
-    finish: gives a picture its look and colours, and turns it upright.
+    finished: the chosen picture as it is shown. finish: gives a picture its look and colours, and
+        turns it upright.
     """
     orientation = restored.orientation
     if output.layers_in == "alpha":
@@ -185,10 +187,11 @@ def encoder(
         return lambda rgb, icc, inch: encode_with_channels(rgb, channels, icc, inch)
     if output.layers_in == "photoshop" and restored.original is not None:
         original = finish(restored.original, restored.original_raw)
-        sharp = finish(restored.sharp, restored.raw)
         weights = chosen.weights
         if weights is None:
-            weights = np.full(restored.sharp.shape[:2], 65535, np.uint16)
+            sharp, weights = finished, np.full(restored.sharp.shape[:2], 65535, np.uint16)
+        else:
+            sharp = finish(restored.sharp, restored.raw)
         mask = apply_orientation(weights, orientation)
         return lambda rgb, icc, inch: encode_with_layers(rgb, original, sharp, mask, icc, inch)
     return None

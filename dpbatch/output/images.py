@@ -18,13 +18,14 @@ from dpbatch.errors import OutputError
 from dpbatch.output.atomic import atomic_file
 from dpbatch.output.color_spaces import SPACES, icc_profile
 from dpbatch.output.deflate import deflated, deflated_in_blocks, in_threads
+from dpbatch.output.late_tag import LateTag
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written, write_with_metadata
 from dpbatch.settings import OutputSettings
 
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 
-Encode = Callable[[Pixels, bytes | None, float], bytes]
-"""Makes a TIFF of (H, W, 3) pixels, an ICC profile and pixels per inch."""
+Encode = Callable[[Pixels, bytes | None, float], tuple[bytes, LateTag | None]]
+"""Makes a TIFF of (H, W, 3) pixels, an ICC profile and pixels per inch, and a tag that it lacks."""
 
 _ROWS_AT_ONCE = 256
 _ROWS_PER_STRIP = 32
@@ -55,6 +56,7 @@ def write_picture(
     pixels = to_8_bit(rgb) if is_8_bit else rgb
     icc, pixels_per_inch = icc_profile(settings.color_space), metadata.pixels_per_inch
     encoded: bytes
+    late_tag: LateTag | None = None
     if settings.format == "jpg":
         if max(width, height) > _LARGEST_JPEG_PX:
             raise OutputError(
@@ -65,11 +67,20 @@ def write_picture(
     elif settings.format == "png":
         title = SPACES[settings.color_space].title
         encoded = encode_png(pixels, icc, pixels_per_inch, profile_name=title)
+    elif encode is not None:
+        encoded, late_tag = encode(pixels, icc, pixels_per_inch)
     else:
-        encoded = (encode or encode_tiff)(pixels, icc, pixels_per_inch)
+        encoded = encode_tiff(pixels, icc, pixels_per_inch)
     with atomic_file(target) as temporary:
         return write_with_metadata(
-            temporary, encoded, metadata, note, width=width, height=height, orientation=orientation
+            temporary,
+            encoded,
+            metadata,
+            note,
+            width=width,
+            height=height,
+            orientation=orientation,
+            late_tag=late_tag,
         )
 
 

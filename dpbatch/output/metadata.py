@@ -7,7 +7,7 @@ Python, and file names need no encoding for exiv2.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +18,7 @@ import exiv2
 from dpbatch.errors import OutputError, UnreadableError
 from dpbatch.output.carrier import carrier_of, is_carried, open_image
 from dpbatch.output.color_spaces import icc_profile
+from dpbatch.output.late_tag import Buffer, LateTag
 from dpbatch.output.sidecar import read_sidecar, sidecars_of
 
 _LONGEST_TEXT = 300
@@ -170,12 +171,14 @@ def write_with_metadata(
     height: int,
     orientation: int = 1,
     properties: Mapping[str, str] | None = None,
+    late_tag: LateTag | None = None,
 ) -> Written:
     """Write an encoded picture to `path`, with the metadata and the note in it.
 
     encoded: a whole TIFF, PNG, JPEG or DNG file of width x height pixels.
     orientation: the EXIF tag that turns the pixels upright; 1 if they are.
     properties: further texts for the dpbatch name space of the XMP.
+    late_tag: put into the TIFF at the end.
 
     If exiv2 cannot write the metadata, the result carries the note alone, with a warning. Raises
     OutputError if it cannot write the note either, and OSError.
@@ -200,14 +203,19 @@ def write_with_metadata(
         warnings += (f"{note.source}: metadata too large for a JPEG, left out: {', '.join(lost)}",)
     # data() is a view of the memory of `result`, which must be alive here.
     content = result.data()
+    pieces = [content] if late_tag is None else late_tag.put_into(content)
     with ThreadPoolExecutor(max_workers=1) as hashing:  # neither holds Python's lock
-        checksum = hashing.submit(_checksum, content)
-        path.write_bytes(content)
+        checksum = hashing.submit(_checksum, pieces)
+        with path.open("wb") as file:
+            file.writelines(pieces)
         return Written(checksum.result(), warnings)
 
 
-def _checksum(content: memoryview) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _checksum(pieces: Sequence[Buffer]) -> str:
+    hashed = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def embed(

@@ -20,6 +20,9 @@ _BROKEN_CONTENT = (
     ArithmeticError, struct.error,
 )  # fmt: skip
 
+_CLASSIC_TIFF = 42
+_TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Of the numbers of a tag; 1 of the other types."""
 _NOT_PRINTED = logging.NullHandler()
 
 
@@ -40,7 +43,8 @@ def opens(path: Path) -> bool:
 
 
 def _tiff_opens(path: Path) -> bool:
-    """Return whether the first page, and those below it, have pixels that end within the file."""
+    """Return whether the first page, and those below it, have pixels and tags that end within the
+    file."""
     # tifffile's messages would be printed; a program that configures logging still sees them.
     logging.getLogger("tifffile").addHandler(_NOT_PRINTED)
     size = path.stat().st_size
@@ -48,9 +52,24 @@ def _tiff_opens(path: Path) -> bool:
         with tifffile.TiffFile(path) as file:
             first = file.pages.first
             pages = [first, *(first.pages or ())]  # of a DNG: its preview and the raw pixels
-            return all(0 < _end(page) <= size for page in pages)
+            return all(0 < _end(page) <= size for page in pages) and _tags_end(path, size)
     except _BROKEN_CONTENT:
         return False
+
+
+def _tags_end(path: Path, size: int) -> bool:
+    """Return whether the tags of the first directory end within the file: tifffile leaves out those
+    that do not. A BigTIFF, which dpbatch does not write, is not looked at."""
+    with path.open("rb") as stream:
+        order = ">" if stream.read(2) == b"MM" else "<"
+        version, start = struct.unpack(f"{order}HI", stream.read(6))
+        if version != _CLASSIC_TIFF:
+            return True
+        stream.seek(start)
+        (count,) = struct.unpack(f"{order}H", stream.read(2))
+        entries = struct.iter_unpack(f"{order}HHII", stream.read(12 * count))
+        lengths = ((number * _TYPE_BYTES.get(kind, 1), place) for _, kind, number, place in entries)
+        return all(length <= 4 or place + length <= size for length, place in lengths)
 
 
 def _end(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
