@@ -28,6 +28,7 @@ NETWORKS = {"fast": "tiny", "best": "small"}
 QUALITIES = ("auto", *NETWORKS)
 LAYERS = ("depth", "blur", "confidence", "disparity")
 USUAL_LAYERS = ("depth", "blur", "confidence")
+_USUAL_LAYERS_IN: dict[str, tuple[str, ...]] = {"files": (), "dng": ("depth",)}
 LAYERS_IN = ("files", "alpha", "photoshop", "darktable", "exr", "dng")
 LAYERS_IN_THE_PICTURE = ("alpha", "photoshop")
 LAYER_GEOMETRIES = ("upright", "sensor")
@@ -181,23 +182,16 @@ class OutputSettings:
                 f"format is {self.format} of {self.bit_depth}; use --format tif"
             )
         if self.layers_in == "dng" and (self.format != "dng" or set(self.layers) - {"depth"}):
-            raise SettingsError(
-                "layers_in dng: a DNG holds the layer depth and no other; use --format dng with "
-                "--layers depth"
-            )
+            raise SettingsError("layers_in dng: needs --format dng, which holds no layer but depth")
         if self.layers_in == "darktable" and "disparity" in self.layers:
-            raise SettingsError(
-                "layers disparity: darktable's mask holds depth, blur and confidence"
-            )
+            raise SettingsError("layers disparity: darktable's mask has depth, blur and confidence")
 
     @property
     def chosen_layers(self) -> tuple[str, ...]:
         """The maps that are written; the usual ones for a form that was chosen without names."""
         if self.layers_in == "photoshop":
             return ()  # its layers are the photo before and after, no maps
-        if self.layers_in == "dng":
-            return ("depth",)
-        return self.layers or (() if self.layers_in == "files" else USUAL_LAYERS)
+        return self.layers or _USUAL_LAYERS_IN.get(self.layers_in, USUAL_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -342,8 +336,7 @@ def _check_template(template: str) -> None:
         for _, _, spec, _ in Formatter().parse(template):
             if spec and re.search(r"\{|\d{3}", spec):
                 raise SettingsError(
-                    f"template {template!r}: {spec!r} is too wide for a file name; expected at "
-                    "most 99"
+                    f"template {template!r}: {spec!r} is too wide for a file name; at most 99"
                 )
         name = template.format(**dict.fromkeys(TEMPLATE_FIELDS, "x"))
     except (KeyError, IndexError, ValueError, AttributeError) as error:

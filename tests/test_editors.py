@@ -108,7 +108,8 @@ def restore(source: Path, target: Path, output: OutputSettings) -> None:
     """Do all three steps with the small network."""
     raw = RawSettings()
     loaded = photo.load(Photo("raw", (source,), source.stem), raw, output.look)
-    restorer = photo.Restorer(RestoreSettings(model="tiny", device="cpu"), raw, False, output)
+    needs_map = bool(output.chosen_layers)
+    restorer = photo.Restorer(RestoreSettings(model="tiny", device="cpu"), raw, needs_map, output)
     photo.save(restorer(loaded, lambda done, total: None), target, output, NOTE)
 
 
@@ -188,12 +189,13 @@ def write_street(path: Path) -> None:
     write_dual_pixel_raw(path, views[0], views[1], Sensor(tags=CameraTags(iso=100)), seed=0)
 
 
+@pytest.mark.parametrize("layers_in", ["files", "dng"])
 def test_a_saturated_sign_and_a_lamp_two_stops_over_look_right(
-    editor: Editor, tmp_path: Path
+    editor: Editor, tmp_path: Path, layers_in: str
 ) -> None:
     source, target = tmp_path / "B.CR2", tmp_path / "B.dng"
     write_street(source)
-    restore(source, target, OutputSettings(format="dng"))
+    restore(source, target, OutputSettings(format="dng", layers_in=layers_in))
     shown = editor.render(target, tmp_path)
     # RawTherapee takes the borders of the full-size frame: the picture begins 12 pixels later.
     shift = 12 if editor.name == "rawtherapee" else 0
@@ -205,12 +207,13 @@ def test_a_saturated_sign_and_a_lamp_two_stops_over_look_right(
 
 
 @pytest.mark.parametrize("kind", ["mosaic", "linear"])
-def test_exiftool_finds_nothing_wrong(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers_in", ["files", "dng"])
+def test_exiftool_finds_nothing_wrong(kind: str, layers_in: str, tmp_path: Path) -> None:
     if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")
     source, target = tmp_path / "B.CR2", tmp_path / "B.dng"
     write_street(source)
-    restore(source, target, OutputSettings(format="dng", dng=kind))
+    restore(source, target, OutputSettings(format="dng", dng=kind, layers_in=layers_in))
     command = ["exiftool", "-validate", "-warning", "-error", "-a", str(target)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line for line in found.splitlines() if line.startswith(("Warning", "Error"))]

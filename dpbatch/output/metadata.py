@@ -206,8 +206,10 @@ def write_with_metadata(
     pieces = [content] if late_tag is None else late_tag.put_into(content)
     with ThreadPoolExecutor(max_workers=1) as hashing:  # neither holds Python's lock
         checksum = hashing.submit(_checksum, pieces)
-        with path.open("wb") as file:
-            file.writelines(pieces)
+        path.write_bytes(pieces[0])
+        if len(pieces) > 1:
+            with path.open("ab") as file:
+                file.writelines(pieces[1:])
         return Written(checksum.result(), warnings)
 
 

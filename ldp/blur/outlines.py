@@ -1,10 +1,11 @@
 """Align the planes of a blur map to the outlines of the restored picture, for masks and layers.
 
 A map comes from windows of some size, so its steps are ramps that reach over the outlines. Here
-each value is voted for anew by its surroundings: a weighted median, of which the votes are spread
-by a guided filter (He et al., "Guided Image Filtering", TPAMI 2013; Ma et al., "Constant Time
-Weighted Median Filtering for Stereo Matching and Beyond", ICCV 2013). The guide is the restored
-picture, whose colours tell the two sides of an outline apart.
+its values are filled in anew from where they are sure, with breaks at the edges of the restored
+picture, which shows outlines that were blurred when the map was measured. Then each value is voted
+for by its surroundings: a weighted median, of which the votes are spread by a guided filter (He et
+al., "Guided Image Filtering", TPAMI 2013; Ma et al., "Constant Time Weighted Median Filtering for
+Stereo Matching and Beyond", ICCV 2013), whose guide is the restored picture too.
 """
 
 from __future__ import annotations
@@ -15,16 +16,27 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from ldp.blur.filling import fill
 from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float, reduced_picture
 
 WORK_PIXELS = 1_000_000
 """Outlines are found in a picture of about this size."""
-_RADII_PX = (20, 6)
+VOTE_PIXELS = 150_000
+"""Values are filled in and voted for in a picture of about this size."""
+_FILL_REACH = 0.05
+"""How far values are filled in, as a share of the longer side."""
+_FILL_EDGE = 0.02
+"""A step between neighbouring colours, white at 1, that breaks the filling."""
+_STEEP = 0.02
+"""Of all depths in a pixel: a slope that is taken for a step which was measured as a ramp."""
+_VOTE_RADII_PX = (12, 4)
 """Of the windows of the first and the second vote."""
+_EDGE_RADIUS_PX = 4
+"""Of the windows in which the outlines are found at last."""
 _EDGE = 1e-4
 """Variance of the guide within a window above which it counts as an edge."""
 _LEVELS = 24
-_LEAST_WEIGHT = 1e-3
+_LEAST_WEIGHT = 1e-6
 _ENLARGING_RADIUS_PX = 2
 _BAND_ROWS = 512
 
@@ -85,26 +97,51 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
 
     sharp: (H, W, 3), the restored picture in the orientation of the map.
 
+    Where the map has a confidence, its sure values decide.
+
     The planes amount, disparity_px and confidence come back as (h, w), of about `work_pixels`
     pixels, or of H x W if that is less; the others as they were. `enlarged` makes them as large as
     the picture.
     """
-    guide = reduced(sharp, work_pixels)
-    size = (guide.shape[1], guide.shape[0])
-    weights = None if blur_map.confidence is None else _fitted(blur_map.confidence, size)
-    votes = [GuidedFilter.of(guide, radius) for radius in _RADII_PX]
+    confidence = blur_map.confidence
+    guide, small = reduced(sharp, work_pixels), reduced(sharp, min(work_pixels, VOTE_PIXELS))
+    edges = GuidedFilter.of(guide, _EDGE_RADIUS_PX)
+    votes = [GuidedFilter.of(small, radius) for radius in _VOTE_RADII_PX]
 
-    def voted(plane: Plane) -> Plane:
-        first = _weighted_median(_fitted(plane, size), weights, votes[0])
-        return _weighted_median(first, None, votes[1])
+    def filtered(plane: Plane) -> Plane:
+        return edges(_fitted(plane, (guide.shape[1], guide.shape[0])))
+
+    def aligned(plane: Plane) -> Plane:
+        size = small.shape[1], small.shape[0]
+        plane = _fitted(plane, size)
+        if confidence is not None:
+            plane = _filled(plane, _fitted(confidence, size), small)
+        for vote in votes:
+            plane = _weighted_median(plane, vote)
+        return np.asarray(filtered(plane).clip(plane.min(), plane.max()), np.float32)
 
     disparity_px = blur_map.disparity_px
     return replace(
         blur_map,
-        amount=voted(blur_map.amount),
-        disparity_px=None if disparity_px is None else voted(disparity_px),
-        confidence=None if weights is None else votes[1](weights).clip(0, 1),
+        amount=aligned(blur_map.amount),
+        disparity_px=None if disparity_px is None else aligned(disparity_px),
+        confidence=None if confidence is None else filtered(confidence).clip(0, 1),
     )
+
+
+def _filled(plane: Plane, confidence: Plane, guide: FloatArray) -> Plane:
+    """Return the plane filled in from its sure values up to the edges of the guide.
+
+    Values on a steep slope are no surer than others: they lie between those of two depths.
+    """
+    low, high = (float(value) for value in np.percentile(plane, [1, 99]))
+    smooth = cv2.GaussianBlur(plane, (0, 0), 1)
+    across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
+    steepness = np.hypot(across, down) / np.float32(_STEEP * max(high - low, 1e-6))
+    weights = np.square(confidence) / (1 + steepness**4) + np.float32(_LEAST_WEIGHT)
+    reach = (_FILL_REACH * max(guide.shape)) ** 2
+    (filled,) = fill(plane[None], weights, guide, reach, _FILL_EDGE)
+    return np.asarray(filled, np.float32)
 
 
 def reduced(picture: Picture, pixels: int) -> FloatArray:
@@ -158,21 +195,19 @@ def _rows_of_enlarged(planes: FloatArray, rows: slice, size: tuple[int, int]) ->
     return np.asarray(large, np.float32)
 
 
-def _weighted_median(plane: Plane, weights: Plane | None, votes: GuidedFilter) -> Plane:
+def _weighted_median(plane: Plane, votes: GuidedFilter) -> Plane:
     """Return the median of the plane around every pixel, each value's vote spread by the filter."""
     lowest, highest = (float(value) for value in np.percentile(plane, [0.5, 99.5]))
     step = (highest - lowest) / _LEVELS
     if step < 1e-6:
         return plane
-    weights = np.ones_like(plane) if weights is None else weights + np.float32(_LEAST_WEIGHT)
-    total = np.maximum(votes(weights), np.float32(_LEAST_WEIGHT / 10))
     median = np.full_like(plane, highest)
     before = np.zeros_like(plane)
     is_open = np.ones(plane.shape, bool)
     for number in range(_LEVELS + 1):
         level = lowest + number * step
         below = np.clip((level - plane) / np.float32(step) + np.float32(0.5), 0, 1)
-        share = np.maximum(np.clip(votes(weights * below) / total, 0, 1), before)
+        share = np.maximum(np.clip(votes(below), 0, 1), before)
         reached = is_open & (share >= 0.5)
         part = (0.5 - before[reached]) / np.maximum(share[reached] - before[reached], 1e-6)
         median[reached] = level + step * (part - 1)

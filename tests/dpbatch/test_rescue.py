@@ -135,7 +135,7 @@ def test_a_dng_holds_the_depth_of_its_photo(raw: Photo, tmp_path: Path) -> None:
         raw_page, depth_page = (page.aspage() for page in pages)
     assert depth_page.shape == tuple(side // 2 for side in SIZE)
     assert raw_page.photometric == 32803
-    with pytest.raises(SettingsError, match="depth and no other"):
+    with pytest.raises(SettingsError, match="no layer but depth"):
         OutputSettings(format="dng", layers=("blur",), layers_in="dng")
 
 

@@ -1,16 +1,17 @@
-"""Judge focus control: is the chosen depth as sharp as in a photo restored whole, the other as it was?
+"""Judge focus control: the chosen depth as sharp as in a photo restored whole, the other as it was.
 
     python -m training.evaluation.focus PHOTOS --count 4
 
 PHOTOS: sharp photographs, all of one size; each becomes a background behind the focus plane with
-things cut out of another photo before it, blurred by at most 3, 6 and 12 px in radius, and is written
-as a pair of views. `dpbatch run` restores all of it, nothing (--strength 0), and each of the two
-depths by --focus-range, which reaches half way to the other depth.
+things cut out of another photo before it, blurred by at most 3, 6 and 12 px in radius, and is
+written as a pair of views. `dpbatch run` restores all of it, nothing (--strength 0), and each of
+the two depths by --focus-range, which reaches half way to the other depth.
 
-loss dB: by how much the PSNR of the chosen depth is lower than in the photo restored whole. other: share
-of the pixels of the other depth that are the untouched development's own numbers. Both away from
-outlines, by the radius of the larger blur, and on all pixels of the depth: around an outline the
-blur of one depth lies over the other, and no pixel belongs to one alone.
+gain dB: of the photo restored whole, on the chosen depth. loss dB: how much of that the choice
+loses. other: share of the pixels of the other depth that have the untouched development's own
+numbers. All three away from outlines, by the radius of the larger blur, and on all pixels of the
+depth: around an outline the blur of one depth lies over the other, and no pixel belongs to one
+alone.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ from training.errors import DataError
 from training.evaluation.metrics import psnr_db
 from training.evaluation.synthetic import LEVELS, linear_photos, simulate_view
 from training.pictures import read_float64
-from training.simulator.optics import EOS_5D_MARK_IV_KERNEL
+from training.simulator.optics import EOS_5D_MARK_IV_KERNEL, LensField
 from training.simulator.render import RenderedPair, Surface, render
 
 SEED = 7_141
 FAR, NEAR = -1.0, 0.6
 """Signed radii of the two depths, as shares of the largest."""
+LENS = LensField(EOS_5D_MARK_IV_KERNEL, disparity_loss=0.5)
+"""Its disparities fall towards the frame's sides as the estimator expects, so that a depth has one
+value in the map."""
 RUNS = ("all", "nothing", "near", "far")
 
 Mask = npt.NDArray[np.bool_]
@@ -81,7 +85,7 @@ def make_scene(photos: Sequence[FloatArray], index: int, radius_px: float) -> Re
             np.float32(NEAR * radius_px) * ones,
         ),
     ]
-    return render(surfaces, EOS_5D_MARK_IV_KERNEL)
+    return render(surfaces, LENS)
 
 
 def score(
@@ -89,8 +93,8 @@ def score(
 ) -> dict[str, FocusScore]:
     """Return the scores of the choices "near" and "far".
 
-    pictures: by RUNS, (H, W, 3). is_near: (H, W), which pixels are of the near depth. margin_px: from the
-    outline on.
+    pictures: by RUNS, (H, W, 3). is_near: (H, W), which pixels are of the near depth. margin_px:
+        of what is away from outlines.
     """
     found = {}
     for name, chosen in (("near", is_near), ("far", ~is_near)):
@@ -123,8 +127,10 @@ def restored(
             encoded = np.rint(simulate_view(view, "none", rng) * 65535).astype(np.uint16)
             if not cv2.imwrite(str(shoot / f"{name}_{side}.png"), encoded[..., ::-1]):
                 raise DataError(f"{shoot}: cannot be written")
-    disparity_px = next(iter(scenes.values())).disparity_px
-    near, far = float(disparity_px.max()), float(disparity_px.min())
+    pair = next(iter(scenes.values()))
+    near, far = (
+        float(np.median(pair.disparity_px[side])) for side in (pair.coc_px > 0, pair.coc_px < 0)
+    )
     middle, gap = (near + far) / 2, near - far
     choices = {
         "all": ["--keep-restoration"],
@@ -145,26 +151,36 @@ def restored(
     return pictures
 
 
-def lines(photos: Sequence[FloatArray], count: int, model: str) -> Iterator[str]:
+def evaluate(
+    photos: Sequence[FloatArray], radius_px: float, count: int, model: str
+) -> dict[tuple[str, str], FocusScore]:
+    """Return the scores by scene and choice, of the first `count` photos (linear light).
+
+    Raises DataError.
+    """
+    scenes = {f"{index:02}": make_scene(photos, index, radius_px) for index in range(count)}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = restored(Path(folder), scenes, model)
+    found = {}
+    for name, pair in scenes.items():
+        truth = np.clip(encode_srgb(pair.sharp.copy()), 0, 1).astype(np.float64)
+        of_scene = score(pictures[name], truth, pair.coc_px > 0, radius_px)
+        found |= {(name, choice): figures for choice, figures in of_scene.items()}
+    return found
+
+
+def lines(
+    photos: Sequence[FloatArray], radii_px: Sequence[float], count: int, model: str
+) -> Iterator[str]:
     """Yield the table: a row for each radius, scene and choice, and the means of a radius."""
     yield f"{'':28}{'away from outlines':>26}{'all pixels':>26}"
     yield f"{'radius, scene, chosen':28}" + 2 * f"{'gain dB':>9}{'loss dB':>9}{'other':>8}"
-    for level in LEVELS:
-        scenes = {
-            f"{index:02}": make_scene(photos, index, level.radius_px)
-            for index in range(min(count or len(photos), len(photos)))
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            pictures = restored(Path(folder), scenes, model)
-        found = []
-        for name, pair in scenes.items():
-            truth = np.clip(encode_srgb(pair.sharp.copy()), 0, 1).astype(np.float64)
-            is_near = pair.disparity_px > (pair.disparity_px.max() + pair.disparity_px.min()) / 2
-            of_scene = score(pictures[name], truth, is_near, level.radius_px)
-            for choice, figures in of_scene.items():
-                found.append(astuple(figures))
-                yield _row(f"{level.radius_px:g} px, {name}, {choice}", found[-1])
-        yield _row(f"{level.radius_px:g} px, mean", np.mean(found, axis=0))
+    for radius_px in radii_px:
+        found = evaluate(photos, radius_px, count, model)
+        for (name, choice), figures in found.items():
+            yield _row(f"{radius_px:g} px, {name}, {choice}", astuple(figures))
+        means = np.mean([astuple(figures) for figures in found.values()], axis=0)
+        yield _row(f"{radius_px:g} px, mean", means)
 
 
 def _row(title: str, values: Sequence[float] | npt.NDArray[np.float64]) -> str:
@@ -188,6 +204,13 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photographs")
     parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N scenes")
+    parser.add_argument(
+        "--radius",
+        type=float,
+        nargs="+",
+        default=[level.radius_px for level in LEVELS],
+        metavar="PX",
+    )
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
     args = parser.parse_args()
     try:
@@ -195,7 +218,8 @@ def main() -> None:
             photo if photo.shape[0] <= photo.shape[1] else np.ascontiguousarray(np.rot90(photo))
             for photo in linear_photos(args.photos)
         ]
-        for line in lines(photos, args.count, args.model):
+        count = min(args.count or len(photos), len(photos))
+        for line in lines(photos, args.radius, count, args.model):
             print(line, flush=True)
     except (ValueError, LdpError, DataError) as error:
         sys.exit(f"training.evaluation.focus: {error}")

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from dpbatch.output.images import encode_tiff
-from dpbatch.output.late_tag import PLACEHOLDER, LateTag
+from dpbatch.output.late_tag import PLACEHOLDER, Buffer, LateTag
 from dpbatch.output.metadata import (
     PhotoMetadata,
     ProcessingNote,
@@ -68,7 +68,8 @@ def test_channels_have_names() -> None:
 def test_a_tag_that_is_put_in_at_the_end_is_read_and_its_file_is_whole_only_with_it(
     tmp_path: Path,
 ) -> None:
-    shown, content = _picture(6), [b"layers", memoryview(bytes(range(256)))]
+    shown = _picture(6)
+    content: list[Buffer] = [b"layers", memoryview(bytes(range(256)))]
     encoded = encode_tiff(
         shown, None, extra_tags=((IMAGE_SOURCE_DATA, 7, PLACEHOLDER),), byteorder=">"
     )
