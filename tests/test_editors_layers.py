@@ -19,6 +19,7 @@ import tifffile
 
 from dpbatch import photo, rescue
 from dpbatch.focus_settings import FocusSettings
+from dpbatch.output.layers import layer_values
 from dpbatch.output.metadata import ProcessingNote
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo
@@ -112,7 +113,7 @@ def test_gimp_shows_the_picture_and_a_channel(
     found = read_png(channel, said)
     grey = found if found.ndim == 2 else found[..., 0]
     # GIMP saves the copy of a channel as linear light.
-    channels = decode_srgb(written[..., 3:] / np.float32(65535))
+    channels = decode_srgb(np.asarray(written[..., 3:] / 65535, np.float32))
     errors = np.abs(channels - grey[..., None] / np.float32(65535)).max((0, 1))
     assert errors.min() < 1 / 255
 
@@ -156,7 +157,7 @@ def test_openexr_reads_light_and_layers(restored: photo.RestoredPhoto, tmp_path:
     chosen = rescue.choose(restored, FocusSettings(), replace(PLAIN, layers=("depth",)))
     with openexr.File(str(tmp_path / "a.exr"), separate_channels=True) as file:
         found = {name: channel.pixels for name, channel in file.channels().items()}
-    depth = rescue.layer_values(chosen.planes["depth"])
+    depth = layer_values(chosen.planes["depth"])
     np.testing.assert_allclose(found["depth"], depth, rtol=1e-3, atol=1e-3)
     light = np.dstack([found[name] for name in "RGB"]).astype(float)
     assert light.shape == (*SIZE, 3)

@@ -138,7 +138,8 @@ def _filled(plane: Plane, confidence: Plane, guide: FloatArray) -> Plane:
     smooth = cv2.GaussianBlur(plane, (0, 0), 1)
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
     steepness = np.hypot(across, down) / np.float32(_STEEP * max(high - low, 1e-6))
-    weights = np.square(confidence) / (1 + steepness**4) + np.float32(_LEAST_WEIGHT)
+    sure = np.square(confidence) / (1 + steepness**4)
+    weights = np.asarray(sure + _LEAST_WEIGHT, np.float32)
     reach = (_FILL_REACH * max(guide.shape)) ** 2
     (filled,) = fill(plane[None], weights, guide, reach, _FILL_EDGE)
     return np.asarray(filled, np.float32)

@@ -161,7 +161,7 @@ def evaluate(
     scenes = {f"{index:02}": make_scene(photos, index, radius_px) for index in range(count)}
     with tempfile.TemporaryDirectory() as folder:
         pictures = restored(Path(folder), scenes, model)
-    found = {}
+    found: dict[tuple[str, str], FocusScore] = {}
     for name, pair in scenes.items():
         truth = np.clip(encode_srgb(pair.sharp.copy()), 0, 1).astype(np.float64)
         of_scene = score(pictures[name], truth, pair.coc_px > 0, radius_px)
