@@ -5,8 +5,9 @@ python -m dpbatch.tools.gpu_check gpu.json
 For each network: the time of a photo on the device by stage, with the network as it is and
 compiled, how long compiling takes anew and with what an earlier run kept, how far the result is
 from the CPU's, and the floor of each stage; then whole runs, in photos a minute. The file is
-written after every part, so that a check that is stopped leaves what it has measured. It runs on a
-CPU too, to try it out at a small size.
+written after every part, so that a check that is stopped leaves what it has measured; a part that
+fails is named with its error, and the others go on. It runs on a CPU too, to try it out at a small
+size.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class CheckOptions:
     models: tuple[str, ...] = ("tiny", "small")
     size_px: tuple[int, int] = (6720, 4480)
     repeats: int = 5
-    photos: int = 16
+    photos: int = 48
     agreement_px: int = 1024
     tile: int = 0
     minutes: float = 8.0
@@ -80,7 +81,7 @@ def run_check(
 ) -> dict[str, Any]:
     """Return the figures; write(figures) is called after every part.
 
-    Raises DpbatchError or LdpError where a part fails.
+    Raises DpbatchError or LdpError where the device or the photo cannot be had.
     """
     started = time.monotonic()
     device = choose_device(options.device)
@@ -91,10 +92,14 @@ def run_check(
         "networks": {},
         "runs": {},
         "left out": [],
+        "failed": {},
     }
     clock = Clock()
     watch = watch_stages(clock)
-    with tempfile.TemporaryDirectory(prefix="dpbatch-gpu-check-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="dpbatch-gpu-check-") as folder,
+        _compiled_networks_in(Path(folder) / "compiled"),
+    ):
         shoot = Path(folder) / "shoot"
         shoot.mkdir()
         write_photos(shoot, options.size_px, 1, in_focus=0.0)
@@ -118,8 +123,10 @@ def run_check(
             if time.monotonic() - started > 60 * options.minutes:
                 figures["left out"].append(title)
                 continue
-            with _named(title):
+            try:
                 part()
+            except (DpbatchError, LdpError) as error:
+                figures["failed"][title] = str(error)
             figures["seconds"] = time.monotonic() - started
             write(figures)
     write(figures)
@@ -173,25 +180,19 @@ class _Measured:
         figures["PSNR to the CPU's, dB"] = _psnr_db(here, self._sharp(self._model("cpu"), cpu))
 
     def compiled(self, figures: dict[str, Any], compiler: Compiler) -> None:
-        """Add how long compiling takes and what it gives; in a folder that is empty before."""
-        before = os.environ.get(_CACHE)
-        with tempfile.TemporaryDirectory(prefix="dpbatch-compiled-") as folder:
-            os.environ[_CACHE] = folder
-            try:
-                figures["compiling s"] = found = {}
-                for turn in ("anew", "kept"):
-                    torch.compiler.reset()
-                    model = self._model()
-                    start = time.perf_counter()
-                    succeeded = model.compile_in_background(compiler)()
-                    found[turn] = time.perf_counter() - start if succeeded else None
-                if succeeded:
-                    figures["stages compiled s"] = self._stages(model)
-                    figures["PSNR compiled to as it is, dB"] = _psnr_db(
-                        self._sharp(model, self.device), self._sharp(self._model(), self.device)
-                    )
-            finally:
-                _restore_environment(before)
+        """Add how long compiling takes, without and with what it keeps, and what it gives."""
+        figures["compiling s"] = found = {}
+        for turn in ("anew", "kept"):
+            torch.compiler.reset()
+            model = self._model()
+            start = time.perf_counter()
+            succeeded = model.compile_in_background(compiler)()
+            found[turn] = time.perf_counter() - start if succeeded else None
+        if succeeded:
+            figures["stages compiled s"] = self._stages(model)
+            figures["PSNR compiled to as it is, dB"] = _psnr_db(
+                self._sharp(model, self.device), self._sharp(self._model(), self.device)
+            )
 
     def _model(self, device: str = "") -> ldp.Model:
         device = device or self.options.device
@@ -220,6 +221,7 @@ def _run(
     options: CheckOptions, engine: str, name: str, photo: Path, figures: dict[str, Any]
 ) -> None:
     """Add a whole run over copies of a photo."""
+    torch.cuda.empty_cache()  # the run's processes need the memory
     with tempfile.TemporaryDirectory(prefix="dpbatch-gpu-check-") as folder:
         for number in range(options.photos):
             os.link(photo, Path(folder) / f"IMG_{number:04}{photo.suffix}")
@@ -237,20 +239,18 @@ def _psnr_db(one: npt.NDArray[np.uint16], other: npt.NDArray[np.uint16]) -> floa
     return -10 * math.log10(max(error, 65535.0**-2))
 
 
-def _restore_environment(before: str | None) -> None:
-    if before is None:
-        os.environ.pop(_CACHE, None)
-    else:
-        os.environ[_CACHE] = before
-
-
 @contextmanager
-def _named(part: str) -> Iterator[None]:
-    """Name the part in an error that ends the check."""
+def _compiled_networks_in(folder: Path) -> Iterator[None]:
+    """Keep compiled networks in a folder, also those of the runs, which find them there."""
+    before = os.environ.get(_CACHE)
+    os.environ[_CACHE] = str(folder)
     try:
         yield
-    except (DpbatchError, LdpError) as error:
-        raise type(error)(f"{part}: {error}") from error
+    finally:
+        if before is None:
+            del os.environ[_CACHE]
+        else:
+            os.environ[_CACHE] = before
 
 
 def main() -> None:
@@ -282,6 +282,7 @@ def main() -> None:
     except (DpbatchError, LdpError) as error:
         sys.exit(f"gpu_check: {error}")
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    sys.exit(1 if figures["failed"] else 0)
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:

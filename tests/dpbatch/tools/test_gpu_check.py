@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+import ldp
+from dpbatch.errors import AbortError
+from dpbatch.tools import gpu_check
 from dpbatch.tools.benchmark.clock import find
 from dpbatch.tools.benchmark.watch import RUN_NETWORK, WATCHED
 from dpbatch.tools.gpu_check import CheckOptions, run_check
@@ -58,7 +61,27 @@ def test_every_part_of_the_check_has_its_figures_in_the_file() -> None:
     assert tiny["PSNR to the CPU's, dB"] > 90  # it is the CPU
     assert tiny["PSNR compiled to as it is, dB"] > 50
     assert figures["runs"]["local, tiny"]["photos a minute"] > 0
-    assert figures["left out"] == []
+    assert (figures["left out"], figures["failed"]) == ([], {})
+
+
+def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_run(*_: object, **__: object) -> None:
+        raise AbortError("the benchmark's run ended with 3")
+
+    monkeypatch.setattr(gpu_check, "measured_run", no_run)
+    monkeypatch.setattr(ldp, "load", no_run)
+    tried = CheckOptions(
+        device="cpu", models=("tiny",), size_px=(320, 192), engines=("local", "ray:1"), photos=1
+    )
+    failed = run_check(tried, lambda found: None)["failed"]
+    assert list(failed) == [
+        "tiny: as it is",
+        "tiny: agreement",
+        "tiny: compiled",
+        "run: local, tiny",
+        "run: ray:1, tiny",
+    ]
+    assert set(failed.values()) == {"the benchmark's run ended with 3"}
 
 
 def test_parts_for_which_there_is_no_time_are_named() -> None:
