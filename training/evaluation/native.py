@@ -1,6 +1,7 @@
 """Score the scales of restoring on rendered scenes at a camera's own resolution.
 
     python -m training.evaluation.native PHOTOS --model tiny
+    python -m training.evaluation.native PHOTOS --size 1200x900 --held-out
     python -m training.evaluation.native PHOTOS --size 6000x4000 --only r20,mixed --save DIR
 
 Scenes of one depth, blurred by 5, 20, 45 and 80 px in radius, and of three depths, each for lenses
@@ -34,6 +35,7 @@ from training.evaluation.native_scenes import (
     NativePair,
     NativeScene,
     Photo,
+    held_out_scenes,
     make_pair,
     shrunk,
     standard_scenes,
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
     parser.add_argument("--blur", default="disparity", choices=["disparity", "learned"])
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the pictures there")
+    parser.add_argument("--held-out", action="store_true", help="scenes that nothing was tuned by")
     args = parser.parse_args()
     width, height = (int(side) for side in args.size.split("x"))
     try:
@@ -146,7 +149,8 @@ def main() -> None:
     print(
         f"{'scene':22}{'mean':>8}" + "".join(f"{f'1/{f}':>8}" for f in FACTORS) + "    auto    gain"
     )
-    for number, scene in enumerate(standard_scenes()):
+    scenes = held_out_scenes() if args.held_out else standard_scenes()
+    for number, scene in enumerate(scenes):
         if not any(part in scene.name for part in args.only.split(",")):
             continue
         pair = make_pair(scene, photos, (height, width), number)

@@ -20,6 +20,9 @@ from ldp.types import FloatArray, ViewPair
 Photo = npt.NDArray[np.uint8]
 
 SEED = 7_041_776
+HELD_OUT_SEED = 90_210_463
+FRAME = (4000, 6000)
+"""(H, W) of the frames that held-out scenes are parts of: the size of their outlines."""
 STEP_WIDTH = 0.3
 """Width of the soft step between the photodiodes' halves, in radii."""
 SOFTNESS_PX = 0.5
@@ -40,6 +43,8 @@ class NativeScene:
     name: str
     radii_px: tuple[float, ...]
     ratio: float
+    held_out: bool = False
+    """Whether its seed and outlines are those of the held-out set."""
 
     @property
     def mixed(self) -> bool:
@@ -72,12 +77,28 @@ def standard_scenes() -> list[NativeScene]:
     return scenes
 
 
+def held_out_scenes() -> list[NativeScene]:
+    """Scenes that no constant was chosen by: the same radii, other mixed depths and outlines."""
+    mixed = ((-45.0, 0.0, 20.0), (-20.0, -5.0, 9.0), (0.0, 30.0, 80.0), (-80.0, 0.0, 5.0))
+    scenes = []
+    for ratio in (0.15, 0.6):
+        for number, radius in enumerate((5.0, 20.0, 45.0, 80.0)):
+            signed = -radius if number % 2 else radius
+            scenes.append(NativeScene(f"r{radius:.0f}-{ratio:g}", (signed,), ratio, True))
+    for number, radii in enumerate(mixed):
+        ratio = (0.15, 0.6)[number % 2]
+        name = "mixed" + "".join(f"{radius:+.0f}" for radius in radii)
+        scenes.append(NativeScene(f"{name}-{ratio:g}", radii, ratio, True))
+    return scenes
+
+
 def make_pair(
     scene: NativeScene, photos: Sequence[Photo], size: tuple[int, int], number: int
 ) -> NativePair:
     """Renders a scene of `size` (H, W) from photographs that are sharp at every pixel; number
     seeds it. Each layer is a mosaic of photographs, so that it is sharp however large it is."""
-    rng = np.random.default_rng([SEED, number])
+    rng = np.random.default_rng([HELD_OUT_SEED if scene.held_out else SEED, number])
+    outlined = _wavy if scene.held_out else _blob
     height, width = size
     blades = int(rng.integers(6, 10))
     left = np.zeros((height, width, 3), np.float32)
@@ -85,7 +106,7 @@ def make_pair(
     radius_map = np.zeros((height, width), np.float32)
     for layer, radius in enumerate(scene.radii_px):
         colour = mosaic_of(photos, size, rng)
-        alpha = _blob(size, rng) if layer else np.ones(size, np.float32)
+        alpha = outlined(size, rng) if layer else np.ones(size, np.float32)
         light = np.dstack([colour * alpha[..., None], alpha])
         for view, kernel in zip(
             (left, right), iris_kernels(radius, scene.ratio, blades), strict=True
@@ -197,6 +218,22 @@ def _blob(size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     )
     mask = (bumps > np.quantile(bumps, 0.64)).astype(np.float32)
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _wavy(size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Coverage of about two fifths of a part of FRAME: large bodies with finer waves along them."""
+    height, width = size
+    y, x = np.ogrid[:height, :width]
+    field = np.zeros(size, np.float32)
+    for share, strength in ((0.5, 1.0), (0.23, 0.5), (0.04, 0.06), (0.012, 0.015)):
+        for _ in range(2):
+            angle, phase = rng.uniform(0, 2 * np.pi, 2)
+            waves = 2 * np.pi / (share * max(FRAME))
+            along = np.cos(angle) * x + np.sin(angle) * y
+            field += np.float32(strength) * np.sin(waves * along + phase).astype(np.float32)
+    field -= np.quantile(field[::4, ::4], 0.6)
+    slope = np.hypot(*np.gradient(field))
+    return np.asarray(np.clip(field / np.maximum(slope, 1e-6) + 0.5, 0, 1), np.float32)
 
 
 def _photographed(linear: FloatArray, rng: np.random.Generator) -> FloatArray:
