@@ -80,8 +80,8 @@ class Protection:
         if plane is None:
             plane = np.ones((1, 1), np.float32)
         if self.shown is self.views:
-            return Kept(self.views, plane)
-        return Kept(self.views, plane, self.shown, strength)
+            return Kept(self.views, plane, noise=self.noise)
+        return Kept(self.views, plane, self.shown, strength, self.noise)
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,14 @@ class Kept:
         more pixels.
     shown: what the network was given; None where it was given the photo's own.
     strength: a factor on its change.
+    noise: standard deviation of a view's noise, white at 1; 0 where it is not known.
     """
 
     views: PhotoViews
     weight: Plane
     shown: PhotoViews | None = None
     strength: float = 1.0
+    noise: float = 0.0
     _uploaded: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def wants(self, rows: Span, columns: Span) -> bool:

@@ -31,6 +31,10 @@ from ldp.restore.tiles import Receive, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_cells, map_window
 from ldp.types import BlurMap, Plane
 
+GRAIN_SHARE = 0.8
+"""Of the noise that a network removes at full size, the share that is put back: scaled-down copies
+leave it, and a region restored at full size would stand out from its surroundings."""
+_GRAIN_DEVIATIONS = 2.0
 _REACH_CELLS = 3
 """A pixel of a scaled correction reaches this many of its own size, by bicubic interpolation."""
 
@@ -79,7 +83,8 @@ def restore_at_scales(
         copies[factor] = ReducedViews(source, step, device)
         scaled = _ScaledKept(copies[factor], share, task.kept.strength, device)
         passes.append((factor, scaled, counter.counted(scaled, task.tiles(copies[factor].size))))
-    own = _AddedTo(replace(task.kept, weight=fine), [])
+    rolling = RollingViews(task.photo, device)
+    own = _AddedTo(replace(task.kept, weight=fine), rolling, [])
     own_progress = counter.counted(own, task.tiles(size))
     for factor, scaled, count in passes:
         views = scaled.views
@@ -95,7 +100,7 @@ def restore_at_scales(
         own.corrections.append(_Correction(correction, factor, shares[factor], size))
     passes.clear()
     copies.clear()
-    restorer = task.restorer(RollingViews(task.photo, device), task.blur_map)
+    restorer = task.restorer(rolling, task.blur_map)
     restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, device)
 
 
@@ -129,6 +134,16 @@ def carried_up(correction: Tensor, factor: int, rows: slice, columns: slice) -> 
         start = wanted.start - first * factor
         inner.append(slice(start, start + wanted.stop - wanted.start))
     return _enlarged(part, factor)[:, inner[0], inner[1]]
+
+
+def with_grain(restored: Tensor, mean: Tensor, noise: float) -> Tensor:
+    """Put most of the noise back that a network removed: changes as small as noise, no others.
+
+    mean: of the views. noise: standard deviation in one view; their mean has 1/sqrt(2) of it.
+    """
+    removed = mean - restored
+    spread = _GRAIN_DEVIATIONS * noise / 2**0.5
+    return restored + GRAIN_SHARE * removed * torch.exp(-0.5 * (removed / spread).square())
 
 
 def _enlarged(picture: Tensor, factor: int) -> Tensor:
@@ -200,9 +215,13 @@ class _Correction:
 
 @dataclass(frozen=True)
 class _AddedTo:
-    """What becomes of the photo's own tiles: corrections of other scales are added to them."""
+    """What becomes of the photo's own tiles: corrections of other scales are added to them.
+
+    views: what the network was given.
+    """
 
     kept: Kept
+    views: PhotoViews
     corrections: list[_Correction]
 
     def wants(self, rows: Span, columns: Span) -> bool:
@@ -211,6 +230,9 @@ class _AddedTo:
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """See ldp.restore.tiles.Keeping."""
+        if self.kept.shown is None and self.kept.noise > 0:
+            area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+            restored = with_grain(restored, mean_of(self.views.pair(*area)), self.kept.noise)
         return self.kept.share(rows, columns, restored)
 
     def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:

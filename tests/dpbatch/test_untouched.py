@@ -48,3 +48,24 @@ def test_untouched_is_bit_for_bit_the_composite(tmp_path: Path, in_focus: bool) 
         both = views.pair(*area).permute(1, 2, 0).numpy()
         mean = to_uint16((both[..., :3] + both[..., 3:]) / 2).astype(int)
         assert np.abs(result.sharp - mean).mean() > 300
+
+
+def test_at_scales_too_what_is_in_focus_is_bit_for_bit_the_composite(tmp_path: Path) -> None:
+    path = tmp_path / "a.CR2"
+    write_test_dpraw(path, 192, 288, noise_dn=8)
+    pair = read_dual(path)
+    radius_px = np.zeros((96, 144), np.float32)
+    radius_px[:, 72:108] = -4.0  # at full size
+    radius_px[:, 108:] = -60.0  # at an eighth
+    blur_map = BlurMap(np.abs(radius_px) / 60, radius_px=radius_px)
+    torch.manual_seed(0)
+    model = ldp.Model(changing_network(), device="cpu", tile=64, scale="auto", protect=True)
+    result = model.restore_photo(
+        lambda device: RawViews(pair, RawSettings(), device), blur_map=blur_map
+    )
+    area = slice(0, 192), slice(0, 288)
+    composite = RawViews(pair, RawSettings(), CPU).untouched(*area).permute(1, 2, 0).numpy()
+    expected = to_uint16(composite)
+    assert np.array_equal(result.sharp[:, :128], expected[:, :128])
+    change = np.abs(result.sharp.astype(int) - expected)
+    assert min(change[:, 160:190].mean(), change[:, 250:].mean()) > 300

@@ -27,15 +27,17 @@ class Adding(nn.Module):
 
 
 class Smoothing(nn.Module):
-    """The mean view, smoothed over three pixels."""
+    """The mean view, a share of it smoothed over three pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = 1.0) -> None:
         super().__init__()
         self.config = MICRO
+        self.share = share
 
     def forward(self, views: Tensor, blur: Tensor) -> Tensor:
         mean = (views[:, :3] + views[:, 3:]) / 2
-        return F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        smooth = F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        return mean + self.share * (smooth - mean)
 
 
 def deblurrer_of(network: nn.Module, tile_px: int = 64) -> Deblurrer:

@@ -8,6 +8,7 @@ import torch
 
 from ldp.model import Model
 from ldp.restore.photo_views import StoredViews, whole
+from ldp.restore.protect import Kept
 from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import (
     FACTORS,
@@ -16,10 +17,11 @@ from ldp.restore.scale_weights import (
     single_scale,
     weights_for,
 )
-from ldp.restore.scales import carried_up, map_at
+from ldp.restore.scales import carried_up, map_at, with_grain
 from ldp.types import BlurMap, FloatArray, ViewPair
 from tests.helpers.scale_networks import Adding, Smoothing, deblurrer_of
 
+CPU = torch.device("cpu")
 SIZE = (200, 300)
 MAP = BlurMap(np.full((4, 6), 0.5, np.float32), disparity_px=np.full((4, 6), 3.0, np.float32))
 
@@ -133,14 +135,20 @@ def test_no_step_at_tile_borders_of_any_scale() -> None:
     np.testing.assert_allclose(small, large, atol=1e-5)
 
 
-def test_gradients_and_noise_go_on_across_the_border_of_restored_and_untouched() -> None:
+@pytest.mark.parametrize("radius_px", [40.0, 4.0])
+def test_gradients_and_noise_go_on_across_the_border_of_restored_and_untouched(
+    radius_px: float,
+) -> None:
     rng = np.random.default_rng(5)
     grain = rng.normal(0, 0.02, (2, 240, 320, 3)).astype(np.float32)
     ramp = np.linspace(0.3, 0.6, 320, dtype=np.float32)[None, :, None]
     views = ViewPair(ramp + grain[0], ramp + grain[1])
     radius = np.zeros((60, 80), np.float32)
-    radius[:, 40:] = -40.0
-    sharp = deblurrer_of(Smoothing()).restore(views, MAP, weights=weights_for(radius, (240, 320)))
+    radius[:, 40:] = -radius_px
+    weights = weights_for(radius, (240, 320))
+    kept = Kept(StoredViews(views, CPU), np.ones((1, 1), np.float32), noise=0.02)
+    denoising = Smoothing(0.4)  # by a third
+    sharp = deblurrer_of(denoising).restore(views, MAP, kept=kept, weights=weights)
     noise = np.std(sharp - ramp, (0, 2))
     untouched, border, restored = (
         float(np.sqrt(np.mean(noise[columns] ** 2)))
@@ -169,22 +177,21 @@ def test_corrections_are_the_same_in_parts_as_in_one(factor: int) -> None:
 
 def test_reduced_is_the_mean_of_cells_and_rounds_up() -> None:
     view = np.arange(5 * 6 * 3, dtype=np.float32).reshape(5, 6, 3)
-    cpu = torch.device("cpu")
-    source = StoredViews(ViewPair(view, view), cpu)
-    half = ReducedViews(source, 2, cpu)
+    source = StoredViews(ViewPair(view, view), CPU)
+    half = ReducedViews(source, 2, CPU)
     small = whole(half).left
     assert small.shape == (3, 3, 3)
     np.testing.assert_allclose(small[0, 0], view[:2, :2].mean((0, 1)))
     np.testing.assert_allclose(small[2, 1], view[4, 2:4].mean(0))
-    quarter = whole(ReducedViews(half, 2, cpu)).left
+    quarter = whole(ReducedViews(half, 2, CPU)).left
     np.testing.assert_allclose(quarter[0, 0], view[:4, :4].mean((0, 1)))
 
 
 def test_reduced_views_read_in_parts_are_those_read_whole() -> None:
-    views, cpu = noisy_views(size=(530, 2100)), torch.device("cpu")
-    source = StoredViews(views, cpu)
-    expected = whole(ReducedViews(source, 4, cpu))
-    part = ReducedViews(source, 4, cpu).pair(slice(60, 133), slice(250, 525))
+    views = noisy_views(size=(530, 2100))
+    source = StoredViews(views, CPU)
+    expected = whole(ReducedViews(source, 4, CPU))
+    part = ReducedViews(source, 4, CPU).pair(slice(60, 133), slice(250, 525))
     np.testing.assert_array_equal(
         part.permute(1, 2, 0).numpy()[..., 3:], expected.right[60:133, 250:525]
     )
@@ -197,6 +204,16 @@ def test_a_map_in_pixels_shrinks_with_them_and_another_one_stays() -> None:
     in_pixels = map_at(BlurMap(amount, radius_px=amount), 4).amount
     np.testing.assert_allclose(in_pixels, -np.expm1(-np.asarray([[2.0, 0.5]]) / 4), atol=1e-6)
     np.testing.assert_array_equal(map_at(BlurMap(amount), 4).amount, amount)
+
+
+def test_only_changes_as_small_as_noise_are_put_back() -> None:
+    mean = torch.tensor([0.5, 0.5, 0.5])
+    restored = mean - torch.tensor([0.001, 0.01, 0.1])
+    noise = 0.01
+    back = (with_grain(restored, mean, noise) - restored) / (mean - restored)
+    assert back[0] == pytest.approx(0.8, abs=0.01)
+    assert 0.4 < back[1] < 0.8
+    assert back[2] < 1e-9
 
 
 def test_an_unknown_scale_is_refused() -> None:
