@@ -86,22 +86,26 @@ def restore_at_scales(
     rolling = RollingViews(task.photo, device)
     own = _AddedTo(replace(task.kept, weight=fine), rolling, [])
     own_progress = counter.counted(own, task.tiles(size))
-    for factor, scaled, count in passes:
-        views = scaled.views
-        correction = torch.zeros((*views.size, 3), device=device)
-        restore_in_tiles(
-            task.restorer(views, map_at(task.blur_map, factor)),
-            task.tiles(views.size),
-            scaled,
-            partial(_stored, correction),
-            count,
-            device,
-        )
-        own.corrections.append(_Correction(correction, factor, shares[factor], size))
-    passes.clear()
     copies.clear()
+    while passes:  # a copy's memory is free for what comes after its pass
+        factor, scaled, count = passes.pop(0)
+        pixels = _corrected(task, scaled, map_at(task.blur_map, factor), count)
+        del scaled
+        own.corrections.append(_Correction(pixels, factor, shares[factor], size))
     restorer = task.restorer(rolling, task.blur_map)
     restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, device)
+
+
+def _corrected(
+    task: ScaledTask, scaled: _ScaledKept, blur_map: BlurMap, progress: Progress
+) -> Tensor:
+    """Return the correction of one scale, (h, w, 3)."""
+    views, device = scaled.views, scaled.device
+    pixels = torch.zeros((*views.size, 3), device=device)
+    restore_tile = task.restorer(views, blur_map)
+    receive = partial(_stored, pixels)
+    restore_in_tiles(restore_tile, task.tiles(views.size), scaled, receive, progress, device)
+    return pixels
 
 
 def map_at(blur_map: BlurMap, factor: int) -> BlurMap:
@@ -161,7 +165,7 @@ def _enlarged(picture: Tensor, factor: int) -> Tensor:
 class _ScaledKept:
     """What becomes of the tiles of scaled-down views: corrections, where a share of them is used.
 
-    share: (h, w), of the corrections at full size, see restore_at_scales.
+    weight: (h, w), the share of the corrections that is used, see restore_at_scales.
     """
 
     views: ReducedViews
