@@ -57,7 +57,7 @@ def test_at_scales_too_what_is_in_focus_is_bit_for_bit_the_composite(tmp_path: P
     radius_px = np.zeros((96, 144), np.float32)
     radius_px[:, 72:108] = -4.0  # at full size
     radius_px[:, 108:] = -60.0  # at an eighth
-    blur_map = BlurMap(np.abs(radius_px) / 60, radius_px=radius_px)
+    blur_map = BlurMap(np.asarray(np.abs(radius_px) / 60, np.float32), radius_px=radius_px)
     torch.manual_seed(0)
     model = ldp.Model(changing_network(), device="cpu", tile=64, scale="auto", protect=True)
     result = model.restore_photo(
