@@ -247,7 +247,7 @@ class Model:
         def attempt(device: torch.device) -> tuple[T, BlurMap]:
             deblurrer = self._deblurrer.on(device)
             own = photo(device)
-            protection = Protection.of(own) if self._protects else None
+            protection = Protection.of(own, device.type) if self._protects else None
             shown = protection.shown if protection else own
             given = blur_map if blur_map is not None else self.estimator.estimate(shown)
             weights = self._weights(shown, given)

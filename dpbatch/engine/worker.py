@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic
 
+from dpbatch.engine.memory import host_memory
 from dpbatch.errors import DpbatchError, PhotoError
 from dpbatch.hints import hinted
 from dpbatch.types import JobT, LoadedT, RestoredT, Saved, Seconds, Stages
@@ -286,7 +287,7 @@ def _receive(connection: Connection, package: Package) -> Any:
     """Unpickle a package, its buffers read from the pipe into new memory."""
     buffers = []
     for size in package.buffer_bytes:
-        buffer = memoryview(bytearray(size))
+        buffer = host_memory(size).data
         for start in range(0, size, _CHUNK_BYTES):
             connection.recv_bytes_into(buffer[start : start + _CHUNK_BYTES])
         buffers.append(buffer)

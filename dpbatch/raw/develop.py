@@ -26,7 +26,8 @@ _HALO_PX = 12
 """Samples around a part that its demosaicing reads."""
 _ENCODED_PX = {"cpu": 1 << 15}
 """Encoded at a time: on a CPU they stay in its cache."""
-_REDUCED_ROWS = 16
+_REDUCED_ROWS = {"cpu": 16, "cuda": 512}
+"""Rows of cells read at a time: on a GPU enough to keep it busy."""
 _USUAL_PIXELS = 2_000_000
 """Asked for by the blur map; what needs fewer takes them from there."""
 _ENOUGH_CELLS = 0.7
@@ -106,7 +107,7 @@ class RawViews:
     def _reduced(self, side: int) -> ViewPair:
         """Return both views, each pixel the mean of side x side cells."""
         height, width = self._splitter.size_cells
-        rows_at_once = side * max(1, _REDUCED_ROWS // side)
+        rows_at_once = side * max(1, _REDUCED_ROWS[self._splitter.device.type] // side)
         lines = []
         for top in range(0, height, rows_at_once):
             views = self._views(slice(top, min(top + rows_at_once, height)), slice(0, width))

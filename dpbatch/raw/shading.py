@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from dpbatch.raw.cells import CFA_POSITIONS, block_sums
-from dpbatch.raw.splitter import SplitCells
+from dpbatch.raw.splitter import BAND_CELLS, SplitCells
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _CELLS_ALONG_X = 96  # 85 px at 45 MP, twice the disparity found there
 _SMALLEST_CELL = 4  # samples of one colour
-_BAND_CELLS = 64  # rows summed at a time
 _PATCH_CELLS = 8
 _SLOPE_NOISE = 0.01
 _FAINTEST_DN = 8.0  # below this mean a cell shows the black level's error, not shading
@@ -73,6 +72,10 @@ class Shading:
 
 class CellSource(Protocol):
     """dpbatch.raw.splitter.Splitter."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the cells are."""
 
     @property
     def size_cells(self) -> tuple[int, int]:
@@ -140,7 +143,7 @@ def _sums(photo: CellSource, side: int) -> FloatArray:
     """Return count, left and right of the reliable samples of squares, (3, 4, rows, columns)."""
     height, width = photo.size_cells
     found = []
-    step = side * max(1, _BAND_CELLS // side)
+    step = side * max(1, BAND_CELLS[photo.device.type] // side)
     for top in range(0, height, step):
         cells = photo.subtracted(slice(top, min(top + step, height)), slice(0, width))
         reliable = ~cells.unreliable

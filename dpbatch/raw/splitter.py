@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from dpbatch.raw.frames import RawPair
 
-_BAND_CELLS = 64
+BAND_CELLS = {"cpu": 64, "cuda": 1024}
+"""Rows of cells measured at a time: on a GPU enough to keep it busy."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,9 @@ class Splitter:
         height, width = self.size_cells
         found = []
         clipped = 0
-        for top in range(0, height, _BAND_CELLS):
-            raw = self._raw(slice(top, min(top + _BAND_CELLS, height)), slice(0, width))
+        band = BAND_CELLS[self.device.type]
+        for top in range(0, height, band):
+            raw = self._raw(slice(top, min(top + band, height)), slice(0, width))
             first, second = self._subtracted(*raw)
             unreliable = self._unreliable(*raw)
             clipped += int(unreliable.sum())

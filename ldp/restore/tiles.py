@@ -129,5 +129,5 @@ def parts(rows: slice, width: int, device: torch.device) -> Iterator[tuple[slice
 
 
 def _blended(row: Span, column: Span, device: torch.device) -> Tensor:
-    weights = torch.from_numpy(blend_weights(row)[:, None] * blend_weights(column))
-    return weights.to(device)
+    down, across = (torch.from_numpy(blend_weights(span)).to(device) for span in (row, column))
+    return down[:, None] * across

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 import threading
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from dpbatch.engine.memory import host_memory
 
 T = TypeVar("T")
 Array = npt.NDArray[np.generic]
@@ -77,17 +78,7 @@ class _Restored(pickle.Unpickler):
 
 
 def _copied(array: Array) -> Array:
-    memory = _host_memory(array.nbytes)
+    memory = host_memory(array.nbytes)
     copy = memory.view(array.dtype).reshape(array.shape)
     np.copyto(copy, array)
     return copy
-
-
-def _host_memory(size_bytes: int) -> npt.NDArray[np.uint8]:
-    torch = sys.modules.get("torch")  # an actor without a network has not imported it
-    if torch is None or not size_bytes or not torch.cuda.is_initialized():
-        return np.empty(size_bytes, np.uint8)
-    pinned: npt.NDArray[np.uint8] = torch.empty(
-        size_bytes, dtype=torch.uint8, pin_memory=True
-    ).numpy()
-    return pinned

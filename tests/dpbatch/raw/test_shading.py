@@ -22,6 +22,10 @@ class SplitMosaics:
     unreliable: np.ndarray
 
     @property
+    def device(self):
+        return CPU
+
+    @property
     def size_cells(self):
         return SHAPE[0] // 2, SHAPE[1] // 2
 

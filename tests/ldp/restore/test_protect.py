@@ -47,7 +47,9 @@ def noisy(views: FloatArray, noise: float, seed: int = 0) -> ViewPair:
 @pytest.mark.parametrize("noise", [0.002, 0.01, 0.03, 0.08])
 def test_noise_is_measured_whatever_the_scene(noise: float) -> None:
     picture = scene(np.random.default_rng(1))
-    assert noise_level(on_cpu(noisy(picture, noise))) == pytest.approx(noise, rel=0.05)
+    views = on_cpu(noisy(picture, noise))
+    assert noise_level(views) == pytest.approx(noise, rel=0.05)
+    assert noise_level(views, in_whole_rows=True) == noise_level(views)
 
 
 def test_views_without_noise_have_none_and_small_ones_can_be_measured() -> None:
