@@ -125,6 +125,7 @@ def write_real(folder):
         assert cv2.imwrite(str(folder / f"01_{part}.png"), picture[..., ::-1])
 
 
+@pytest.mark.usefixtures("inline")
 def test_dpbatch_restores_photos_with_the_result(source, tmp_path):
     run([micro_settings(crop_px=32)], tmp_path / "run", **source)
     scenes = tmp_path / "scenes"

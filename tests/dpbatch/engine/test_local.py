@@ -76,17 +76,6 @@ def test_every_photo_goes_through_all_steps_unharmed_by_its_neighbours_end(tmp_p
     assert not children()
 
 
-def test_a_crash_while_restoring_costs_one_photo_and_a_fresh_process_does_the_rest(
-    tmp_path: Path,
-) -> None:
-    sizes = {"before": 10, "poison": 666, "after": 20}
-    outcomes = run(
-        LocalEngine(ToyStages()), [Toy(name, "", size, tmp_path) for name, size in sizes.items()]
-    )
-    assert [outcomes[name].status for name in sizes] == [Status.DONE, Status.FAILED, Status.DONE]
-    assert (outcomes["poison"].stage, outcomes["poison"].code) == ("restore", "worker-crash")
-
-
 def test_poison_is_tried_three_times_at_last_alone_and_harms_no_neighbour(tmp_path: Path) -> None:
     good = [Toy(f"good{n}", "", 100 + n, tmp_path) for n in range(20)]
     jobs = list(good)

@@ -14,31 +14,8 @@ from dpbatch.location import Location, RemotePath, path_below
 from dpbatch.storage import store
 from dpbatch.storage.choose import input_source
 from dpbatch.storage.reach import problem_here
-from tests.helpers.s3_server import S3Server, put_folder, remote
-from tests.helpers.toy_runs import go, write_shoot
-
-
-@pytest.fixture
-def bucket(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return server.bucket()
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    return write_shoot(tmp_path / "shoot")
-
-
-@pytest.fixture
-def shoot(bucket: str, local: Path) -> RemotePath:
-    """The same in the bucket."""
-    put_folder(local, f"{bucket}/shoot")
-    return remote(f"{bucket}/shoot")
-
-
-@pytest.fixture
-def out(bucket: str) -> RemotePath:
-    return remote(f"{bucket}/out")
+from tests.helpers.s3_server import remote
+from tests.helpers.toy_runs import go
 
 
 def scan_all(given: tuple[Location, ...], **options: Any) -> Inputs[Location]:

@@ -31,7 +31,6 @@ from tests.helpers.toy_runs import (
     start_toy_run,
     visible,
     wait_for,
-    write_shoot,
 )
 from tests.helpers.toy_stages import CopyStages
 
@@ -47,29 +46,6 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
-
-
-@pytest.fixture
-def bucket(server: S3Server) -> str:
-    server.forget()
-    return server.bucket()
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    return write_shoot(tmp_path / "shoot")
-
-
-@pytest.fixture
-def shoot(bucket: str, local: Path) -> RemotePath:
-    """The same in the bucket."""
-    put_folder(local, f"{bucket}/shoot")
-    return remote(f"{bucket}/shoot")
-
-
-@pytest.fixture
-def out(bucket: str) -> RemotePath:
-    return remote(f"{bucket}/out")
 
 
 def put_pair(shoot: RemotePath, name: str, content: str) -> None:

@@ -20,12 +20,6 @@ from dpbatch.types import FileStamp
 from tests.helpers.s3_server import S3Server, remote, stored
 
 
-@pytest.fixture
-def bucket(server: S3Server) -> str:
-    server.forget()
-    return server.bucket()
-
-
 @pytest.fixture(params=["s3", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemotePath]:
     """A remote folder: of a store without folders and without renaming, and of one with both."""

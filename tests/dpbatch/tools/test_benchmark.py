@@ -173,7 +173,7 @@ def test_another_checkout_must_be_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stages_runs_and_memory_are_measured_and_compared() -> None:
-    options = BenchmarkOptions((640, 384), 2, 0.5, compare=CHECKOUT, turns=2)
+    options = BenchmarkOptions((320, 192), 2, 0.5, compare=CHECKOUT, turns=2)
     report = run_benchmark(options, SETTINGS)
     assert set(report.stages.warm) == {
         "load", "develop", "blur map", "network", "rest of restoring", "save",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,13 @@ from dpbatch.engine.ray import private_cluster as private  # noqa: E402
 from dpbatch.engine.ray.cluster import joined  # noqa: E402
 from dpbatch.engine.ray.private_cluster import accepts_calls, check_private  # noqa: E402
 from dpbatch.errors import AbortError  # noqa: E402
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder that only this test uses: a socket's path must be short, and tmp_path is not."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def listening() -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
@@ -36,16 +45,12 @@ def sockets_of(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions")
-@pytest.mark.parametrize("mode", ["disabled", "token", None])
 def test_it_listens_on_loopback_only_asks_for_its_token_and_hides_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_folder: Path
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # a socket's path must be short
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    if mode is not None:
-        monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    before = set(Path("/tmp").glob("dpbatch-ray-*"))
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with joined("", tmp_path / "log"):
         assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42
         addresses = listening()
@@ -57,7 +62,7 @@ def test_it_listens_on_loopback_only_asks_for_its_token_and_hides_its_folder(
         assert not accepts_calls(address, token="0" * 64)
         assert accepts_calls(address, token=os.environ["RAY_AUTH_TOKEN"])  # so the call is right
 
-        (folder,) = set(Path("/tmp").glob("dpbatch-ray-*")) - before
+        (folder,) = short_folder.glob("dpbatch-ray-*")
         assert folder.stat().st_mode & 0o777 == 0o700
         assert len(sockets_of(folder)) >= 2
         monkeypatch.setattr(private, "accepts_calls", lambda address, token: token is None)
@@ -68,8 +73,20 @@ def test_it_listens_on_loopback_only_asks_for_its_token_and_hides_its_folder(
         with pytest.raises(AbortError, match="other users can enter"):
             check_private(folder)
     assert not folder.exists()
-    assert os.environ.get("RAY_AUTH_MODE") == mode
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize("mode", ["disabled", "token", None])
+def test_ray_is_left_to_turn_its_token_on_whatever_was_set(
+    monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if mode is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with private.private_cluster():
+        assert "RAY_AUTH_MODE" not in os.environ
+    assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
 def test_a_cluster_that_other_machines_reach_is_refused(
@@ -107,7 +124,7 @@ def test_the_same_process_can_join_a_cluster_without_a_token_afterwards(
 
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # a socket's path must be short
     with joined("", tmp_path / "log"):
         assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42
     head = {"num_cpus": 0, "include_dashboard": False}

@@ -84,7 +84,7 @@ def journal_of(out: Path) -> dict[str, tuple[Any, ...]]:
 
 def test_both_engines_give_the_same_pixels_and_outcomes(tmp_path: Path) -> None:
     shoot = tmp_path / "shoot"
-    write_shoot(shoot, 40)
+    write_shoot(shoot, 16)
     # The last bit of a sum depends on the number of threads: as many as each of two actors has.
     threads = str(max(1, (os.cpu_count() or 1) // 2))
     local = ("run", shoot, "--out", tmp_path / "local", "--engine", "local")
@@ -92,9 +92,9 @@ def test_both_engines_give_the_same_pixels_and_outcomes(tmp_path: Path) -> None:
     output = dpbatch("run", shoot, "--out", tmp_path / "ray", "--cpu-actors", 2)
     assert journal_of(tmp_path / "ray") == journal_of(tmp_path / "local")
     statuses = Counter(record[0] for record in journal_of(tmp_path / "ray").values())
-    assert statuses == {"done": 38, "failed": 2}
+    assert statuses == {"done": 14, "failed": 2}
     pictures = sorted((tmp_path / "local").glob("*.tif"))
-    assert len(pictures) == 38
+    assert len(pictures) == 14
     for picture in pictures:
         ours, theirs = (
             tifffile.imread(path) for path in (picture, tmp_path / "ray" / picture.name)
@@ -161,7 +161,7 @@ def cluster() -> Iterator[None]:
 def test_eight_actors_are_kept_busy_and_prometheus_can_watch(tmp_path: Path) -> None:
     """A network that takes 2 s, as loading and saving take their time too."""
     pytest.importorskip("prometheus_client")
-    actors, restore_s, photos, first = 8, 2.0, 200, 40
+    actors, restore_s, photos, first = 8, 2.0, 100, 40
     seconds = {"load": 0.5, "restore": restore_s, "save": 0.2}
     busy: list[list[float]] = []
     engine = RayEngine(
