@@ -170,6 +170,7 @@ class Restorer:
                 clip_weights=settings.clip_weights,
                 protect=None if settings.protect else False,
                 scale=settings.scale,
+                whole=settings.whole,
             )
         except ValueError as error:
             raise SettingsError(hinted(error)) from error

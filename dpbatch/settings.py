@@ -13,7 +13,7 @@ from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
 from ldp.blur.estimator import ESTIMATORS, OPENAI
 
-CLIP_MAPS = ("clip", "clip-patch")
+CLIP_MAPS = ("clip", "clip-patch", "clip-patch-stretched")
 BLUR_ESTIMATORS = ("auto", *ESTIMATORS)
 SCALES = ("auto", "1", "2", "4", "8")
 FORMATS = ("tif", "png", "jpg", "dng")
@@ -80,13 +80,14 @@ class RestoreSettings:
     tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
     """Side of a tile in px; 0 chooses one that fits the memory."""
     blur: str = "auto"
-    """Estimator of the blur map: disparity, learned (radius of the blur), clip (as in LDP's paper),
-    clip-patch (as in LDP's released code), or auto, the one that the network was trained with."""
+    """Estimator of the blur map, see ldp.load; auto: the one that the network was trained with."""
     clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
     scale: str = field(default="1", metadata=_IN_PIXELS_IF_CHANGED)
     """Where to restore: 1 at full size, 2, 4, 8 at a half, a quarter, an eighth, or auto, every
     region at the size that suits its blur."""
+    whole: bool = field(default=False, metadata=_IN_PIXELS_IF_CHANGED)
+    """One pass over the whole photo, as networks were published, and no tiles."""
     ordinary: str = field(default="skip", metadata=_NOT_IN_PIXELS)
     """What to do with ordinary photos, which have one view: skip, or the network that restores
     them, single (comes with dpbatch) or vitdeblur (needs single_weights)."""
@@ -101,6 +102,8 @@ class RestoreSettings:
         _check_choice("quality", self.quality, QUALITIES)
         _check_choice("scale", self.scale, SCALES)
         _check_choice("ordinary", self.ordinary, ORDINARY)
+        if self.whole and self.scale != "1":
+            raise SettingsError(f"scale {self.scale}: a photo in one pass (whole) has scale 1")
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
         kind, _, number = self.device.partition(":")
@@ -213,9 +216,8 @@ def settle_network(restore: RestoreSettings, has_gpu: bool) -> RestoreSettings:
     """
     if restore.model != "auto":
         if restore.quality != "auto":
-            raise SettingsError(
-                f"quality {restore.quality} and model {restore.model}: give one of the two"
-            )
+            both = f"quality {restore.quality} and model {restore.model}"
+            raise SettingsError(f"{both}: give one of the two")
         return restore
     quality = restore.quality
     if quality == "auto":
@@ -233,9 +235,8 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
     """
     blur = trained_with if settings.restore.blur == "auto" else settings.restore.blur
     if needs_soft_map and blur != "clip":
-        raise SettingsError(
-            f"blur {blur}: this network reads CLIP's unnormalised map; use --blur clip"
-        )
+        read = "this network reads CLIP's unnormalised map"
+        raise SettingsError(f"blur {blur}: {read}; use --blur clip")
     signed = [layer for layer in settings.output.chosen_layers if layer != "blur"]
     if blur in CLIP_MAPS and signed:
         raise SettingsError(

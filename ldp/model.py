@@ -25,6 +25,7 @@ from ldp.restore.protect import Kept, Protection
 from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
 from ldp.restore.tiles import Receive
 from ldp.restore.tiling import Progress
+from ldp.restore.whole import WholeDeblurrer
 from ldp.tensors import Array, own_float, to_tensors, view_pairs
 from ldp.types import BlurMap, Deblurred, RoundedDeblurred, TensorDeblurred, ViewPair
 
@@ -51,20 +52,23 @@ class Model:
         scale: str = "1",
         source: Source | None = None,
         protect: bool | None = None,
+        whole: bool = False,
     ) -> None:
         """Copy a network that is in memory; the network itself is not changed.
 
-        device, tile, scale, protect: as in `ldp.load`.
+        device, tile, scale, protect, whole: as in `ldp.load`.
         estimator: DisparityEstimator() if left out.
         source: the part of `info` that the network does not tell.
 
-        Raises DeviceError, ValueError for an unknown scale.
+        Raises DeviceError, ValueError for an unknown scale and for a whole picture at another one.
         """
         if scale not in SCALES:
             raise ValueError(f"scale {scale!r}: expected one of {', '.join(SCALES)}")
+        if whole and scale != "1":
+            raise ValueError(f"scale {scale!r}: a whole picture is restored at scale 1")
         chosen = device if isinstance(device, torch.device) else choose_device(device)
         self.estimator = estimator if estimator is not None else load_estimator("disparity")
-        self._deblurrer = Deblurrer.of(network, chosen, tile)
+        self._deblurrer = (WholeDeblurrer if whole else Deblurrer).of(network, chosen, tile)
         self._scale = scale
         self._config = network.config
         self._source = source or Source()
@@ -290,6 +294,7 @@ def load(
     clip_weights: str = OPENAI,
     protect: bool | None = None,
     scale: str = "1",
+    whole: bool = False,
 ) -> Model:
     """Load a network and the estimator of its blur map.
 
@@ -297,13 +302,14 @@ def load(
         that was trained here, or the converted release (ldp.models.conversion.convert).
     device: auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.
     tile: side of a tile in pixels, rounded up to what the network allows; 0 to choose.
-    blur: an estimator, or the name of one: disparity, learned, clip, clip-patch, or auto for the
+    blur: an estimator, or the name of one of ldp.blur.estimator.ESTIMATORS, or auto for the
         one that the network was trained with.
     clip_weights: for the CLIP maps, one of open_clip's tags or a file.
     protect: keep what is in focus as it is and hold the network back in strong noise, see
         ldp.restore.protect; None does so but for the released network, which stays the authors'.
     scale: by how much the views are scaled down to restore them, 1, 2, 4 or 8, or auto for the
         scale that suits the blur of each region; see ldp.restore.scales.
+    whole: one pass over the whole picture as networks were published, see ldp.restore.whole.
 
     Raises WeightsError where the weights cannot be used, ValueError for an unknown estimator or
     scale, DeviceError, ClipUnavailableError, and SoftMapError where the network reads the
@@ -334,4 +340,5 @@ def load(
         scale=scale,
         source=source,
         protect=protect,
+        whole=whole,
     )

@@ -23,24 +23,34 @@ error over RGB (2.55 of 255 levels) the denominator is this. At or above it, Eq.
 
 BlurAwareMap = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [0, 1] to their unnormalised blur map (B, h, w), with gradients to the
-pictures: ldp.blur.clip_dense.ClipEstimator.blur_aware_map."""
+pictures: blur_aware_map of ldp.blur.clip_dense.ClipEstimator, or blur_aware_logits."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """charbonnier_eps as in charbonnier(); the weights of the two other terms, 0 to leave one out.
+    """charbonnier_eps, per_pixel: of charbonnier(). The weights of the two other terms, 0 for none.
 
-    The paper's second stage has 1e-4, 0.1 and 0.2.
+    The paper's second stage has 1e-4, 0.1 and 0.2, and the first term per pixel.
     """
 
     charbonnier_eps: float
     blur_aware: float
     blur_weighting: float
+    per_pixel: bool = False
 
 
-def charbonnier(restored: Tensor, sharp: Tensor, eps: float = 1e-4) -> Tensor:
-    """Return the mean of sqrt(d^2 + eps^2) (Eq. 11; Charbonnier et al. 1994)."""
-    return torch.sqrt((restored - sharp) ** 2 + eps * eps).mean()
+def charbonnier(
+    restored: Tensor, sharp: Tensor, eps: float = 1e-4, *, per_pixel: bool = False
+) -> Tensor:
+    """Return the mean of sqrt(d^2 + eps^2) (Charbonnier et al. 1994).
+
+    per_pixel: d^2 is summed over a pixel's three colours, as in Eq. 11, which gives 1 to 1.7 times
+        the value and as much less weight to the other terms; else each colour counts for itself.
+    """
+    squares = (restored - sharp) ** 2
+    if per_pixel:
+        squares = squares.sum(1)
+    return torch.sqrt(squares + eps * eps).mean()
 
 
 def blur_weighting(restored: Tensor, sharp: Tensor, views: Tensor, amount: Tensor) -> Tensor:
@@ -88,7 +98,9 @@ def total(
 
     Raises ValueError if the blur-aware term has a weight, but no CLIP is given.
     """
-    first = loss = charbonnier(restored, sharp, weights.charbonnier_eps)
+    first = loss = charbonnier(
+        restored, sharp, weights.charbonnier_eps, per_pixel=weights.per_pixel
+    )
     weighting = aware = None
     if weights.blur_weighting:
         weighting = blur_weighting(restored, sharp, views, amount)

@@ -62,6 +62,7 @@ class ViTDeblurObjective:
     charbonnier_eps: float
     token_weight: float
     sharpness_weight: float
+    per_pixel: bool = False
 
     def inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the blurred and the sharp pictures in the network's order of channels, BGR."""
@@ -72,7 +73,7 @@ class ViTDeblurObjective:
         """See Objective."""
         assert isinstance(found, Compared)
         restored = found.restored.float().flip(1)
-        first = charbonnier(restored, batch[2], self.charbonnier_eps)
+        first = charbonnier(restored, batch[2], self.charbonnier_eps, per_pixel=self.per_pixel)
         distance = token_distance(found.predicted.float(), found.true.float())
         sharpness = sharpness_error(found.blurred_logit.float(), found.sharp_logit.float())
         loss = first + self.token_weight * (distance + self.sharpness_weight * sharpness)
@@ -94,6 +95,9 @@ def objective_of(settings: TrainSettings, blur_aware_map: BlurAwareMap | None) -
     """Return the objective of a stage."""
     if settings.is_vitdeblur:
         return ViTDeblurObjective(
-            settings.charbonnier_eps, settings.token_weight, settings.sharpness_weight
+            settings.charbonnier_eps,
+            settings.token_weight,
+            settings.sharpness_weight,
+            per_pixel=settings.loss_weights.per_pixel,
         )
     return LdpObjective(settings.loss_weights, blur_aware_map)

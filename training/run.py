@@ -111,13 +111,12 @@ def prepare(
     evaluation_set = None
     if processes.first:
         evaluation_set = read_validation_set(first, photos, inputs.validation, clip)
-    aware = clip.blur_aware_map if clip else None
     return Run(
         stages,
         source,
         out,
         processes,
-        blur_aware_map=aware,
+        blur_aware_map=_blur_aware(first, clip),
         validation=evaluation_set,
         stop_at=stop_at,
         initial=initial,
@@ -137,6 +136,11 @@ def _check(stages: Sequence[TrainSettings], processes: Processes, inputs: Traini
         if stage.is_vitdeblur:
             if inputs.dpdd is None:
                 raise RecipeError(f"size {stage.size!r}: trained on DPDD's combined photos")
+            if stage.freeze_encoder and inputs.encoder is None and not inputs.init:
+                raise RecipeError(
+                    "freeze_encoder = true and nothing to begin with: a random encoder would stay "
+                    "random; give --encoder FILE or --init FILE, or set freeze_encoder = false"
+                )
             continue
         if inputs.dpdd is not None and stage.crop_px > stage.patch_px:
             raise RecipeError(f"crop_px {stage.crop_px}: expected at most patch_px")
@@ -151,4 +155,13 @@ def _clip(stages: Sequence[TrainSettings], device: torch.device) -> ClipEstimato
     first = stages[0]
     if first.blur != "clip" and not any(stage.blur_aware_weight for stage in stages):
         return None
-    return ClipEstimator.of(load_clip(first.clip_network, first.clip_weights, device))
+    clip = load_clip(first.clip_network, first.clip_weights, device)
+    return ClipEstimator.of(clip, prompts=first.prompts, dp_format=first.dp_format)
+
+
+def _blur_aware(settings: TrainSettings, clip: ClipEstimator | None) -> BlurAwareMap | None:
+    """Return what the blur-aware loss is a mean of: by all its prompts, whatever the maps have."""
+    if clip is None:
+        return None
+    loss = ClipEstimator.of(clip.clip, dp_aware=False)
+    return loss.blur_aware_logits if settings.blur_aware_form == "logit" else loss.blur_aware_map

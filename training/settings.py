@@ -11,16 +11,18 @@ from pathlib import Path
 
 import msgspec
 
+from ldp.blur.clip_dense import check_prompts
 from ldp.blur.clip_model import VIT_B_32
 from ldp.blur.estimator import OPENAI
-from ldp.models.network import PRIORS, SIZES, NetworkConfig
+from ldp.models.network import PRIORS, SIZES, NetworkConfig, Prior
 from ldp.models.vitdeblur import VITDEBLUR_SIZES, ViTDeblurConfig
-from ldp.types import MapPlane
 from training.errors import RecipeError
 from training.losses import LossWeights
 
 BLUR_MAPS = ("disparity", "clip")
 KERNELS = ("mixed", "fixed")
+CHARBONNIER_PER = ("channel", "pixel")
+BLUR_AWARE_FORMS = ("sigmoid", "logit")
 # A run has one network, one set of blur maps and one set of patches.
 _SAME_IN_ALL_STAGES = (
     "size",
@@ -31,6 +33,9 @@ _SAME_IN_ALL_STAGES = (
     "blur",
     "clip_network",
     "clip_weights",
+    "prompts",
+    "dp_format",
+    "blur_aware_form",
     "patch_px",
     "drop_patches",
     "validate_pairs",
@@ -73,8 +78,12 @@ class TrainSettings:
     training.simulator.camera.sample_camera; the views of a pair are no JPEGs.
     start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
     rendered scenes, of which there are start_scenes and one more every scene_every steps.
+    charbonnier_per: "channel", or "pixel" as in LDP's Eq. 11, see training.losses.charbonnier.
+    blur_aware_form: what the blur-aware loss is a mean of: CLIP's map as Eq. 13 has it ("sigmoid"),
+    or the cosines that it is the sigmoid of ("logit").
     blur: the estimator of DPDD's blur maps. clip_network, clip_weights: of its maps and of the
-    blur-aware loss, see ldp.blur.clip_model.load_clip.
+    blur-aware loss, see ldp.blur.clip_model.load_clip. prompts, dp_format: of its maps alone, see
+    ldp.blur.clip_dense.ClipEstimator.
     patch_px, drop_patches: DPDD's patches, see training.data.dpdd.
     save_every, report_every, validate_every: steps between two checkpoints, two lines of figures
     and two validations, after each of which comes a checkpoint too.
@@ -88,7 +97,7 @@ class TrainSettings:
     views: int = 2
     map_channel: bool = True
     attention: bool = True
-    prior: MapPlane = "amount"
+    prior: Prior = "amount"
     kernels: str = "mixed"
     noise: bool = True
     steps: int = 10_000
@@ -104,6 +113,8 @@ class TrainSettings:
     ema_decay: float = 0.999
     gradient_limit: float = 0.5
     charbonnier_eps: float = 1e-3
+    charbonnier_per: str = "channel"
+    blur_aware_form: str = "sigmoid"
     blur_aware_weight: float = 0.0
     blur_weighting_weight: float = 0.0
     token_weight: float = 0.2
@@ -122,6 +133,8 @@ class TrainSettings:
     blur: str = "disparity"
     clip_network: str = VIT_B_32
     clip_weights: str = OPENAI
+    prompts: tuple[str, ...] = ()
+    dp_format: str = "mirrored"
     patch_px: int = 512
     drop_patches: int = 8
     workers: int = 1
@@ -137,11 +150,22 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         sizes = (*SIZES, *VITDEBLUR_SIZES)
-        known = {"size": sizes, "views": (2, 1), "blur": BLUR_MAPS, "kernels": KERNELS}
+        known = {
+            "size": sizes,
+            "views": (2, 1),
+            "blur": BLUR_MAPS,
+            "kernels": KERNELS,
+            "charbonnier_per": CHARBONNIER_PER,
+            "blur_aware_form": BLUR_AWARE_FORMS,
+        }
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 expected = ", ".join(map(str, values))
                 raise RecipeError(f"{name} {value!r}: expected one of {expected}")
+        try:
+            check_prompts(self.prompts, self.dp_format)
+        except ValueError as error:
+            raise RecipeError(f"prompts: {error}") from error
         if self.prior == "soft" and self.blur != "clip":
             raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
         self._check_crops()
@@ -195,7 +219,12 @@ class TrainSettings:
     @property
     def loss_weights(self) -> LossWeights:
         """The weights of the loss's terms."""
-        return LossWeights(self.charbonnier_eps, self.blur_aware_weight, self.blur_weighting_weight)
+        return LossWeights(
+            self.charbonnier_eps,
+            self.blur_aware_weight,
+            self.blur_weighting_weight,
+            per_pixel=self.charbonnier_per == "pixel",
+        )
 
 
 def read_settings(path: Path) -> list[TrainSettings]:

@@ -274,7 +274,7 @@ message_options = together(
 
 
 _RESTORE_FLAGS = (
-    *("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale"),
+    *("model", "quality", "device", "tile", "blur", "clip_weights", "protect", "scale", "whole"),
     *("ordinary", "single_weights", "window_stride"),
 )
 

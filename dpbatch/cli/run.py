@@ -106,6 +106,12 @@ _DEFAULTS = Settings()
     "at the size that suits its blur (auto).",
 )
 @options.restore(
+    "--whole/--tiles",
+    default=None,
+    shown_default="tiles",
+    help="Compute a photo in one pass, as the networks' authors do, with memory for all of it.",
+)
+@options.restore(
     "--ordinary",
     type=click.Choice(ORDINARY),
     shown_default=_DEFAULTS.restore.ordinary,
@@ -220,7 +226,7 @@ def run(**given: Any) -> None:
     settings = replace(settings, restore=settle_network(settings.restore, on_gpu))
     weights = resolve(settings.restore.model)  # first of all: it may be missing
     header = read_header(weights)
-    if settings.restore.blur not in ("auto", header.blur_map):
+    if settings.restore.blur.removesuffix("-stretched") not in ("auto", header.blur_map):
         _warn(
             f"warning: {settings.restore.model} was trained with the blur map "
             f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"

@@ -153,6 +153,7 @@ def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
     from ldp.blur.clip_model import clip_weights_file
     from ldp.blur.estimator import OPENAI
 
+    blur = blur.removesuffix("-stretched")
     name = _clips()[blur]
     command = f"dpbatch models fetch {blur}" if weights == OPENAI else None
     return name, clip_weights_file(name, weights, command)
@@ -178,7 +179,10 @@ def clip_must_be_fetched(settings: RestoreSettings) -> bool:
     from ldp.blur.estimator import OPENAI
 
     is_openai = settings.clip_weights == OPENAI
-    return not is_openai or cached_clip_weights(_clips()[settings.blur]) is None
+    return (
+        not is_openai
+        or cached_clip_weights(_clips()[settings.blur.removesuffix("-stretched")]) is None
+    )
 
 
 def clip_id(settings: RestoreSettings) -> str:

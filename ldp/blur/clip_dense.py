@@ -32,6 +32,9 @@ DP_AWARE = (
     "A left-right symmetrical image.",
     "A symmetrical image at the pixel level.",
 )
+DP_FORMATS = ("mirrored", "beside", "above", "mean", "left")
+"""What the dual-pixel-aware prompts are compared with: the paper's format, or a plain one; see
+ClipEstimator."""
 # A DPDD photo, which is the camera's scaled down four times: what the paper's CLIP is given.
 PAPER_PIXELS = 1680 * 1120
 # The largest window, in patches: a DPDD photo has 35 x 53 of them and is read in one piece.
@@ -51,6 +54,11 @@ class ClipEstimator:
     clip: the network.
     blur_text, dp_text: features of the blur-aware and the dual-pixel-aware prompts, (prompts,
         features), each of length 1; a group without prompts is left out.
+    dp_format: the picture that CLIP is given for the dual-pixel-aware prompts: "mirrored", the
+        paper's, the left view with the mirrored right one to its right; or a plain one: the right
+        view as it is, "beside" the left one or below it ("above": the left one is above), or one
+        picture, the "mean" of the views or the "left" one. Features of two places that show one
+        thing are averaged.
     read_pixels: a larger photo is reduced to about this many pixels before CLIP reads it; the map
         has a value for each patch of it. More than the paper's gives a finer map, read in windows,
         in which blur looks as much larger to CLIP.
@@ -63,6 +71,7 @@ class ClipEstimator:
     dp_text: Tensor
     read_pixels: int = PAPER_PIXELS
     least_contrast: float = 0.002
+    dp_format: str = "mirrored"
 
     @classmethod
     def load(
@@ -81,15 +90,31 @@ class ClipEstimator:
         return cls.of(load_clip(VIT_B_32, weights, device), blur_aware, dp_aware)
 
     @classmethod
-    def of(cls, clip: Clip, blur_aware: bool = True, dp_aware: bool = True) -> ClipEstimator:
-        """Encode the prompts with a CLIP that is loaded. Raises ValueError as `load` does."""
+    def of(
+        cls,
+        clip: Clip,
+        blur_aware: bool = True,
+        dp_aware: bool = True,
+        *,
+        prompts: tuple[str, ...] = (),
+        dp_format: str = "mirrored",
+    ) -> ClipEstimator:
+        """Encode the prompts with a CLIP that is loaded.
+
+        prompts: those of both groups that are used; none for all.
+
+        Raises ValueError where neither group is chosen, for an unknown prompt or format.
+        """
         if not (blur_aware or dp_aware):
             raise ValueError(
                 "neither blur-aware nor dual-pixel-aware prompts: expected at least one group"
             )
-        both = clip.text_features(BLUR_AWARE + DP_AWARE)
-        blur_text, dp_text = both[: len(BLUR_AWARE)], both[len(BLUR_AWARE) :]
-        return cls(clip, blur_text if blur_aware else both[:0], dp_text if dp_aware else both[:0])
+        check_prompts(prompts, dp_format)
+        groups = (BLUR_AWARE if blur_aware else (), DP_AWARE if dp_aware else ())
+        used = [tuple(p for p in group if not prompts or p in prompts) for group in groups]
+        both = clip.text_features(used[0] + used[1])
+        count = len(used[0])
+        return cls(clip, both[:count], both[count:], dp_format=dp_format)
 
     def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views, one value a patch of what was read.
@@ -132,7 +157,7 @@ class ClipEstimator:
         """
         values = []
         if len(self.blur_text):
-            values.append(self._blur_aware(0.5 * (left + right)))
+            values.append(torch.sigmoid(self._blur_cosines(0.5 * (left + right))))
         if len(self.dp_text):
             values.append(self._dp_aware(left, right))
         return torch.cat(values, -1).mean(-1)
@@ -145,25 +170,42 @@ class ClipEstimator:
 
         Gradients reach the pictures (the blur-aware loss, Eq. 13).
         """
+        return torch.sigmoid(self._blur_cosines(pictures)).mean(-1)
+
+    def blur_aware_logits(self, pictures: Tensor) -> Tensor:
+        """Return the logits of blur_aware_map's prompts, which are cosines, averaged; as there."""
+        return self._blur_cosines(pictures).mean(-1)
+
+    def _blur_cosines(self, pictures: Tensor) -> Tensor:
+        """Return the cosine with each blur-aware prompt, (n, h, w, prompts)."""
         side = self.clip.patch_px
         size = [-(-pixels // side) * side for pixels in pictures.shape[-2:]]
         if size != list(pictures.shape[-2:]):
             pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True)
-        return self._blur_aware(pictures).mean(-1)
-
-    def _blur_aware(self, pictures: Tensor) -> Tensor:
-        """Return Eq. 4 for each prompt, (n, h, w, prompts)."""
-        features = F.normalize(self.clip.dense_features(pictures), dim=-1)
-        return torch.sigmoid(features @ self.blur_text.T)
+        return F.normalize(self.clip.dense_features(pictures), dim=-1) @ self.blur_text.T
 
     def _dp_aware(self, left: Tensor, right: Tensor) -> Tensor:
         """Return Eq. 5 and 6 for each prompt, (n, h, w, prompts).
 
         The features of mirrored positions are averaged before they are normalised to length 1.
         """
-        features = self.clip.dense_features(torch.cat([left, right.flip(-1)], -1))
-        mirrored = 0.5 * (features + features.flip(2))[:, :, : features.shape[2] // 2]
-        return 1 - torch.sigmoid(F.normalize(mirrored, dim=-1) @ self.dp_text.T)
+        features = self._pair_features(left, right)
+        return 1 - torch.sigmoid(F.normalize(features, dim=-1) @ self.dp_text.T)
+
+    def _pair_features(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the features of both views in the format for dual-pixel-aware prompts."""
+        dense = self.clip.dense_features
+        if self.dp_format == "left":
+            return dense(left)
+        if self.dp_format == "mean":
+            return dense(0.5 * (left + right))
+        if self.dp_format == "above":
+            first, second = dense(torch.cat([left, right], -2)).chunk(2, 1)
+            return 0.5 * (first + second)
+        mirrored = self.dp_format == "mirrored"
+        features = dense(torch.cat([left, right.flip(-1) if mirrored else right], -1))
+        first, second = features.chunk(2, 2)
+        return 0.5 * (first + (second.flip(2) if mirrored else second))
 
     def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the rows and columns of patches of a photo of (height, width), rounded up."""
@@ -171,6 +213,15 @@ class ClipEstimator:
         # The tolerance keeps a side that comes out as a whole number of patches.
         height, width = (max(1, int(np.ceil(side * scale - 1e-6))) for side in size)
         return height, width
+
+
+def check_prompts(prompts: tuple[str, ...], dp_format: str = "mirrored") -> None:
+    """Raise ValueError for prompts that are none of the eight, and for an unknown format."""
+    if unknown := [prompt for prompt in prompts if prompt not in BLUR_AWARE + DP_AWARE]:
+        known = ", ".join(map(repr, BLUR_AWARE + DP_AWARE))
+        raise ValueError(f"prompt {unknown[0]!r}: expected some of {known}")
+    if dp_format not in DP_FORMATS:
+        raise ValueError(f"dp_format {dp_format!r}: expected one of {', '.join(DP_FORMATS)}")
 
 
 def in_windows(

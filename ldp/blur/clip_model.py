@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ldp.blur import clip_resnet
 from ldp.blur.estimator import OPENAI
 from ldp.errors import ClipUnavailableError
 
@@ -25,6 +26,7 @@ from ldp.errors import ClipUnavailableError
 # plain names open_clip builds them with GELU.
 VIT_B_32 = "ViT-B-32-quickgelu"
 VIT_B_16 = "ViT-B-16-quickgelu"
+RESNET_50 = "RN50-quickgelu"
 NO_WEIGHTS_NEEDED = "the estimator 'disparity' needs none of this"
 
 # Mean and standard deviation of RGB in CLIP's training (Radford et al. 2021).
@@ -51,10 +53,9 @@ _NOT_WEIGHTS = (
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A CLIP whose image encoder is a vision transformer, with frozen weights.
+    """A CLIP whose image encoder is a vision transformer or a ResNet, with frozen weights.
 
-    network: an open_clip.CLIP in evaluation mode.
-    device: where it is.
+    network: an open_clip.CLIP in evaluation mode. device: where it is.
     """
 
     network: nn.Module
@@ -62,13 +63,16 @@ class Clip:
 
     @property
     def patch_px(self) -> int:
-        """Side of a patch of the vision transformer: 32 for ViT-B/32."""
+        """Side of the area of a dense feature: 32 for ViT-B/32 and the ResNets."""
+        if clip_resnet.is_resnet(self._visual):
+            return clip_resnet.STRIDE_PX
         return int(self._visual.patch_size[0])
 
     @property
     def image_px(self) -> int:
         """Side of the pictures that it was trained on: 224."""
-        return int(self._visual.image_size[0])
+        size = self._visual.image_size
+        return int(size[0] if isinstance(size, tuple) else size)
 
     def text_features(self, prompts: tuple[str, ...]) -> Tensor:
         """Return the features of the prompts, (prompts, features) float32, each of length 1."""
@@ -85,6 +89,8 @@ class Clip:
         pictures: (n, 3, image_px, image_px) RGB, sRGB-encoded, in [0, 1], on the same device.
         """
         with self._precision():
+            if clip_resnet.is_resnet(self._visual):
+                return self._visual(_standardised(pictures)).float()  # type: ignore[no-any-return]
             tokens, _, _ = self._tokens(pictures)
             features = self._projected(self._encoded(tokens, wanted=1)[:, 0])
         return features.float()
@@ -92,13 +98,15 @@ class Clip:
     def dense_features(self, pictures: Tensor) -> Tensor:
         """Return one feature a patch, (n, h, w, features) float32, not normalised.
 
-        The final pooling is left out: each patch's token goes through the last norm and the
-        projection into the texts' space, as only the class token did in training. The position
-        embeddings are interpolated to the grid of the picture (bicubic).
+        The final pooling is left out. Of a transformer, each patch's token goes through the last
+        norm and the projection into the texts' space, as only the class token did in training, and
+        the position embeddings are interpolated to the grid of the picture (bicubic).
 
         pictures: (n, 3, h * patch_px, w * patch_px) RGB, sRGB-encoded, in [0, 1].
         """
         with self._precision():
+            if clip_resnet.is_resnet(self._visual):
+                return clip_resnet.dense_features(self._visual, _standardised(pictures)).float()
             tokens, rows, columns = self._tokens(pictures)
             features = self._projected(self._encoded(tokens)[:, 1:])
         return features.float().reshape(len(pictures), rows, columns, -1)
@@ -257,7 +265,16 @@ def _load(name: str, weights: str, device: str) -> Clip:
 
 
 def frozen(network: nn.Module, device: torch.device) -> Clip:
-    """Move an open_clip.CLIP to a device and freeze its weights."""
+    """Move an open_clip.CLIP to a device and freeze its weights.
+
+    Raises ClipUnavailableError for an image encoder of another kind than Clip's.
+    """
+    visual = network.visual
+    if not (clip_resnet.is_resnet(visual) or hasattr(visual, "patch_size")):
+        raise ClipUnavailableError(
+            f"an image encoder of the kind {type(visual).__name__}: expected a vision transformer "
+            f"or one of OpenAI's ResNets, such as {VIT_B_32} or {RESNET_50}"
+        )
     return Clip(network.to(device).eval().requires_grad_(False), device)
 
 

@@ -2,8 +2,8 @@
 
 The prompt, the sizes and the thresholds are those of that code; none of the code is here. It takes
 one patch at a time of pictures whose sides are multiples of a patch, and divides by zero where the
-map is constant. This implementation takes batches and any size, and keeps the thresholds' scale:
-amounts are comparable between photos.
+map is constant. This implementation takes batches and any size, and keeps the thresholds' scale,
+so that amounts are comparable between photos, unless it is told to stretch them as that code does.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class ClipPatchEstimator:
     read_pixels: a larger photo is reduced to about this many pixels first: the thresholds are for
         patches of 40 px of DPDD's photos, 1680 x 1120.
     batch: patches a pass; 0 chooses by the device.
+    stretched: whether the amounts are the release's: 8-bit levels, stretched over the photo's own
+        range and truncated to 8 bits again. A constant map, where the release divides by zero,
+        stays as it is.
     """
 
     clip: Clip
@@ -63,6 +66,7 @@ class ClipPatchEstimator:
     text: Tensor
     read_pixels: int = PAPER_PIXELS
     batch: int = 0
+    stretched: bool = False
 
     @classmethod
     def load(cls, device: torch.device, weights: str = OPENAI) -> ClipPatchEstimator:
@@ -88,7 +92,7 @@ class ClipPatchEstimator:
         logits = self.logits(views)
         span = np.float32(prompt.sharp_logit - prompt.blurred_logit)
         amount: Plane = ((np.float32(prompt.sharp_logit) - logits) / span).clip(0, 1)
-        return BlurMap(amount=amount)
+        return BlurMap(amount=_stretched(amount) if self.stretched else amount)
 
     def logits(self, views: ReducibleViews) -> Plane:
         """Return 100 * cosine of every patch with the prompt, (rows, columns) float32."""
@@ -130,6 +134,15 @@ class ClipPatchEstimator:
         with torch.inference_mode():
             features = self.clip.image_features(enlarged[..., middle : middle + side])
             return (F.normalize(features, dim=-1) @ self.text).cpu()
+
+
+def _stretched(amount: Plane) -> Plane:
+    """Return the release's map of amounts in [0, 1]: 8 bits, over its own range."""
+    levels = np.floor(amount * np.float32(255))
+    lowest, highest = levels.min(), levels.max()
+    if lowest < highest:
+        levels = np.floor((levels - lowest) / (highest - lowest) * np.float32(255))
+    return np.asarray(levels / np.float32(255), np.float32)
 
 
 def patch_starts(size: int) -> list[int]:

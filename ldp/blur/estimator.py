@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ldp.types import BlurMap, ReducibleViews
 
-ESTIMATORS = ("disparity", "learned", "clip", "clip-patch")
+ESTIMATORS = ("disparity", "learned", "clip", "clip-patch", "clip-patch-stretched")
 OPENAI = "openai"
 """open_clip's tag of the CLIP weights that the papers used."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
@@ -18,7 +19,8 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
     """Return the estimator of a name.
 
     name: disparity, which needs no weights; learned, whose weights come with the package; clip, of
-        LDP's paper; clip-patch, of its released code.
+        LDP's paper; clip-patch, of its released code; clip-patch-stretched, the same as that
+        code hands it on, over each photo's own range.
     device: auto, cpu, cuda or cuda:N, for all but disparity.
     clip_weights: see ldp.blur.clip_model.load_clip.
 
@@ -42,7 +44,8 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
         return ClipEstimator.load(choose_device(device), clip_weights)
     from ldp.blur.clip_patch import ClipPatchEstimator
 
-    return ClipPatchEstimator.load(choose_device(device), clip_weights)
+    found = ClipPatchEstimator.load(choose_device(device), clip_weights)
+    return replace(found, stretched=name == "clip-patch-stretched")
 
 
 def estimator_name(blur: str, header: Header, path: str) -> str:

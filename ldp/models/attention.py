@@ -2,7 +2,8 @@
 
 Source: Yang et al., "LDP: Language-driven Dual-Pixel Image Defocus Deblurring Network", CVPR 2024,
 Eq. 9 and 10: Attention = softmax(Q K^T / beta + O) V with O made from the map's logits by a
-convolutional feed-forward and reshaped to q x q kernels.
+convolutional feed-forward and reshaped to q x q kernels. Eq. 10 pads O with zeros to all positions;
+here O is minus infinity outside the q x q neighbourhood, so that nothing else has a weight.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ class BlurPriorAttention(nn.Module):
     """Attention over a kernel x kernel neighbourhood, with weights biased by the map.
 
     Positions outside the picture have weight 0. Memory is linear in the pixels.
+
+    with_prior: False for self-attention in the same neighbourhood, without the map.
     """
 
-    def __init__(self, channels: int, kernel: int = 5, hidden: int = 16) -> None:
+    def __init__(
+        self, channels: int, kernel: int = 5, hidden: int = 16, with_prior: bool = True
+    ) -> None:
         super().__init__()
         if kernel % 2 != 1:
             raise ValueError(f"kernel {kernel}: expected an odd number, for a centre")
@@ -44,11 +49,13 @@ class BlurPriorAttention(nn.Module):
         self.norm = LayerNorm2d(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.temperature = nn.Parameter(torch.full((1,), channels**-0.5))
-        self.ffn = nn.Sequential(
-            nn.Conv2d(1, hidden, 3, padding=1),
-            nn.GELU(),
-            nn.Conv2d(hidden, kernel * kernel, 3, padding=1),
-        )
+        self.ffn: nn.Sequential | None = None
+        if with_prior:
+            self.ffn = nn.Sequential(
+                nn.Conv2d(1, hidden, 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(hidden, kernel * kernel, 3, padding=1),
+            )
         self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
         # The block starts as the identity and learns how much attention to add.
         self.scale = nn.Parameter(torch.zeros(1, channels, 1, 1))
@@ -57,7 +64,10 @@ class BlurPriorAttention(nn.Module):
         """Map x (B, C, H, W) and the map's logits (B, 1, H, W) to (B, C, H, W)."""
         query, key, value = self.qkv(self.norm(x)).permute(0, 2, 3, 1).chunk(3, -1)
         query = query * self.temperature.to(query.dtype)
-        bias = self.ffn(logits).permute(0, 2, 3, 1).to(query.dtype)
+        if self.ffn is None:
+            bias = query.new_zeros((*query.shape[:3], self.kernel**2))
+        else:
+            bias = self.ffn(logits).permute(0, 2, 3, 1).to(query.dtype)
         mixed = neighbourhood_attention(query, key, value, bias).permute(0, 3, 1, 2)
         projected: Tensor = self.project_out(mixed)
         return x + projected * self.scale

@@ -30,33 +30,11 @@ UNUSED = "ca.qkv_dwconv."
 
 
 @dataclass(frozen=True)
-class ReleasedCheckpoint:
-    """network: in evaluation mode. unused: names of the stored weights that it does not have."""
-
-    network: LDPReleased
-    unused: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Converted:
-    """network: what was written. unused: names of the weights that were left out."""
+    """network: what was written, in evaluation mode. unused: names of what was left out."""
 
     network: LDPReleased | ViTDeblur
     unused: tuple[str, ...]
-
-
-def read_checkpoint(path: Path, config: ReleasedConfig | None = None) -> ReleasedCheckpoint:
-    """Read the network of LDP's released checkpoint.
-
-    path: a file of torch.save with the weights under `params`; names may begin with `module.`, as
-        they do after training on several GPUs.
-    config: the expected shape, the release's if left out; whether two convolutions have a bias is
-        taken from the checkpoint.
-
-    Raises WeightsError where there is no such file, and where it is no checkpoint, holds code, or
-    has weights that do not fit; the message gives the first names that differ.
-    """
-    return _released(path, tensors_under(path, read_pickle(path), "params"), config)
 
 
 def convert(
@@ -72,14 +50,16 @@ def convert(
     float32, as they were released, so that the results do not change. ViTDeblur's gets a card
     beside it, unless there is one.
 
-    path: the checkpoint, as in read_checkpoint.
+    path: a file of torch.save; in LDP's, names may begin with `module.`, as they do after training
+        on several GPUs, and whether two convolutions have a bias is taken from it.
     out: the .safetensors file; it appears under its name only when it is complete.
     crop_px: for LDP, side of the training crops, for the windows of ldp.models.tlc;
         ReleasedConfig's if left out.
     vitdeblur: the expected shape of ViTDeblur, the published one's if left out.
 
-    Raises WeightsError as read_checkpoint does, and where `out` cannot be written; ValueError for a
-    crop_px that the checkpoint has no use for.
+    Raises WeightsError where there is no such file, where it is no checkpoint, holds code, or has
+    weights that do not fit (the message gives the first names that differ), and where `out` cannot
+    be written; ValueError for a crop_px that the checkpoint has no use for.
     """
     from ldp.models.released import ReleasedConfig
     from ldp.models.vitdeblur_weights import CARD, from_published
@@ -98,25 +78,26 @@ def convert(
             _write_whole(card, lambda file: file.write_text(CARD, encoding="utf-8"))
         return Converted(network, unused)
     config = ReleasedConfig() if crop_px is None else ReleasedConfig(crop_px=crop_px)
-    released = _released(path, tensors, config)
+    released, left_out = _released(path, tensors, config)
     notes["blur_map"] = BLUR_MAP
-    _write_whole(out, lambda file: save_network(released.network, file, notes, half=False))
-    return Converted(released.network, released.unused)
+    _write_whole(out, lambda file: save_network(released, file, notes, half=False))
+    return Converted(released, left_out)
 
 
 def _released(
-    path: Path, tensors: dict[str, Tensor], config: ReleasedConfig | None
-) -> ReleasedCheckpoint:
+    path: Path, tensors: dict[str, Tensor], config: ReleasedConfig
+) -> tuple[LDPReleased, tuple[str, ...]]:
+    """Return LDP's network with the weights of its checkpoint, and the names of unused ones."""
     import torch
 
-    from ldp.models.released import LDPReleased, ReleasedConfig
+    from ldp.models.released import LDPReleased
 
     unused = tuple(sorted(name for name in tensors if name.startswith(UNUSED)))
     found = {name: value.float() for name, value in tensors.items() if name not in unused}
     if "ca.temperature" in found and found["ca.temperature"].numel() == 1:
         found["ca.temperature"] = found["ca.temperature"].reshape(1, 1, 1)
     config = replace(
-        config or ReleasedConfig(),
+        config,
         project_bias="ca.project_out.bias" in found,
         skip_bias="skip_conv.bias" in found,
     )
@@ -126,7 +107,7 @@ def _released(
     check_tensors(path, expected, found)
     own = {name: found[_released_name(name)] for name in network.state_dict()}
     network.load_state_dict(own, assign=True)
-    return ReleasedCheckpoint(network.eval(), unused)
+    return network.eval(), unused
 
 
 def _write_whole(out: Path, write: Callable[[Path], object]) -> None:

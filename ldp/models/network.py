@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,8 @@ from ldp.types import MapPlane
 
 NOISE_SCALE = 16.0
 """A network of one view reads its noise level, at most about 0.06, times this."""
-PRIORS: tuple[MapPlane, ...] = ("amount", "soft")
+Prior = Literal["amount", "soft", "none"]
+PRIORS: tuple[Prior, ...] = ("amount", "soft", "none")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class NetworkConfig:
     map_channel: the blur map is an input channel of the first convolution.
     attention: blur-prior attention at the first layer. Without both, the network is given no map.
     prior: the plane of the blur map whose logits are the attention's prior: "amount", or "soft",
-        the paper's, which only CLIP's map has.
+        the paper's, which only CLIP's map has; "none" for self-attention without a prior.
     attention_kernel: side q of the neighbourhood of the blur-prior attention.
     crop_px: side of the training crops: the window of the global statistics at inference, see
         ldp.models.tlc.
@@ -43,7 +45,7 @@ class NetworkConfig:
     shuffle: int = 1
     map_channel: bool = True
     attention: bool = True
-    prior: MapPlane = "amount"
+    prior: Prior = "amount"
     attention_kernel: int = 5
     crop_px: int = 256
     views: int = 2
@@ -59,7 +61,7 @@ class NetworkConfig:
 
         A network of one view is given its noise level in the place of the amount.
         """
-        return ("amount",) if self.prior == "amount" else ("amount", "soft")
+        return ("amount", "soft") if self.prior == "soft" else ("amount",)
 
     @property
     def pooled_map_side(self) -> None:
@@ -90,9 +92,12 @@ class LDPNet(nn.Module):
         # The map is an input channel too: attention weights choose the neighbours, the channel says
         # how much to sharpen.
         self.intro = nn.Conv2d(channels * planes, config.width, 3, padding=1)
-        self.attention = (
-            BlurPriorAttention(config.width, config.attention_kernel) if config.attention else None
-        )
+        self.attention = None
+        if config.attention:
+            with_prior = config.prior != "none"
+            self.attention = BlurPriorAttention(
+                config.width, config.attention_kernel, with_prior=with_prior
+            )
         self.naf = NAFNet(config.width, config.encoder, config.middle, config.decoder)
         self.ending = nn.Conv2d(config.width, 3 * planes, 3, padding=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,21 @@ def test_charbonnier_is_the_mean_of_its_loop():
         for x, y in zip(restored.flatten().tolist(), sharp.flatten().tolist(), strict=True)
     ]
     assert charbonnier(restored, sharp).item() == pytest.approx(sum(values) / len(values), rel=1e-5)
+
+
+def test_charbonnier_per_pixel_is_equation_11():
+    restored, sharp, _, _ = example()
+    squares = ((restored - sharp) ** 2).sum(1).flatten().tolist()
+    expected = sum(math.sqrt(x + 1e-8) for x in squares) / len(squares)
+    found = charbonnier(restored, sharp, per_pixel=True).item()
+    assert found == pytest.approx(expected, rel=1e-5)
+    # Equal errors of the three colours: the square root of 3 times that per channel.
+    grey = sharp + 0.1
+    ratio = charbonnier(grey, sharp, per_pixel=True) / charbonnier(grey, sharp)
+    assert ratio.item() == pytest.approx(math.sqrt(3), rel=1e-5)
+    weights = replace(STAGE_TWO, blur_aware=0.0, blur_weighting=0.0, per_pixel=True)
+    views, amount = example()[2:]
+    assert total(restored, sharp, views, amount, weights).loss.item() == pytest.approx(found)
 
 
 def test_blur_weighting_is_the_mean_of_its_loop():
@@ -138,7 +154,8 @@ def test_every_term_of_stage_two_has_a_gradient_of_its_own(clip, term):
         # It has no weight; with a huge eps its gradient vanishes.
         without = gradient(replace(STAGE_TWO, charbonnier_eps=1e9), sharp)
     else:
-        without = gradient(replace(STAGE_TWO, **{term: 0.0}), sharp)
+        none: dict[str, Any] = {term: 0.0}
+        without = gradient(replace(STAGE_TWO, **none), sharp)
     # blur-aware is the weakest by far: a random CLIP hardly cares.
     assert (whole - without).abs().max() > 1e-8
     assert (whole - without).norm() > 1e-4 * whole.norm()

@@ -163,6 +163,12 @@ def test_a_masked_autoencoder_begins_it_and_stays_frozen(dpdd: Path, tmp_path: P
     assert not torch.equal(moved, own["blocks.0.mlp.fc1.weight"])
 
 
+def test_a_random_encoder_is_not_frozen(dpdd: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a random encoder would stay random; give --encoder"):
+        run([settings(steps=3, freeze_encoder=True)], tmp_path / "run", dpdd=dpdd)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_published_recipe_runs_on_smoke_data(
     dpdd: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
@@ -178,6 +184,7 @@ def test_the_published_recipe_runs_on_smoke_data(
         ("300_000", "2"),
         ("crop_px = 320", "crop_px = 40"),
         ("workers = 8", "workers = 0"),
+        ("\nfreeze_encoder = true", "\nfreeze_encoder = false"),  # no --encoder here
     ):
         assert old in text
         text = text.replace(old, new)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
+from ldp.blur import clip_dense
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file
 from ldp.blur.disparity import DisparityEstimator
@@ -163,6 +164,8 @@ def _prepare(
         weights = identity(clip_weights_file(settings.clip_network, settings.clip_weights))
         estimator = clip
         estimator_id = f"{settings.clip_network} {weights} {clip.read_pixels} {clip.least_contrast}"
+        if settings.prompts or settings.dp_format != clip_dense.DP_FORMATS[0]:
+            estimator_id += f" {sorted(settings.prompts)} {settings.dp_format}"
     prepared = []
     started = time.monotonic()
     for scene in scenes:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 import ldp
 from ldp import ViewPair
+from ldp.blur.estimator import OPENAI
+from ldp.model import AUTO
 from ldp.models.weights import read_header, resolve
 from ldp.restore.windows import WindowSettings
 from ldp.srgb import decode_srgb, encode_srgb
@@ -119,13 +121,18 @@ def load_restorer(
     device: str = "auto",
     tile: int = 0,
     windows: WindowSettings | None = None,
+    *,
+    blur: str = AUTO,
+    clip_weights: str = OPENAI,
+    whole: bool = False,
 ) -> Restore:
     """Return what `dpbatch run` does with a pair of views: the network's blur map, tiles, 16 bit.
 
     A network of single pictures is given the mean of the two views, which is the composite photo.
 
     model: a shipped network's name or a .safetensors path.
-    windows: how ViTDeblur cuts a picture.
+    windows: how ViTDeblur cuts a picture. blur, clip_weights, whole: of a network of two views, as
+        in ldp.load.
 
     Raises WeightsError, ClipUnavailableError, ValueError for an impossible device or setting.
     """
@@ -140,7 +147,9 @@ def load_restorer(
             padding=chosen.padding,
         )
         return lambda views: single.restore_uint16(composite(views))
-    loaded = ldp.load(model, device=device, tile=tile)
+    loaded = ldp.load(
+        model, device=device, tile=tile, blur=blur, clip_weights=clip_weights, whole=whole
+    )
     return lambda views: loaded.restore_uint16(views).sharp
 
 

@@ -12,7 +12,9 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
+from ldp.blur.estimator import ESTIMATORS, OPENAI
 from ldp.errors import LdpError
+from ldp.model import AUTO
 from ldp.restore.windows import PUBLISHED_STRIDE_PX, Blending, WindowSettings
 from ldp.types import Picture, ViewPair
 from training.evaluation.perceptual import DEFAULT, NAMES, Perceptual, load_perceptual
@@ -128,6 +130,18 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blending", default="uniform", choices=get_args(Blending), help="of these windows"
     )
+    parser.add_argument(
+        "--blur",
+        default=AUTO,
+        choices=(AUTO, *ESTIMATORS),
+        help="blur map; auto: what a network was trained with",
+    )
+    parser.add_argument("--clip-weights", default=OPENAI, metavar="TAG|FILE", help="of its CLIP")
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="one pass over each picture, as the networks' authors do, and no tiles",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
@@ -148,14 +162,23 @@ def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
     """Load the networks of add_network_options, by name. Raises what load_restorer raises."""
     windows = WindowSettings(args.window_stride, args.blending)
     return {
-        Path(model).stem: load_restorer(model, args.device, args.tile, windows)
+        Path(model).stem: load_restorer(
+            model,
+            args.device,
+            args.tile,
+            windows,
+            blur=args.blur,
+            clip_weights=args.clip_weights,
+            whole=args.whole,
+        )
         for model in args.model
     }
 
 
 def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
     """Return the options that change figures, for their file."""
-    names = ("protocol", "tile", "window_stride", "blending", "split", "padding", "skip_rows")
+    of_networks = ("protocol", "tile", "blur", "whole", "window_stride", "blending")
+    names = (*of_networks, "split", "padding", "skip_rows")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 

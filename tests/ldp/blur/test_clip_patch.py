@@ -48,6 +48,27 @@ def test_it_agrees_with_the_naive_implementation(clip: Clip) -> None:
     assert found.soft is None
 
 
+def test_the_release_s_own_map_is_stretched_in_eight_bits(clip: Clip) -> None:
+    views = pair(120, 160)
+    plain = with_range(clip, views)
+    # Thresholds wide of the logits: without stretching, the amounts are far from 0 and 1.
+    low, high = plain.prompt.blurred_logit, plain.prompt.sharp_logit
+    wide = replace(plain.prompt, blurred_logit=2 * low - high, sharp_logit=2 * high - low)
+    plain = replace(plain, prompt=wide)
+    amounts = plain.estimate(views).amount
+    levels = [[int(255 * float(amount)) for amount in row] for row in amounts]
+    lowest, highest = min(map(min, levels)), max(map(max, levels))
+    assert lowest > 0 or highest < 255  # so stretching has something to do
+    expected = [[int(255 * (x - lowest) / (highest - lowest)) for x in row] for row in levels]
+    found = replace(plain, stretched=True).estimate(views).amount
+    assert (found.min(), found.max()) == (0, 1)
+    np.testing.assert_allclose(found * 255, expected, atol=1 + 1e-4)  # a level where one rounds
+    assert np.mean(np.abs(found * 255 - expected) > 0.5) < 0.1
+    # A map without any range, where the release divides by zero, stays as it is.
+    flat = replace(plain, prompt=replace(wide, blurred_logit=1e3, sharp_logit=2e3), stretched=True)
+    assert np.array_equal(flat.estimate(views).amount, np.ones_like(amounts))
+
+
 def test_thresholds_and_prompt_are_those_of_the_release() -> None:
     assert (SYMMETRIC.blurred_logit, SYMMETRIC.sharp_logit) == (26.05, 29)
     assert (SYMMETRIC.text, SYMMETRIC.network) == (

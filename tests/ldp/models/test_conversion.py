@@ -8,7 +8,8 @@ import torch
 
 import ldp
 from ldp.errors import UnconvertedError, WeightsError
-from ldp.models.conversion import convert, read_checkpoint
+from ldp.models.conversion import convert
+from ldp.models.released import LDPReleased
 from ldp.models.weights import load_network, read_header
 from ldp.types import BlurMap, ViewPair
 from tests.helpers import released_reference as reference
@@ -26,12 +27,19 @@ def written(folder, params, **also):
     return path
 
 
+def converted(path) -> tuple[LDPReleased, tuple[str, ...]]:
+    """LDP's network, and the names of what was left out; it is written beside the checkpoint."""
+    found = convert(path, path.with_suffix(".safetensors"))
+    assert isinstance(found.network, LDPReleased)
+    return found.network, found.unused
+
+
 def test_unused_weights_are_accepted_and_named(tmp_path, params):
-    checkpoint = read_checkpoint(written(tmp_path, params))
-    assert checkpoint.unused == ("ca.qkv_dwconv.weight",)
-    assert not checkpoint.network.training
+    network, unused = converted(written(tmp_path, params))
+    assert unused == ("ca.qkv_dwconv.weight",)
+    assert not network.training
     slim = {name: value for name, value in params.items() if "dwconv" not in name}
-    assert read_checkpoint(written(tmp_path, slim)).unused == ()
+    assert converted(written(tmp_path, slim))[1] == ()
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -39,7 +47,7 @@ def test_prefix_half_precision_and_the_older_file_format_are_understood(tmp_path
     halved = {f"module.{name}": value.half() for name, value in params.items()}
     path = tmp_path / "model.pth"
     torch.save({"params": halved}, path, _use_new_zipfile_serialization=not legacy)
-    network = read_checkpoint(path).network
+    network, _ = converted(path)
     found = network.state_dict()["naf.encoders.1.0.sca.weight"]
     assert found.dtype == torch.float32
     assert torch.equal(found, params["naf.encoders.1.0.sca.1.weight"].half().float())
@@ -47,9 +55,7 @@ def test_prefix_half_precision_and_the_older_file_format_are_understood(tmp_path
 
 def test_a_bias_where_the_release_may_have_one_is_used(tmp_path, params):
     biased = params | {"ca.project_out.bias": torch.ones(32), "skip_conv.bias": torch.ones(32)}
-    plain, shifted = (
-        read_checkpoint(written(tmp_path, weights)).network for weights in (params, biased)
-    )
+    plain, shifted = (converted(written(tmp_path, weights))[0] for weights in (params, biased))
     views, amount = torch.rand(1, 6, 16, 16), torch.rand(1, 1, 16, 16)
     assert not torch.allclose(plain(views, amount), shifted(views, amount))
     bias = shifted.ca.project_out.bias
@@ -60,7 +66,7 @@ def test_a_bias_where_the_release_may_have_one_is_used(tmp_path, params):
 @pytest.mark.parametrize("shape", [(1,), (), (1, 1, 1, 1)])
 def test_one_temperature_is_one_temperature_in_any_shape(tmp_path, params, shape):
     other = params | {"ca.temperature": params["ca.temperature"].reshape(shape)}
-    assert read_checkpoint(written(tmp_path, other)).network.ca.temperature.item() == 3.0
+    assert converted(written(tmp_path, other))[0].ca.temperature.item() == 3.0
 
 
 def test_missing_and_foreign_weights_are_named_as_the_file_names_them(tmp_path, params):
@@ -71,29 +77,30 @@ def test_missing_and_foreign_weights_are_named_as_the_file_names_them(tmp_path, 
         match=r"1 weights are missing .*'naf.encoders.0.0.sca.1.weight'.* 1 are unknown "
         r".*'naf.encoders.0.0.sca.weight'",
     ):
-        read_checkpoint(written(tmp_path, tampered))
+        converted(written(tmp_path, tampered))
     with pytest.raises(WeightsError, match=r"model.pth: 346 weights .*'ca.project_out.weight'"):
-        read_checkpoint(written(tmp_path, {"conv.weight": torch.zeros(3)}))
+        converted(written(tmp_path, {"conv.weight": torch.zeros(3)}))
     # A network with a block less is another network, however well the rest fits.
     shallow = {name: x for name, x in params.items() if not name.startswith("naf.middle_blks.1.")}
     with pytest.raises(WeightsError, match=r"first \['naf.middle_blks.1.beta'"):
-        read_checkpoint(written(tmp_path, shallow))
+        converted(written(tmp_path, shallow))
 
 
 def test_wrong_shapes_and_values_are_refused(tmp_path, params):
     name = "naf.downs.2.weight"
     with pytest.raises(WeightsError, match=r"naf.downs.2.weight is \(256, 128, 1, 1\), expected"):
-        read_checkpoint(written(tmp_path, params | {name: params[name][..., :1, :1]}))
+        converted(written(tmp_path, params | {name: params[name][..., :1, :1]}))
     with pytest.raises(WeightsError, match=r"naf.downs.2.weight holds NaN"):
-        read_checkpoint(written(tmp_path, params | {name: params[name] / 0}))
+        converted(written(tmp_path, params | {name: params[name] / 0}))
     with pytest.raises(WeightsError, match=r"ca.temperature is \(2, 1, 1\)"):
-        read_checkpoint(written(tmp_path, params | {"ca.temperature": torch.ones(2, 1, 1)}))
+        converted(written(tmp_path, params | {"ca.temperature": torch.ones(2, 1, 1)}))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {}}, r"found \['state_dict'\], expected .* under 'params'"),
+        ({"weights": {}}, r"found \['weights'\], expected .* under 'params'"),
+        ({"state_dict": {}}, "weights are missing"),
         ([1, 2], "found list, expected a dictionary"),
         ({"params": [1]}, "under 'params'"),
         ({"params": {"ca.temperature": 3.0}}, "'ca.temperature' is float, expected a tensor"),
@@ -105,7 +112,7 @@ def test_other_contents_are_refused(tmp_path, content, message):
     path = tmp_path / "model.pth"
     torch.save(content, path)
     with pytest.raises(WeightsError, match=message):
-        read_checkpoint(path)
+        converted(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -118,19 +125,19 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, params, legacy):
     content = {"params": params, "trap": Trap()}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(WeightsError, match=r"refused, and nothing of it was run: .*mkdir'") as seen:
-        read_checkpoint(path)
+        converted(path)
     assert "weights_only" not in str(seen.value)  # PyTorch's advice to open the file all the same
     assert not (tmp_path / "sprung").exists()
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
-        read_checkpoint(tmp_path / "model.pth")
+        converted(tmp_path / "model.pth")
     path = tmp_path / "model.pth"
     for content in (b"", b"<html>" * 100, b"hello", bytes(range(256)), b"PK\3\4" + bytes(100)):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="not a PyTorch checkpoint, or a damaged one"):
-            read_checkpoint(path)
+            converted(path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -149,7 +156,7 @@ def test_a_damaged_checkpoint_is_a_weights_error_or_still_fits(tmp_path, legacy)
             damaged = damaged[: rng.integers(len(whole))]
         path.write_bytes(damaged.tobytes())
         with pytest.raises(WeightsError):  # these weights are no network even when they are whole
-            read_checkpoint(path)
+            converted(path)
 
 
 def test_converting_keeps_every_value_and_notes_the_source(tmp_path, params):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldp.models.conversion import read_checkpoint
+from ldp.models.conversion import convert
 from ldp.models.network import parameter_count
 from ldp.models.released import ChannelAttention, LDPReleased, ReleasedConfig
 from ldp.restore.deblur import Deblurrer
@@ -27,7 +27,7 @@ def released(tmp_path_factory):
     weights = reference.random_weights()
     path = tmp_path_factory.mktemp("released") / "model.pth"
     torch.save({"params": {name: torch.tensor(x).float() for name, x in weights.items()}}, path)
-    return read_checkpoint(path).network, weights
+    return convert(path, path.with_suffix(".safetensors")).network, weights
 
 
 def test_it_has_as_many_parameters_as_the_release():
