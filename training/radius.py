@@ -27,8 +27,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ldp.blur.radius_net import SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
 from ldp.srgb import decode_srgb
 from ldp.types import FloatArray
+from training.simulator.layouts import smooth_field
 from training.simulator.optics import KernelShape, view_kernels
-from training.simulator.scenes import Photo, read_photos, sample_kernel_shape, smooth_field
+from training.simulator.scenes import Photo, read_photos, sample_kernel_shape
 
 PATCH_PX = 96
 LARGEST_RADIUS_PX = 36.0

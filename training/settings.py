@@ -21,6 +21,7 @@ from training.losses import LossWeights
 
 BLUR_MAPS = ("disparity", "clip")
 KERNELS = ("mixed", "fixed")
+DEPTHS = ("random", "scene")
 CHARBONNIER_PER = ("channel", "pixel")
 BLUR_AWARE_FORMS = ("sigmoid", "logit")
 # A run has one network, one set of blur maps and one set of patches.
@@ -73,9 +74,9 @@ class TrainSettings:
     token_weight, sharpness_weight, freeze_encoder: of ViTDeblur alone (size = "vitdeblur"): the
     weights of its loss, see training.objectives, and whether its primary encoder stays as it is.
     radius_px: largest radius of a circle of confusion in rendered pairs. rare_radius_px,
-    in_focus_share, far_share: see training.simulator.scenes.SceneSettings. mosaic_share: of those
-    with noise, the share whose noise is correlated as by a demosaic. noise_stops, jpeg_share: see
-    training.simulator.camera.sample_camera; the views of a pair are no JPEGs.
+    in_focus_share, far_share, depths: see training.simulator.scenes.SceneSettings. mosaic_share: of
+    those with noise, the share whose noise is correlated as by a demosaic. noise_stops, jpeg_share:
+    see training.simulator.camera.sample_camera; the views of a pair are no JPEGs.
     start_scenes, pool_scenes, scene_every: crops are cut from the newest pool_scenes of the
     rendered scenes, of which there are start_scenes and one more every scene_every steps.
     charbonnier_per: "channel", or "pixel" as in LDP's Eq. 11, see training.losses.charbonnier.
@@ -124,6 +125,7 @@ class TrainSettings:
     rare_radius_px: float = 0.0
     in_focus_share: float = 0.06
     far_share: float = 0.0
+    depths: str = "random"
     mosaic_share: float = 0.0
     noise_stops: float = 0.0
     jpeg_share: float = 0.0
@@ -155,6 +157,7 @@ class TrainSettings:
             "views": (2, 1),
             "blur": BLUR_MAPS,
             "kernels": KERNELS,
+            "depths": DEPTHS,
             "charbonnier_per": CHARBONNIER_PER,
             "blur_aware_form": BLUR_AWARE_FORMS,
         }

@@ -22,6 +22,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ("steps = ", "train.toml"),
         ("steps = 0", "steps 0: expected 1 or more"),
         ("batch = 8\naccumulate = 3", "batch 8: expected a multiple of accumulate"),
+        ('depths = "deep"', "depths 'deep': expected one of random, scene"),
         ('blur = "sonar"', "blur 'sonar': expected one of disparity, clip"),
         ('prior = "hard"', "prior 'hard': expected one of amount, soft"),
         ('prior = "soft"', "prior 'soft': only blur 'clip' has it, found 'disparity'"),

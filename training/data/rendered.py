@@ -24,7 +24,7 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.types import FloatArray
 from training.data.cache import PoolSettings, SceneCache, ScenePool
 from training.settings import TrainSettings
-from training.simulator import camera, layers, optics, render, scenes
+from training.simulator import camera, layers, layouts, optics, render, scenes
 from training.simulator import filling as hole_filling
 from training.simulator.camera import (
     LinearCrops,
@@ -34,6 +34,7 @@ from training.simulator.camera import (
     single_crop,
 )
 from training.simulator.composite import simulate_composite
+from training.simulator.layouts import smooth_field
 from training.simulator.scenes import (
     AMOUNT,
     DISPARITY,
@@ -42,7 +43,6 @@ from training.simulator.scenes import (
     SceneSettings,
     StoredScene,
     sample_scene,
-    smooth_field,
     stored_scene,
 )
 
@@ -54,6 +54,7 @@ _OF_SCENES, _OF_CROPS, _OF_VALIDATION, _OF_SIZES = 1, 2, 3, 4
 
 _SCENE_MODULES = (
     scenes,
+    layouts,
     layers,
     hole_filling,
     render,
@@ -121,6 +122,7 @@ def crop_settings(settings: TrainSettings) -> CropSettings:
         rare_radius_px=settings.rare_radius_px,
         far_share=settings.far_share,
         estimates=settings.views == 2,
+        depths=settings.depths,
     )
     pool = PoolSettings(settings.start_scenes, settings.pool_scenes, settings.scene_every)
     return CropSettings(

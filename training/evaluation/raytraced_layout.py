@@ -21,7 +21,7 @@ from training.pictures import PICTURE_SUFFIXES, read_rgb8
 
 SEED = 7
 RAMP_SLOPES = (0.15, 0.3, 0.5, 0.7, 1.0)
-"""Of the scenes in turn: disparities of 0.15 to 0.7 of the radius, as real lenses show."""
+"""Of the scenes in turn: disparities of 0.15 to 0.75 of the radius, as real lenses show."""
 FAR_RADII_PX = (2.0, 12.0)
 """Least and largest radius of the blur of what is farthest, in a picture of 768 px."""
 MOST_NEAR_PX = 12.0

@@ -18,6 +18,7 @@ from training.errors import DataError
 from training.pictures import PICTURE_SUFFIXES, read_grey, read_rgb8
 from training.simulator.camera import sample_camera, simulate_camera, single_crop
 from training.simulator.layers import depth_surfaces
+from training.simulator.layouts import sample_mask, scene_layout, smooth_field
 from training.simulator.optics import KernelShape, LensField
 from training.simulator.render import RenderedPair, Surface, render
 
@@ -49,6 +50,9 @@ class SceneSettings:
     far_share: of the surfaces, those that are put behind the focus plane, beside the ones that are
         there by chance.
     estimates: whether the estimator makes the blur map; else its amount is 0.
+    depths: "random", pieces at any depths before each other, or "scene": subjects about in focus on
+        a ground before a far background, see training.simulator.layouts. Photos with a depth map
+        keep it.
     """
 
     side_px: int = 256
@@ -59,6 +63,7 @@ class SceneSettings:
     rare_radius_px: float = 0.0
     far_share: float = 0.0
     estimates: bool = True
+    depths: str = "random"
 
 
 def read_photos(folder: Path) -> list[Photo]:
@@ -114,6 +119,9 @@ def sample_scene(
     photo = photos[int(rng.integers(len(photos)))]
     if photo.shape[2] == 4:
         return render(_given_depth(rng, photo, side, reach), shape)
+    if settings.depths == "scene":
+        layout = scene_layout(rng, side, reach)
+        return render([Surface(_texture(rng, photos, side), *part) for part in layout], shape)
     background = Surface(
         _texture(rng, photos, side),
         np.ones((side, side), np.float32),
@@ -122,7 +130,7 @@ def sample_scene(
     surfaces = [background]
     floor = float(background.coc_px.max())
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
-        alpha = _mask(rng, side)
+        alpha = sample_mask(rng, side)
         coc = _smooth_coc(rng, side, reach, settings.far_share)
         # A nearer surface has the larger signed radius; the list is in the order of depth.
         coc = coc + max(0.0, floor - float(coc.min()))
@@ -267,34 +275,3 @@ def _smooth_coc(
     else:
         field = smooth_field(rng, side, 48) * np.float32(rng.uniform(0, min(1.5, reach_px)))
     return np.asarray(np.clip(centre + field, -reach_px, reach_px), np.float32)
-
-
-def smooth_field(rng: np.random.Generator, side: int, sigma_px: float) -> FloatArray:
-    """Sample a smooth field with a standard deviation of about 1."""
-    small = max(2, int(np.ceil(side / sigma_px)) + 1)
-    noise = rng.normal(size=(small, small)).astype(np.float32)
-    return np.asarray(cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def _mask(rng: np.random.Generator, side: int) -> FloatArray:
-    """Sample an occluder's coverage: blobs, polygons or thin lines, with antialiased edges."""
-    fine = 2 * side
-    mask = np.zeros((fine, fine), np.uint8)
-    kind = rng.random()
-    if kind < 0.35:
-        field = smooth_field(rng, fine, rng.uniform(40, 160))
-        mask[field > rng.uniform(0.2, 1.0)] = 255
-    elif kind < 0.7:
-        for _ in range(int(rng.integers(1, 4))):
-            centre = rng.uniform(0, fine, 2)
-            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
-            radii = rng.uniform(0.08, 0.5, angles.size) * fine
-            points = centre + np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]
-            cv2.fillPoly(mask, [points.astype(np.int32)], 255)
-    else:
-        for _ in range(int(rng.integers(1, 7))):
-            ends = rng.uniform(-0.2 * fine, 1.2 * fine, (2, 2)).astype(int)
-            thickness = int(rng.integers(2, 26))
-            cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, thickness)
-    small = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(255)
