@@ -103,7 +103,7 @@ class RestoreSettings:
         _check_choice("scale", self.scale, SCALES)
         _check_choice("ordinary", self.ordinary, ORDINARY)
         if self.whole and self.scale != "1":
-            raise SettingsError(f"scale {self.scale}: a photo in one pass (whole) has scale 1")
+            raise SettingsError(f"scale {self.scale}: expected 1 for a photo in one pass (whole)")
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
         kind, _, number = self.device.partition(":")

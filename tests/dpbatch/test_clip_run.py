@@ -162,7 +162,13 @@ def test_other_clip_weights_redo_a_photo_and_the_same_ones_elsewhere_do_not(
 
 
 @pytest.mark.parametrize(
-    ("blur", "prior"), [("clip", "amount"), ("clip", "soft"), ("clip-patch", "amount")]
+    ("blur", "prior"),
+    [
+        ("clip", "amount"),
+        ("clip", "soft"),
+        ("clip-patch", "amount"),
+        ("clip-patch-stretched", "amount"),
+    ],
 )
 def test_a_photo_is_restored_with_a_clip_map(
     shoot: Path, tmp_path: Path, blur: str, prior: MapPlane, monkeypatch: pytest.MonkeyPatch

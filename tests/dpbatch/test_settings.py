@@ -90,6 +90,7 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: RestoreSettings(tile=-1),
         lambda: RestoreSettings(model=""),
         lambda: RestoreSettings(blur="clop"),
+        lambda: RestoreSettings(whole=True, scale="2"),
         lambda: OutputSettings(format="webp"),
         lambda: OutputSettings(layer_format="jpg"),
         lambda: OutputSettings(jpeg_quality=0),
@@ -154,6 +155,8 @@ def test_a_setting_that_came_later_leaves_earlier_results_valid_at_its_default(
     for change in changed:
         other = replace(base, output=replace(base.output, **change))  # type: ignore[arg-type]
         assert fingerprint(other, "abc") != fingerprint(base, "abc")
+    whole = replace(base, restore=replace(base.restore, whole=True))
+    assert fingerprint(whole, "abc") != fingerprint(base, "abc")
     daylight = replace(base, raw=RawSettings(white_balance="daylight"))
     assert fingerprint(daylight, "abc") != fingerprint(base, "abc")
 

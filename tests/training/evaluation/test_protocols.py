@@ -85,6 +85,11 @@ def test_a_restorer_does_what_users_run(tmp_path, truth):
     restored = load_restorer(str(weights), "cpu")(views)
     model = ldp.Model(load_network(weights), device="cpu", estimator=DisparityEstimator())
     np.testing.assert_array_equal(restored, model.restore(views).to_uint16())
+    # And, told so, what the networks' authors run.
+    whole = ldp.Model(load_network(weights), device="cpu", whole=True)
+    expected = whole.restore_uint16(views).sharp
+    np.testing.assert_array_equal(load_restorer(str(weights), "cpu", whole=True)(views), expected)
+    assert not np.array_equal(restored, expected)
 
 
 def test_missing_weights_are_an_error():
