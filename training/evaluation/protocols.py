@@ -15,7 +15,7 @@ import numpy.typing as npt
 import ldp
 from ldp import ViewPair
 from ldp.blur.estimator import OPENAI
-from ldp.model import AUTO
+from ldp.blur.loading import AUTO
 from ldp.models.weights import read_header, resolve
 from ldp.restore.windows import WindowSettings
 from ldp.srgb import decode_srgb, encode_srgb

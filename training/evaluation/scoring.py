@@ -13,8 +13,8 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from ldp.blur.estimator import ESTIMATORS, OPENAI
+from ldp.blur.loading import AUTO
 from ldp.errors import LdpError
-from ldp.model import AUTO
 from ldp.restore.windows import PUBLISHED_STRIDE_PX, Blending, WindowSettings
 from ldp.types import Picture, ViewPair
 from training.evaluation.perceptual import DEFAULT, NAMES, Perceptual, load_perceptual
