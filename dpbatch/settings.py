@@ -84,7 +84,7 @@ class RestoreSettings:
     clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
     scale: str = field(default="1", metadata=_IN_PIXELS_IF_CHANGED)
-    """Restore at full size (1), at 1/2, 1/4, 1/8 (2, 4, 8), or auto: as suits each region's blur."""
+    """Restore at full size (1), at 1/2, 1/4, 1/8 (2, 4, 8), or auto, as suits each blur."""
     whole: bool = field(default=False, metadata=_IN_PIXELS_IF_CHANGED)
     """One pass over the whole photo, as networks were published, and no tiles."""
     ordinary: str = field(default="skip", metadata=_NOT_IN_PIXELS)

@@ -219,6 +219,8 @@ class Model:
 
         Returns a function that waits for the end and returns whether the network is compiled.
         """
+        if isinstance(self._deblurrer, WholeDeblurrer):
+            return lambda: False  # pictures of any size; one shape is compiled
         self._deblurrer = self._deblurrer.compiling(compiler)
         compiled = self._deblurrer.compiled
         assert compiled is not None

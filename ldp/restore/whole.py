@@ -10,14 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldp.devices import is_out_of_memory
 from ldp.errors import DeviceMemoryError
-from ldp.restore.deblur import Deblurrer
+from ldp.restore.compiled import Run
+from ldp.restore.deblur import Deblurrer, run_network
 from ldp.restore.photo_views import PhotoViews, read_window
 from ldp.restore.tiling import Span, map_window
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
+
+
+_WARM_UP_PX = 256
+"""In the place of a tile's side: that of the picture that warms a model up."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class WholeDeblurrer(Deblurrer):
         own = copy.deepcopy(network).eval()
         own.use_local_statistics(None)
         own = own.to(device).to(memory_format=torch.channels_last)
-        return cls(own, device, tile_px=0, halo_px=0, precision=torch.float32)
+        return cls(own, device, tile_px=_WARM_UP_PX, halo_px=0, precision=torch.float32)
 
     def on(self, device: torch.device) -> WholeDeblurrer:
         """Return the same on a device."""
@@ -57,6 +63,8 @@ class WholeDeblurrer(Deblurrer):
         pooled: Tensor | None,
         row: Span,
         column: Span,
+        *,
+        run: Run,
     ) -> Tensor:
         height, width = row.length, column.length
         window = (0, 0, height, width)
@@ -67,10 +75,12 @@ class WholeDeblurrer(Deblurrer):
         if blur is None:
             planes = [map_window(plane, views.size, *window) for plane in maps]
             blur = F.pad(torch.stack(planes)[None], surplus)
+        both = both.contiguous(memory_format=torch.channels_last)
         try:
-            with torch.inference_mode():
-                restored = self.network(both.contiguous(memory_format=torch.channels_last), blur)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+            restored = run_network(run, both, blur, precision=self.precision)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise DeviceMemoryError(
                 f"the memory of {self.device} does not hold the network and a whole picture of "
                 f"{width} x {height} px; restore it in tiles"
