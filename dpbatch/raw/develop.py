@@ -108,12 +108,13 @@ class RawViews:
         """Return both views, each pixel the mean of side x side cells."""
         height, width = self._splitter.size_cells
         rows_at_once = side * max(1, _REDUCED_ROWS[self._splitter.device.type] // side)
-        lines = []
+        left, right = (np.empty((height // side, width // side, 3), np.float32) for _ in range(2))
         for top in range(0, height, rows_at_once):
             views = self._views(slice(top, min(top + rows_at_once, height)), slice(0, width))
-            lines.append(torch.cat([self._binned(view, side) for view in views]))
-        both = torch.cat(lines, 1).permute(1, 2, 0).cpu().numpy()
-        return ViewPair(np.ascontiguousarray(both[..., :3]), np.ascontiguousarray(both[..., 3:]))
+            both = torch.cat([self._binned(view, side) for view in views]).permute(1, 2, 0)
+            lines = slice(top // side, top // side + len(both))
+            left[lines], right[lines] = both[..., :3].cpu().numpy(), both[..., 3:].cpu().numpy()
+        return ViewPair(left, right)
 
     def _around(
         self, rows: slice, columns: slice
