@@ -33,6 +33,8 @@ pytest.importorskip("ray")
 
 SEEDS = int(os.environ.get("DPBATCH_CHAOS_SEEDS", "3"))
 PHOTOS = 60
+# A node that died counts as dead after 5 s; one that only waited for a processor does not.
+SOON = {"health_check_period_ms": 500, "health_check_failure_threshold": 10}
 
 
 class Nodes:
@@ -41,8 +43,7 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": soon}
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._nodes: list[Any] = []
         self.fill()
@@ -152,8 +153,7 @@ def test_actors_follow_the_gpus_of_the_cluster(tmp_path: Path) -> None:
     from dpbatch.types import ClusterOptions
 
     os.environ.update(ENVIRONMENT)
-    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": soon}
+    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": SOON}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         first = cluster.add_node(num_cpus=0, num_gpus=1)
