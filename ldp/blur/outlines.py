@@ -83,13 +83,13 @@ class GuidedFilter:
         slope = np.dstack(
             [rr * r + rg * g + rb * b, rg * r + gg * g + gb * b, rb * r + gb * g + bb * b]
         )
-        offset = mean - (slope * self.mean).sum(2)
+        offset = mean - _summed(slope * self.mean)
         return _box(slope, self.radius_px), _box(offset, self.radius_px)
 
     def __call__(self, plane: Plane) -> Plane:
         """Return a smoothed plane (h, w)."""
         slope, offset = self.model(plane)
-        return np.asarray((slope * self.guide).sum(2) + offset, np.float32)
+        return _summed(slope * self.guide) + offset
 
 
 def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> BlurMap:
@@ -178,7 +178,7 @@ def enlarged_bands(plane: Plane, sharp: Picture) -> Iterator[tuple[slice, Plane]
     for start in range(0, height, _BAND_ROWS):
         rows = slice(start, min(start + _BAND_ROWS, height))
         large = _rows_of_enlarged(model, rows, (height, width))
-        band = (large[..., :3] * as_float(sharp[rows])).sum(2) + large[..., 3]
+        band = _summed(large[..., :3] * as_float(sharp[rows])) + large[..., 3]
         yield rows, np.asarray(band.clip(lowest, highest), np.float32)
 
 
@@ -221,6 +221,11 @@ def _fitted(plane: Plane, size: tuple[int, int]) -> Plane:
     if (plane.shape[1], plane.shape[0]) == size:
         return plane
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _summed(planes: FloatArray) -> Plane:
+    """Return the sum of three planes, (h, w, 3): several times as fast as NumPy's."""
+    return np.asarray(cv2.transform(planes, np.ones((1, 3), np.float32)), np.float32)
 
 
 def _box(planes: FloatArray, radius_px: int) -> FloatArray:
