@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
-from ldp.blur.outlines import enlarged_bands
+from ldp.blur.outlines import VOTE_PIXELS, certainty, enlarged_bands
 from ldp.types import BlurMap, Picture16, Plane
 
 SUBJECT_DEPTH = 0.12
@@ -29,6 +29,8 @@ _DEPTHS = (1.0, 99.0)
 """Percentiles of the disparity between which the depths of a photo lie."""
 _LEAST_CONFIDENCE = 0.3
 _SHARP_SHARE = 0.12
+_LARGE = 0.25
+"""A depth that so many pixels have, as a share of the mean over all depths, is a region."""
 _BINS = 64
 _BIN_SIGMA = 2.0
 _ASPECT_TOLERANCE = 0.02
@@ -130,19 +132,43 @@ def _subject(
 
 
 def sharpest_depth_px(blur_map: BlurMap, disparity_px: Plane) -> float:
-    """Return the disparity of the depth that most of the sharp and surely measured pixels have."""
+    """Return the disparity of the depth that most of the sharp and surely measured pixels have.
+
+    A depth that few pixels have is passed over: between a near object and a far one a map goes
+    through all depths, also through that of the focus plane.
+    """
     low, high = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
     if high - low < 1e-6:
         return low
+    height, width = disparity_px.shape
+    scale = min(1.0, (VOTE_PIXELS / (height * width)) ** 0.5)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    depth_px, confidence = (
+        np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
+        for plane in (disparity_px, _confidence(blur_map, disparity_px))
+    )
+    sure = certainty(depth_px, confidence) * (confidence >= _LEAST_CONFIDENCE)
     # Beside the blur that the photo has: a small one is sharp beside a large one only.
     sharp_px = _SHARP_SHARE * max(abs(low), abs(high))
-    sharpness = np.exp(-np.square(disparity_px / np.float32(sharp_px)))
-    if blur_map.confidence is not None:
-        sharpness = sharpness * (blur_map.confidence >= _LEAST_CONFIDENCE)
-    counts, edges = np.histogram(disparity_px, _BINS, (low, high), weights=sharpness)
-    smooth = cv2.GaussianBlur(counts[None].astype(np.float32), (0, 0), _BIN_SIGMA)[0]
-    best = int(np.argmax(smooth))
-    return float(edges[best] + edges[best + 1]) / 2
+    sharpness = sure * np.exp(-np.square(depth_px / np.float32(sharp_px)))
+    all_sure, sharp = (
+        cv2.GaussianBlur(
+            np.histogram(depth_px, _BINS, (low, high), weights=weights)[0][None].astype(np.float32),
+            (0, 0),
+            _BIN_SIGMA,
+        )[0]
+        for weights in (sure, sharpness)
+    )
+    is_large = all_sure >= _LARGE * all_sure.mean()
+    best = int(np.argmax(np.where(is_large, sharp, -1)))
+    return low + (best + 0.5) * (high - low) / _BINS
+
+
+def _confidence(blur_map: BlurMap, disparity_px: Plane) -> Plane:
+    """Return the confidence of a map's disparities; 1 where it does not say."""
+    if blur_map.confidence is None:
+        return np.ones_like(disparity_px)
+    return blur_map.confidence
 
 
 def mask_weights(

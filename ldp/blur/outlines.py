@@ -129,17 +129,21 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
     )
 
 
-def _filled(plane: Plane, confidence: Plane, guide: FloatArray) -> Plane:
-    """Return the plane filled in from its sure values up to the edges of the guide.
+def certainty(plane: Plane, confidence: Plane) -> Plane:
+    """Return how sure each value of a plane of about VOTE_PIXELS is, (h, w) in [0, 1].
 
-    Values on a steep slope are no surer than others: they lie between those of two depths.
+    A value on a steep slope is not, however confident: it lies between those of two depths.
     """
     low, high = (float(value) for value in np.percentile(plane, [1, 99]))
     smooth = cv2.GaussianBlur(plane, (0, 0), 1)
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
     steepness = np.hypot(across, down) / np.float32(_STEEP * max(high - low, 1e-6))
-    sure = np.square(confidence) / (1 + steepness**4)
-    weights = np.asarray(sure + _LEAST_WEIGHT, np.float32)
+    return np.asarray(np.square(confidence) / (1 + steepness**4), np.float32)
+
+
+def _filled(plane: Plane, confidence: Plane, guide: FloatArray) -> Plane:
+    """Return the plane filled in from its sure values up to the edges of the guide."""
+    weights = certainty(plane, confidence) + np.float32(_LEAST_WEIGHT)
     reach = (_FILL_REACH * max(guide.shape)) ** 2
     (filled,) = fill(plane[None], weights, guide, reach, _FILL_EDGE)
     return np.asarray(filled, np.float32)
