@@ -57,7 +57,7 @@ class Model:
         """Copy a network that is in memory; the network itself is not changed.
 
         device, tile, scale, protect, whole: as in `ldp.load`.
-        estimator: DisparityEstimator() if left out.
+        estimator: load_estimator("disparity") if left out.
         source: the part of `info` that the network does not tell.
 
         Raises DeviceError, ValueError for an unknown scale and for a whole picture at another one.

@@ -19,8 +19,8 @@ from torch import Tensor
 
 import ldp
 from ldp.blur.clip_dense import ClipEstimator
-from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
+from ldp.blur.loading import load_estimator
 from ldp.devices import choose_precision
 from ldp.models.network import LDPNet, mean_view
 from ldp.models.vitdeblur import ViTDeblur
@@ -154,7 +154,7 @@ def read_validation_set(
     if validation and settings.validate_scenes:
         estimator: BlurEstimator | None = None
         if not settings.reads_composite:
-            estimator = clip if settings.blur == "clip" and clip else DisparityEstimator()
+            estimator = clip if settings.blur == "clip" and clip else load_estimator("disparity")
         real = read_real_scenes(validation.folder, settings.validate_scenes, estimator)
     if not rendered and not real:
         return None

@@ -18,10 +18,10 @@ AUTO = "auto"
 def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENAI) -> BlurEstimator:
     """Return the estimator of a name.
 
-    name: disparity, which needs no weights; learned, whose weights come with the package; clip, of
-        LDP's paper; clip-patch, of its released code; clip-patch-stretched, the same as that
-        code hands it on, over each photo's own range.
-    device: auto, cpu, cuda or cuda:N, for all but disparity.
+    name: disparity or learned, whose weights come with the package; clip, of LDP's paper;
+        clip-patch, of its released code; clip-patch-stretched, the same as that code hands it on,
+        over each photo's own range.
+    device: auto, cpu, cuda or cuda:N, for all but disparity, which is found on the CPU.
     clip_weights: see ldp.blur.clip_model.load_clip.
 
     Raises ValueError for another name, DeviceError, ClipUnavailableError.
@@ -29,9 +29,12 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
     if name not in ESTIMATORS:
         raise ValueError(f"blur {name!r}: expected one of {', '.join(ESTIMATORS)}")
     if name == "disparity":
-        from ldp.blur.disparity import DisparityEstimator
+        import torch
 
-        return DisparityEstimator()
+        from ldp.blur.disparity import DisparityEstimator
+        from ldp.blur.learned import load_radius_estimator
+
+        return DisparityEstimator(radius=load_radius_estimator(torch.device("cpu")))
     from ldp.devices import choose_device
 
     if name == "learned":

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from ldp.blur import clip_dense
 from ldp.blur.clip_dense import ClipEstimator
 from ldp.blur.clip_model import clip_weights_file
-from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
+from ldp.blur.learned import WEIGHTS
+from ldp.blur.loading import load_estimator
 from training.data.dpdd import DpddCrops, PreparedScene, Scene, find_scenes, identity, prepare
 from training.data.rendered import Batch, BatchRange, crop_settings, synthetic_batches
 from training.data.single import CombinedCrops, find_single_scenes
@@ -158,8 +159,8 @@ def _prepare(
     reports: bool,
 ) -> list[PreparedScene]:
     """Prepare scenes in turn; reports: whether the progress is printed."""
-    estimator: BlurEstimator = DisparityEstimator()
-    estimator_id = repr(estimator)
+    estimator: BlurEstimator = load_estimator("disparity")
+    estimator_id = f"{estimator!r} {identity(WEIGHTS)}"
     if settings.blur == "clip" and clip is not None:
         weights = identity(clip_weights_file(settings.clip_network, settings.clip_weights))
         estimator = clip

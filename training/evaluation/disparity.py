@@ -1,6 +1,6 @@
 """Score the disparity map against measured depth, and against the truth of rendered pairs.
 
-    python -m training.evaluation.disparity ROOT
+    python -m training.evaluation.disparity ROOT [--enlarge 2] [--alone]
     python -m training.evaluation.disparity --photos PHOTOS --count 4 [--blur clip]
 
 ROOT is laid out as
@@ -8,7 +8,8 @@ ROOT is laid out as
     flat/NNN/{0600,1500}/{f20,f4}/{l,r}.png              a flat target, before and behind the focus
 and every part of it may be absent. PHOTOS are rendered as training.evaluation.synthetic does.
 
-AI(1) and AI(2) are the affine-invariant errors of Punnappurath et al. 2020, rho Spearman's.
+AI(1) and AI(2) are the affine-invariant errors of Punnappurath et al. 2020, rho Spearman's, c > 0
+the share of the pixels with a confidence above 0.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -48,6 +49,8 @@ from training.evaluation.synthetic import (
 )
 from training.pictures import read_grey, read_rgb8
 
+Rgb8 = npt.NDArray[np.uint8]
+
 _DEPTH_OF_WHITE_M = 10.0
 
 
@@ -55,7 +58,8 @@ _DEPTH_OF_WHITE_M = 10.0
 class SceneScore:
     """One scene's map against inverse depth; "half" is its more confident half of the pixels.
 
-    The affine errors are in dioptres (1/m) over the whole frame.
+    The affine errors are in dioptres (1/m) over the whole frame. confident: the share of the pixels
+    with a confidence above 0.
     """
 
     spearman_half: float
@@ -63,6 +67,7 @@ class SceneScore:
     affine_mae: float
     affine_rmse: float
     rank_error: float
+    confident: float
     seconds: float
 
 
@@ -118,13 +123,14 @@ def score_rendered(
     )
 
 
-def score_scene(folder: Path, estimator: BlurEstimator) -> SceneScore:
-    """Score one folder with l.png, r.png and d.png."""
-    views = read_views(folder)
+def score_scene(folder: Path, estimator: BlurEstimator, enlarge: int = 1) -> SceneScore:
+    """Score one folder with l.png, r.png and d.png. enlarge: as for read_views."""
+    views = read_views(folder, enlarge)
     started = time.perf_counter()
     blur_map = estimator.estimate(views)
     seconds = time.perf_counter() - started
-    disparity, confident = _disparity_and_confident(blur_map)
+    disparity, confidence = _disparity_and_confidence(blur_map)
+    confident = _confident_half(confidence)
     height, width = disparity.shape
     inverse_depth = read_inverse_depth(folder / "d.png", (width, height))
     return SceneScore(
@@ -133,14 +139,19 @@ def score_scene(folder: Path, estimator: BlurEstimator) -> SceneScore:
         affine_mae=affine_mae(disparity, inverse_depth),
         affine_rmse=affine_rmse(disparity, inverse_depth),
         rank_error=rank_error(disparity, inverse_depth),
+        confident=float(np.mean(confidence > 0)),
         seconds=seconds,
     )
 
 
-def _disparity_and_confident(blur_map: BlurMap) -> tuple[Plane, npt.NDArray[np.bool_]]:
+def _disparity_and_confidence(blur_map: BlurMap) -> tuple[Plane, Plane]:
     assert blur_map.disparity_px is not None
     assert blur_map.confidence is not None
-    return blur_map.disparity_px, blur_map.confidence >= np.median(blur_map.confidence)
+    return blur_map.disparity_px, blur_map.confidence
+
+
+def _confident_half(confidence: Plane) -> npt.NDArray[np.bool_]:
+    return np.asarray(confidence >= np.median(confidence))
 
 
 def scene_folders(root: Path) -> list[Path]:
@@ -150,9 +161,17 @@ def scene_folders(root: Path) -> list[Path]:
     )
 
 
-def read_views(folder: Path) -> ViewPair:
-    """Read the two views of a scene."""
-    return ViewPair(read_rgb8(folder / "l.png"), read_rgb8(folder / "r.png"))
+def read_views(folder: Path, enlarge: int = 1) -> ViewPair:
+    """Read the two views of a scene, each side scaled up `enlarge` times (bicubic)."""
+    left, right = (_enlarged(read_rgb8(folder / f"{name}.png"), enlarge) for name in ("l", "r"))
+    return ViewPair(left, right)
+
+
+def _enlarged(view: Rgb8, factor: int) -> Rgb8:
+    if factor == 1:
+        return view
+    size = (factor * view.shape[1], factor * view.shape[0])
+    return np.asarray(cv2.resize(view, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def read_inverse_depth(path: Path, size: tuple[int, int]) -> Plane:
@@ -187,15 +206,15 @@ def _print_rendered(photos: list[FloatArray], estimator: BlurEstimator) -> None:
             print(f"{f'{level.radius_px:g} px, {noise}':20}", *means, flush=True)
 
 
-def _print_scenes(root: Path, estimator: DisparityEstimator) -> None:
+def _print_scenes(root: Path, estimator: BlurEstimator, enlarge: int) -> None:
     folders = scene_folders(root)
     if not folders:
         return
-    names = ("rho half", "rho full", "AI(1)", "AI(2)", "1-|rho|", "s")
+    names = ("rho half", "rho full", "AI(1)", "AI(2)", "1-|rho|", "c > 0", "s")
     print(f"{'scene':20}", *(f"{name:>8}" for name in names))
     scores = []
     for folder in folders:
-        scores.append(score_scene(folder, estimator))
+        scores.append(score_scene(folder, estimator, enlarge))
         _print_score(str(folder.relative_to(root)), scores[-1])
     means = np.mean([astuple(score) for score in scores], axis=0)
     _print_score("mean", SceneScore(*map(float, means)))
@@ -205,20 +224,21 @@ def _print_score(name: str, score: SceneScore) -> None:
     print(f"{name:20}", *(f"{value:8.3f}" for value in astuple(score)))
 
 
-def _print_flats(root: Path, estimator: DisparityEstimator) -> None:
+def _print_flats(root: Path, estimator: BlurEstimator, enlarge: int) -> None:
     folders = sorted(path.parent for path in root.glob("flat/*/*/*/l.png"))
     if folders:
-        print(f"{'flat target':20} median disparity of the confident half, px")
+        print(f"{'flat target':20} median disparity of the confident half, px before enlarging")
     for folder in folders:
-        disparity, confident = _disparity_and_confident(estimator.estimate(read_views(folder)))
-        print(f"{folder.relative_to(root)!s:20} {np.median(disparity[confident]):+.3f}")
+        blur_map = estimator.estimate(read_views(folder, enlarge))
+        disparity, confidence = _disparity_and_confidence(blur_map)
+        median_px = np.median(disparity[_confident_half(confidence)]) / enlarge
+        print(f"{folder.relative_to(root)!s:20} {median_px:+.3f}")
 
 
 def main() -> None:
     """Command line.
 
-    Real scenes are scored with the maps as they are and as measured (falloff not evened out),
-    rendered pairs, which have no falloff, as measured.
+    Real scenes are scored with the map that is the default.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -231,33 +251,39 @@ def main() -> None:
         choices=ESTIMATORS,
         help="blur map that is scored on rendered pairs; clip and clip-patch need CLIP's weights",
     )
+    parser.add_argument(
+        "--enlarge",
+        type=int,
+        choices=(1, 2, 4),
+        default=1,
+        help="score ROOT's scenes with both sides of the views so many times as long",
+    )
     parser.add_argument("--count", type=int, default=0, help="only the first N of these")
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="score matching alone on ROOT: nothing from the blur's shape, the falloff as it is",
+    )
     args = parser.parse_args()
     if args.root is None and args.photos is None:
         parser.error("give ROOT, --photos or both")
     if args.root is not None and not args.root.is_dir():
         parser.error(f"{args.root}: no such folder")
-    estimator = DisparityEstimator()
-    measured = replace(estimator, field_falloff=0.0)
     try:
-        _print_tables(args, estimator, measured)
+        _print_tables(args)
     except (ValueError, LdpError) as error:
         parser.error(str(error))
 
 
-def _print_tables(
-    args: argparse.Namespace, estimator: DisparityEstimator, measured: DisparityEstimator
-) -> None:
+def _print_tables(args: argparse.Namespace) -> None:
     if args.root is not None:
-        for title, variant in (("default", estimator), ("falloff not evened out", measured)):
-            print(f"\n{title}")
-            _print_scenes(args.root, variant)
-            _print_flats(args.root, variant)
+        estimator = DisparityEstimator() if args.alone else load_estimator("disparity")
+        _print_scenes(args.root, estimator, args.enlarge)
+        _print_flats(args.root, estimator, args.enlarge)
     if args.photos is not None:
         photos = linear_photos(args.photos, args.count)
-        chosen = measured if args.blur == "disparity" else load_estimator(args.blur)
         print(f"\nrendered pairs, {args.blur}")
-        _print_rendered(photos, chosen)
+        _print_rendered(photos, load_estimator(args.blur))
 
 
 if __name__ == "__main__":

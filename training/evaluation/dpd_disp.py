@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
+from ldp.blur.loading import load_estimator
 from ldp.types import FloatArray, Plane, ViewPair
 from training.errors import DataError
 from training.evaluation.disparity_metrics import affine_mae, affine_rmse, rank_error
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     try:
-        print(formatted(evaluate_dpd_disp(args.folder, DisparityEstimator())))
+        print(formatted(evaluate_dpd_disp(args.folder, load_estimator("disparity"))))
     except ValueError as error:
         sys.exit(f"evaluate_dpd_disp: {error}")
 

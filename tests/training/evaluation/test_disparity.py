@@ -67,6 +67,27 @@ def test_the_command_prints_a_line_for_every_level_and_noise(photo, tmp_path, mo
     assert len(lines[-1][20:].split()) == 7
 
 
+def test_real_scenes_can_be_scored_enlarged(tmp_path, monkeypatch, capsys):
+    # A slanted plane: disparity and inverse depth both fall from left to right.
+    folder = tmp_path / "box" / "001"
+    folder.mkdir(parents=True)
+    height, width = 64, 96
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    texture = cv2.GaussianBlur(noise, (0, 0), 1.5).astype(np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    for name, side in (("l", 0.5), ("r", -0.5)):
+        view = cv2.remap(texture, x - side * (2 - 4 * x / width), y, cv2.INTER_CUBIC)
+        assert cv2.imwrite(str(folder / f"{name}.png"), view.clip(0, 255).astype(np.uint8))
+    assert cv2.imwrite(str(folder / "d.png"), (20 + 2 * x).astype(np.uint8))
+    for options in ([], ["--enlarge", "2"], ["--alone"]):
+        monkeypatch.setattr(sys, "argv", ["x", str(tmp_path), *options])
+        main()
+        header, _, mean = capsys.readouterr().out.splitlines()
+        assert header.endswith("c > 0        s")
+        assert float(mean.split()[2]) > 0.9
+        assert float(mean.split()[6]) > 0.6
+
+
 @pytest.mark.parametrize("arguments", [[], ["none"], ["--photos", "none"]])
 def test_without_anything_to_score_it_ends_with_a_message(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,170 @@
+"""Disparity from coarse to fine: where a finer scale measures nothing, the coarser one counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ldp.blur.falloff import agreement, gain_across
+from ldp.blur.filling import fill
+from ldp.blur.matching import Match, blur, search, warp
+from ldp.types import Plane, ViewPair
+
+if TYPE_CHECKING:
+    from ldp.blur.radius import RadiusEstimator
+
+# Weights of the three channels in the lightness that is matched: green is the least noisy.
+_LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
+_SEARCH_PIXELS = 500_000
+# The blur's shape is looked at in the largest picture of a pyramid with at most so many pixels.
+_SHAPE_PIXELS = 600_000
+_REFINE_REACH_PX = 1.0
+# How far values are spread into areas without texture, as a share of the longer side.
+_FILL_REACH = 0.05
+_FILL_EDGE = 0.05
+# A measurement this far from its filled surroundings has half the weight.
+_OUTLIER_PX = 0.3
+# Added to the matching cost, which bounds the weight of a perfect match.
+_COST_FLOOR = 0.02
+
+
+@dataclass(frozen=True)
+class Found:
+    """The disparity of two views, in their pixels; planes of (h, w).
+
+    disparity_px and magnitude_px are filled separately.
+    confidence: in [0, 1], of the scale which measured the disparity best, or of the blur's shape.
+    falloff: the measured one, 0 where none was measured.
+    """
+
+    disparity_px: Plane
+    magnitude_px: Plane
+    confidence: Plane
+    falloff: float
+
+
+@dataclass(frozen=True)
+class _Support:
+    """A disparity that is known apart from a match at the same scale, and how well; (h, w) each."""
+
+    disparity_px: Plane
+    confidence: Plane
+    falloff: float = 0.0
+
+
+def coarse_to_fine(
+    left: Plane,
+    right: Plane,
+    reach_px: float,
+    radius: RadiusEstimator | None = None,
+    search_pixels: int = _SEARCH_PIXELS,
+) -> Found:
+    """Return the disparity of two views, (h, w, 3) float32, searched within +-reach_px.
+
+    radius: tells what the shape of the blur says where the views cannot be matched.
+    search_pixels: the whole range of disparities is searched at no more pixels than this; finer
+        scales search only around the disparity of the coarser one.
+    """
+    height, width = left.shape[:2]
+    shows_shape = radius is not None and height * width <= _SHAPE_PIXELS
+    coarse: _Support | None = None
+    if height * width <= search_pixels:
+        match = search(left @ _LIGHTNESS, right @ _LIGHTNESS, reach_px)
+    else:
+        half = ((width + 1) // 2, (height + 1) // 2)
+        coarse = _enlarged(
+            coarse_to_fine(
+                _resized(left, half, cv2.INTER_AREA),
+                _resized(right, half, cv2.INTER_AREA),
+                reach_px * half[0] / width,
+                None if shows_shape else radius,
+                search_pixels,
+            ),
+            (width, height),
+        )
+        match = _refined(left, right, coarse.disparity_px)
+    support = coarse
+    if radius is not None and shows_shape:
+        support = _with_shape(left, right, match, coarse, radius)
+    return _settled(match, 0.5 * (left + right), support)
+
+
+def _enlarged(coarse: Found, size: tuple[int, int]) -> _Support:
+    factor = np.float32(size[0] / coarse.disparity_px.shape[1])
+    disparity_px, confidence = (
+        _resized(plane, size) for plane in (coarse.disparity_px, coarse.confidence)
+    )
+    return _Support(disparity_px * factor, confidence, coarse.falloff)
+
+
+def _resized(plane: Plane, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> Plane:
+    return np.asarray(cv2.resize(plane, size, interpolation=interpolation), np.float32)
+
+
+def _with_shape(
+    left: Plane, right: Plane, match: Match, coarse: _Support | None, radius: RadiusEstimator
+) -> _Support | None:
+    """Add the disparity that follows from the blur's radius to a support, where it is known."""
+    found = radius.estimate(ViewPair(left, right))
+    size = (left.shape[1], left.shape[0])
+    radius_px, radius_confidence = (
+        _resized(plane, size) for plane in (found.radius_px, found.confidence)
+    )
+    disparity_px, confidence = _joined(match.disparity_px, _confidence(match), coarse)
+    agreed = agreement(disparity_px, confidence, radius_px, radius_confidence)
+    if agreed is None:
+        return coarse
+    gain = np.float32(agreed.ratio) * gain_across(size[0], agreed.falloff)
+    shape = _Support(gain * radius_px, np.float32(agreed.trust) * radius_confidence)
+    if coarse is None:
+        return replace(shape, falloff=agreed.falloff)
+    disparity_px, confidence = _joined(coarse.disparity_px, coarse.confidence, shape)
+    return _Support(disparity_px, confidence, agreed.falloff)
+
+
+def _refined(left: Plane, right: Plane, prior_px: Plane) -> Match:
+    """Align the views by a first disparity and match them again around it."""
+    # warp() is exact at 1/32 px.
+    half = np.rint(16.0 * prior_px) / np.float32(32.0)
+    left, right = warp(left, half), warp(right, -half)
+    match = search(left @ _LIGHTNESS, right @ _LIGHTNESS, _REFINE_REACH_PX)
+    return replace(match, disparity_px=match.disparity_px + 2 * half)
+
+
+def _confidence(match: Match) -> Plane:
+    # Curvature over residual is the inverse variance of a least-squares match, in px^-2: far above
+    # 1 for texture, below 1 where noise was matched with noise. It is mapped to [0, 1): otherwise
+    # the outline of a sharp object would outweigh everything blurred beside it.
+    certainty: Plane = match.curvature / (match.cost + np.float32(_COST_FLOOR))
+    return np.asarray(
+        certainty / (certainty + 1.0) / (1.0 + np.square(match.inconsistency_px)), np.float32
+    )
+
+
+def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
+    """Join a match with its support, and fill what is uncertain in both from around it."""
+    guide = blur(guide, 0.7)
+    reach = (_FILL_REACH * max(guide.shape)) ** 2
+    own = _confidence(match)
+    disparity, confidence = _joined(match.disparity_px, own, support)
+    (first,) = fill(disparity[None], confidence, guide, reach, _FILL_EDGE)
+    own /= 1.0 + np.square((match.disparity_px - first) / np.float32(_OUTLIER_PX))
+    disparity, confidence = _joined(match.disparity_px, own, support)
+    values = np.stack([disparity, np.abs(disparity)])
+    disparity, magnitude = fill(values, confidence, guide, reach, _FILL_EDGE)
+    return Found(disparity, magnitude, confidence, 0.0 if support is None else support.falloff)
+
+
+def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[Plane, Plane]:
+    """Return the mean of a match and its support by their confidences, and the greater of these."""
+    if support is None:
+        return disparity_px, own
+    # What is well measured at this scale is left alone: the coarser one would smooth it.
+    other = support.confidence * (1.0 - own)
+    total = own + other
+    share = np.divide(other, total, out=np.zeros_like(total), where=total > 1e-12)
+    disparity = disparity_px + share * (support.disparity_px - disparity_px)
+    return disparity, np.maximum(own, support.confidence)
