@@ -223,6 +223,8 @@ class _LeastCost:
 
 def _moved(plane: Plane, shift_px: int) -> Plane:
     """Sample the plane at x + shift_px, whole pixels, the border repeated."""
+    if shift_px == 0:
+        return plane
     columns = np.clip(np.arange(plane.shape[1]) + shift_px, 0, plane.shape[1] - 1)
     return plane[:, columns]
 

@@ -162,9 +162,7 @@ def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[
     """Return the mean of a match and its support by their confidences, and the greater of these."""
     if support is None:
         return disparity_px, own
-    # What is well measured at this scale is left alone: the coarser one would smooth it.
-    other = support.confidence * (1.0 - own)
-    total = own + other
-    share = np.divide(other, total, out=np.zeros_like(total), where=total > 1e-12)
+    total = own + support.confidence
+    share = np.divide(support.confidence, total, out=np.zeros_like(total), where=total > 1e-12)
     disparity = disparity_px + share * (support.disparity_px - disparity_px)
     return disparity, np.maximum(own, support.confidence)
