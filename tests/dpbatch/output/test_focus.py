@@ -74,8 +74,9 @@ def test_without_an_af_area_the_subject_is_what_is_sharpest() -> None:
 
 def test_a_depth_that_only_an_outline_passes_through_is_no_subject() -> None:
     x = np.broadcast_to(np.arange(400, dtype=np.float32), (300, 400))
-    ramp = np.clip((x - 196) / 8, 0, 1) * np.float32(5) - np.float32(4)  # -4 px to +1 px, past 0
-    found = BlurMap(np.abs(ramp) / 4, ramp, np.ones_like(ramp))
+    # -4 px to +1 px, past 0
+    ramp = np.asarray(np.clip((x - 196) / 8, 0, 1) * 5 - 4, np.float32)
+    found = BlurMap(np.abs(ramp), ramp, np.ones_like(ramp))
     assert sharpest_depth_px(found, ramp) == pytest.approx(1, abs=0.2)
 
 
