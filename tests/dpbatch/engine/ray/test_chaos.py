@@ -174,7 +174,7 @@ def test_actors_follow_the_gpus_of_the_cluster(tmp_path: Path) -> None:
             cluster.add_node(num_cpus=0, num_gpus=2)
             until(lambda: busy[-1] == 6)
             cluster.remove_node(first, allow_graceful=False)
-            until(lambda: busy[-1] == 4)
+            until(lambda: busy[-1] == 4 and bool(notes))  # actors end before their node is missed
             assert "has left the cluster" in notes[0]
         assert set(statuses) == {Status.DONE}
     finally:
@@ -188,7 +188,7 @@ def take(
     """A function that lets a run go on until something is so."""
 
     def until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 3 * LONGEST_S
         for job, outcome in outcomes:
             statuses[outcome.status] += 1
             assert time.monotonic() < deadline, job
