@@ -13,9 +13,9 @@ true picture and the depth are those of the pinhole in the middle. SCENES receiv
     NAME_depth.tif           distance along the optical axis, metres, float32
     scenes.json              each scene's camera
 
-Scenes that are there already are not made again. The variant llvm_ad_rgb of Mitsuba needs LLVM, 16
-or newer (DRJIT_LIBLLVM_PATH names its library where several are installed); scalar_rgb needs
-nothing and takes ten times as long.
+Scenes that are there already are not made again. The variant llvm_ad_rgb of Mitsuba needs a recent
+LLVM: 19 works, 15 aborts on processors with AVX-512 (DRJIT_LIBLLVM_PATH names the library where
+several are installed). scalar_rgb needs none and takes ten times as long.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def load_mitsuba(variant: str, threads: int = 0) -> ModuleType:
         mitsuba.set_variant(variant)
     except ImportError as error:
         raise TrainingError(
-            f"Mitsuba {variant} is not usable ({error}): pip install 'dpbatch[judge]', and LLVM 16 "
-            "or newer for llvm_ad_rgb; --variant scalar_rgb needs none"
+            f"Mitsuba {variant} is not usable ({error}): pip install 'dpbatch[judge]', and a "
+            "recent LLVM for llvm_ad_rgb; --variant scalar_rgb needs none"
         ) from error
     if threads:
         drjit.set_thread_count(threads)
