@@ -27,6 +27,8 @@ _FILL_REACH = 0.05
 _FILL_EDGE = 0.05
 # A measurement this far from its filled surroundings has half the weight.
 _OUTLIER_PX = 0.3
+# Two sure measurements that lie this far apart are a third as certain as either.
+_CONTRADICTION_PX = 0.5
 # Added to the matching cost, which bounds the weight of a perfect match.
 _COST_FLOOR = 0.02
 
@@ -159,10 +161,13 @@ def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
 
 
 def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[Plane, Plane]:
-    """Return the mean of a match and its support by their confidences, and the greater of these."""
+    """Return the mean of a match and its support by their confidences, and its confidence: the
+    greater of the two, less where they contradict each other."""
     if support is None:
         return disparity_px, own
-    total = own + support.confidence
-    share = np.divide(support.confidence, total, out=np.zeros_like(total), where=total > 1e-12)
-    disparity = disparity_px + share * (support.disparity_px - disparity_px)
-    return disparity, np.maximum(own, support.confidence)
+    other = support.confidence
+    total = own + other
+    share = np.divide(other, total, out=np.zeros_like(total), where=total > 1e-12)
+    apart_px = support.disparity_px - disparity_px
+    contradiction = np.minimum(own, other) * np.square(apart_px / np.float32(_CONTRADICTION_PX))
+    return disparity_px + share * apart_px, np.maximum(own, other) / (1.0 + 2.0 * contradiction)

@@ -64,7 +64,7 @@ def test_a_coarse_measurement_survives_where_the_fine_scale_sees_only_noise() ->
     assert np.mean(np.abs(found.disparity_px[INNER] - 1.5) < 0.4) > 0.9
 
 
-def test_the_confidence_is_never_below_that_of_the_coarser_scale() -> None:
+def test_where_scales_agree_the_confidence_is_that_of_the_surer_one() -> None:
     size = (WIDTH // 2, HEIGHT // 2)
     views = pictures(moved(1.0, 20.0, 0.05), noise=0.02)
     left, right = (
@@ -74,7 +74,9 @@ def test_the_confidence_is_never_below_that_of_the_coarser_scale() -> None:
     coarse = coarse_to_fine(left, right, reach_px=2.0)
     fine = in_two_steps(views)
     enlarged = cv2.resize(coarse.confidence, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-    assert (fine.confidence >= enlarged - 1e-6).all()
+    agree = np.abs(fine.disparity_px - 1.0) < 0.1
+    assert agree.mean() > 0.5
+    assert np.mean(fine.confidence[agree] > 0.8 * enlarged[agree]) > 0.9
 
 
 def test_fine_texture_that_the_coarse_scale_does_not_see_is_measured() -> None:
