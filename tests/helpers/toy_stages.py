@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,12 +144,28 @@ def make_trouble(kind: str) -> None:
 
 @dataclass(frozen=True)
 class OwnMemoryToys(ToyStages):
-    """Notes in `tries` which photos arrive in memory of the restorer's own."""
+    """Notes in `tries` which of `photos` photos arrive in memory of the restorer's own.
+
+    One is restored until a further one is being loaded, and a second longer. Needs `tries`.
+    """
+
+    photos: int = 0
 
     def _restore(self, loaded: Pixels, progress: Progress) -> Pixels:
         if loaded.flags.writeable:
             self._count(f"own {loaded.size}")
-        return super()._restore(loaded, progress)
+        restored = super()._restore(loaded, progress)
+        deadline = time.monotonic() + 30
+        while not self._loads_another():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(1)
+        return restored
+
+    def _loads_another(self) -> bool:
+        assert self.tries is not None
+        steps = Counter(line.split()[0] for line in self.tries.read_text().splitlines())
+        return steps["load"] >= min(self.photos, steps["restore"] + 1)
 
 
 @dataclass(frozen=True)
