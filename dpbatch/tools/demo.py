@@ -55,8 +55,10 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     scenes = demo_scenes()
     without_views = ordinary_scene()
     write_shoot(shoot, scenes, without_views)
-    options = f" --ordinary {ordinary}" if of_ordinary else ""
-    say(f"\ndpbatch run {shoot} --out {sharp} --layers blur,disparity{options}\n")
+    options = "--layers blur,disparity --look neutral --overwrite"
+    if of_ordinary:
+        options += f" --ordinary {ordinary}"
+    say(f"\ndpbatch run {shoot} --out {sharp} {options}\n")
     settings = Settings(
         restore=restore,
         output=OutputSettings(layers=("blur", "disparity"), look="neutral"),

@@ -45,6 +45,11 @@ class DisparityEstimator:
     map_pixels: int = 2_000_000
     radius: RadiusEstimator | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a falloff that leaves no disparity at the edge of the frame."""
+        if self.field_falloff is not None and not 0 <= self.field_falloff < 1:
+            raise ValueError(f"field_falloff {self.field_falloff}: expected 0 to below 1")
+
     def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views: amount, disparity_px and confidence."""
         small = views.reduced(self.map_pixels)

@@ -107,34 +107,63 @@ def with_radius(radius_px: Plane) -> DisparityEstimator:
     return DisparityEstimator(radius=cast(RadiusEstimator, KnownRadius(radius_px)))
 
 
-def scene_with_a_bare_wall() -> tuple[ViewPair, Plane]:
-    """Texture of disparity 2 px around a wall without any; the wall's radius is that of -2 px."""
+def scene_with_a_faint_wall() -> tuple[ViewPair, Plane]:
+    """Texture of disparity 2 px around a wall of -2 px, whose texture is fainter than the noise.
+
+    The radius of both is the one that belongs to it.
+    """
     wall = np.zeros((HEIGHT, WIDTH), bool)
     wall[40:120, 70:170] = True
-    views = [np.where(wall, np.float32(0.5), view) for view in moved(2.0, 6.0, 0.1)]
-    left, right = pictures(views, noise=0.004)
+    around, faint = moved(2.0, 6.0, 0.1), moved(-2.0, 6.0, 0.002)
+    left, right = pictures(
+        [np.where(wall, inner, outer) for inner, outer in zip(faint, around, strict=True)], 0.004
+    )
     return ViewPair(left, right), np.where(wall, np.float32(-5.0), np.float32(5.0))
 
 
-def test_what_has_no_texture_follows_the_shape_of_the_blur() -> None:
-    views, radius_px = scene_with_a_bare_wall()
+def test_what_cannot_be_matched_surely_follows_the_shape_of_the_blur() -> None:
+    views, radius_px = scene_with_a_faint_wall()
     deep = (slice(65, 95), slice(100, 140))
     alone = DisparityEstimator().estimate(views).disparity_px
     found = with_radius(radius_px).estimate(views).disparity_px
     assert alone is not None
     assert found is not None
-    assert alone[deep].min() > 0.5
+    assert np.abs(alone[deep] + 2.0).mean() > 1.0
     assert np.median(found[deep]) == pytest.approx(-2.0, abs=0.4)
     assert np.median(found[:30]) == pytest.approx(2.0, abs=0.1)
 
 
+def test_an_even_area_is_filled_from_around_it_whatever_its_noise_looks_like() -> None:
+    even = np.zeros((HEIGHT, WIDTH), bool)
+    even[:100] = True
+    left, right = pictures(
+        [np.where(even, np.float32(0.6), view) for view in moved(2.0, 6.0, 0.1)], 0.02
+    )
+    radius_px = np.where(even, np.float32(-5.0), np.float32(5.0))
+    views = ViewPair(left, right)
+    alone = DisparityEstimator().estimate(views)
+    found = with_radius(radius_px).estimate(views)
+    assert alone.disparity_px is not None
+    assert found.disparity_px is not None
+    # The shape says -2 px; near the outline some of it remains.
+    assert np.abs(found.disparity_px - alone.disparity_px)[:60].mean() < 0.7
+    assert found.confidence is not None
+    assert found.confidence[:60].mean() < 0.03
+
+
 def test_a_shape_that_contradicts_what_is_measured_changes_nothing() -> None:
-    views, radius_px = scene_with_a_bare_wall()
+    views, radius_px = scene_with_a_faint_wall()
     alone = DisparityEstimator().estimate(views).disparity_px
     found = with_radius(-radius_px).estimate(views).disparity_px
     assert alone is not None
     assert found is not None
     np.testing.assert_allclose(found, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("falloff", [-0.1, 1.0, float("nan")])
+def test_a_falloff_that_leaves_no_disparity_is_refused(falloff: float) -> None:
+    with pytest.raises(ValueError, match=r"field_falloff .*: expected 0 to below 1"):
+        DisparityEstimator(field_falloff=falloff)
 
 
 @pytest.fixture(scope="module")
