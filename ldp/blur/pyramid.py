@@ -29,9 +29,16 @@ _FILL_EDGE = 0.05
 _OUTLIER_PX = 0.3
 # Two sure measurements that lie this far apart are a third as certain as either.
 _CONTRADICTION_PX = 0.5
-# The shape of the blur counts where the matches around it are on average more certain than the
-# first, and in full from the second on; in noise alone they have 0.08.
-_TEXTURED = (0.12, 0.3)
+# The shape of the blur counts where the contrast of these scales (deviations of two Gaussians) is
+# more than the first times what the noise alone would have, and in full from the second on.
+_BAND_PX = (1.5, 6.0)
+_TEXTURED = (1.5, 3.0)
+# So it does where the matches around are on average more certain than the first, in full from the
+# second on; in noise alone they have 0.08.
+_MATCHED = (0.12, 0.3)
+# Deviation of white noise after a Gaussian of the first, and a bound for pictures without noise.
+_NOISE_LEFT = 0.19
+_LEAST_NOISE = 0.002
 # Of the square that is averaged: smaller ones differ by chance.
 _LEAST_SIDE_PX = 31
 # Added to the matching cost, which bounds the weight of a perfect match.
@@ -127,15 +134,34 @@ def _with_shape(
         return coarse
     gain = np.float32(agreed.ratio) * gain_across(size[0], agreed.falloff)
     # Noise has no shape, whatever the network sees in it: even areas are filled from around them.
-    side = max(_LEAST_SIDE_PX, round(_FILL_REACH * max(size)))
-    around = cv2.blur(own, (side, side))
-    none, full = _TEXTURED
-    textured = np.clip((around - np.float32(none)) / np.float32(full - none), 0.0, 1.0)
+    textured = _textured(left @ _LIGHTNESS, right @ _LIGHTNESS, own)
     shape = _Support(gain * radius_px, np.float32(agreed.trust) * radius_confidence * textured)
     if coarse is None:
         return replace(shape, falloff=agreed.falloff)
     disparity_px, confidence = _joined(coarse.disparity_px, coarse.confidence, shape)
     return _Support(disparity_px, confidence, agreed.falloff)
+
+
+def _textured(left: Plane, right: Plane, certain: Plane) -> Plane:
+    """Return where two views, (h, w), show more than noise: 0 to 1, smooth.
+
+    certain: the confidence of their match.
+    """
+    difference = left - right
+    noise = np.median(np.abs(difference - blur(difference, 1.0))) / np.float32(0.6745 * 2)
+    light = 0.5 * (left + right)
+    fine, coarse = (blur(light, sigma_px) for sigma_px in _BAND_PX)
+    side = max(_LEAST_SIDE_PX, round(_FILL_REACH * max(light.shape)))
+    # A running sum over black may end a little below 0.
+    contrast = np.sqrt(np.maximum(cv2.blur(np.square(fine - coarse), (side, side)), 0.0))
+    ratio = contrast / np.float32(_NOISE_LEFT * max(float(noise), _LEAST_NOISE))
+    matched = cv2.blur(certain, (side, side))
+    return np.maximum(_rising(ratio, *_TEXTURED), _rising(matched, *_MATCHED))
+
+
+def _rising(values: Plane, none: float, full: float) -> Plane:
+    """Return 0 up to `none`, 1 from `full` on, and a straight line between."""
+    return np.asarray(np.clip((values - none) / np.float32(full - none), 0.0, 1.0), np.float32)
 
 
 def _refined(left: Plane, right: Plane, prior_px: Plane) -> Match:
