@@ -155,7 +155,7 @@ def _textured(left: Plane, right: Plane, certain: Plane) -> Plane:
     # A running sum over black may end a little below 0.
     contrast = np.sqrt(np.maximum(cv2.blur(np.square(fine - coarse), (side, side)), 0.0))
     ratio = contrast / np.float32(_NOISE_LEFT * max(float(noise), _LEAST_NOISE))
-    matched = cv2.blur(certain, (side, side))
+    matched = np.asarray(cv2.blur(certain, (side, side)), np.float32)
     return np.maximum(_rising(ratio, *_TEXTURED), _rising(matched, *_MATCHED))
 
 
