@@ -97,3 +97,11 @@ def too_large(name: str, error: MemoryError) -> UnreadableError:
         "damaged file may claim any size); close other programs or leave the file out with "
         "--exclude"
     )
+
+
+def no_raw_colours(name: str) -> RestoreError:
+    """Return the error of a pair of pictures of which a DNG is wanted. name: of the left file."""
+    return RestoreError(
+        f"{name}: a pair of pictures has no raw colours, expected a raw file for --format dng; "
+        "use --format tif"
+    )

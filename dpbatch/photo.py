@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ldp
-from dpbatch.errors import RestoreError, SettingsError, too_large
+from dpbatch.errors import RestoreError, SettingsError, no_raw_colours, too_large
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.hints import hinted
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
@@ -273,10 +273,7 @@ class _OpenedPhoto:
 
             return collector_for(self._loaded.stored, views, self._output, device)
         if self._output.format == "dng":
-            raise RestoreError(
-                f"{self._loaded.name}: a pair of pictures has no raw colours, expected a raw file "
-                "for --format dng; use --format tif"
-            )
+            raise no_raw_colours(self._loaded.name)
         return None
 
     def with_look(self, rows: torch.Tensor) -> torch.Tensor:

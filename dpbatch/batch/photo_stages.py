@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from dpbatch import __version__, ordinary, photo
 from dpbatch.batch.kept import KeptRestorations
 from dpbatch.engine.attempts import ignore
-from dpbatch.errors import NotDualPixelError, OutputError, UnreadableError
+from dpbatch.errors import NotDualPixelError, OutputError, UnreadableError, no_raw_colours
 from dpbatch.focus_settings import mask_blake2b
 from dpbatch.networks import ordinary_fingerprint, ordinary_weights
 from dpbatch.ordinary import LoadedOrdinary
@@ -106,15 +106,18 @@ class PhotoStages:
 
     def _load(self, files: Photo) -> Opened:
         raw, look = self.settings.raw, self.settings.output.look
+        is_dng, name = self.settings.output.format == "dng", files.paths[0].name
+        if is_dng and files.kind == "pair":
+            raise no_raw_colours(name)
         if files.kind != "ordinary":
             try:
                 return photo.load(files, raw, look)
             except NotDualPixelError:
                 if not self.ordinary_sha256:
                     raise
-        if self.settings.output.format == "dng":
+        if is_dng:
             raise OutputError(
-                f"{files.paths[0].name}: an ordinary photo is restored as a picture, which has no "
+                f"{name}: an ordinary photo is restored as a picture, which has no "
                 "mosaic for --format dng; use --format tif"
             )
         return ordinary.load(files, raw, look)

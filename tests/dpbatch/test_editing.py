@@ -29,7 +29,7 @@ from dpbatch.output.metadata import ProcessingNote, read_note
 from dpbatch.raw.collector import space_of
 from dpbatch.raw.reader import read_dual
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Settings
-from dpbatch.types import Photo, RunOptions, Status
+from dpbatch.types import Job, Photo, RunOptions, Status
 from ldp.blur.disparity import DisparityEstimator
 from ldp.restore.photo_views import OpenPhoto
 from ldp.restore.tiles import Receive
@@ -269,7 +269,11 @@ def test_a_pair_has_no_raw_colours_but_may_be_written_in_another_space(tmp_path:
     pair = Photo("pair", paths, "A")
     raw, restore = RawSettings(), RestoreSettings(model="tiny")
     loaded = photo.load(pair, raw)
-    with pytest.raises(RestoreError, match=r"A_L\.png: a pair of pictures has no raw colours"):
+    refused = r"A_L\.png: a pair of pictures has no raw colours"
+    in_dng = Settings(restore=restore, output=OutputSettings(format="dng"))
+    with pytest.raises(RestoreError, match=refused):
+        PhotoStages(in_dng, "0" * 64).load(Job("A", "A_L.png", pair, (tmp_path / "A.dng",)))
+    with pytest.raises(RestoreError, match=refused):
         photo.Restorer(restore, raw, False, OutputSettings(format="dng"))(loaded, print)
     output = OutputSettings(color_space="prophoto", look="neutral")
     result = photo.Restorer(restore, raw, False, output)(loaded, print)
