@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dpbatch.errors import SettingsError
 from dpbatch.settings import CLIP_MAPS, RawSettings, RestoreSettings, Settings, fingerprint
 
+if TYPE_CHECKING:
+    from ldp.models.weights import Header
+
 SINGLE, VITDEBLUR = "single", "vitdeblur"
+
+
+def two_view_header(model: str) -> Header:
+    """Return the header of the network of dual-pixel photos. model: a name or a file.
+
+    Raises SettingsError for a network of single pictures, UnknownModelError or WeightsError where
+    there is no network.
+    """
+    from ldp.models.weights import read_header, resolve
+
+    header = read_header(resolve(model))
+    if header.views == 1:
+        kind = VITDEBLUR if header.network == "ViTDeblur" else SINGLE
+        raise SettingsError(
+            f"model {model}: a network of single pictures ({header.network}), expected one of two "
+            f"views; for ordinary photos, use --ordinary {kind} --single-weights {model}"
+        )
+    return header
 
 
 def ordinary_weights(restore: RestoreSettings) -> str:

@@ -217,15 +217,14 @@ def run(**given: Any) -> None:
     --ordinary.
     """
     settings = _with_pictures(options.settings_of(given), given)
-    from dpbatch.networks import checked_sha256
-    from ldp.models.weights import read_header, resolve, sha256
+    from dpbatch.networks import checked_sha256, two_view_header
+    from ldp.models.weights import resolve, sha256
 
     asked = ClusterOptions(**{name: given[name] for name in vars(ClusterOptions())})
     cluster = choose(given["engine"], asked, settings.restore.device, _warn)
     on_gpu = uses_gpu(settings.restore.device, cluster)
     settings = replace(settings, restore=settle_network(settings.restore, on_gpu))
-    weights = resolve(settings.restore.model)  # first of all: it may be missing
-    header = read_header(weights)
+    header = two_view_header(settings.restore.model)  # first of all: it may be missing
     if settings.restore.blur.removesuffix("-stretched") not in ("auto", header.blur_map):
         _warn(
             f"warning: {settings.restore.model} was trained with the blur map "
@@ -247,7 +246,7 @@ def run(**given: Any) -> None:
 
         settings = with_absolute_weights(settings)
     clip = clip_id(settings.restore)
-    stages = PhotoStages(settings, sha256(weights), clip, ordinary_sha256)
+    stages = PhotoStages(settings, sha256(resolve(settings.restore.model)), clip, ordinary_sha256)
     kept = kept_for(given["out"], given["keep_restoration"], settings, stages.weights_sha256, clip)
     stages = replace(stages, kept=kept)
     measure: Measure | None = stages.measure

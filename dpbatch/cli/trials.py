@@ -123,8 +123,8 @@ def benchmark(size_px: str, model: str, device: str, preset: str | None, **given
 
 def _measured_settings(model: str, device: str, preset: str | None) -> Settings:
     """Return the settings of the run with network and blur map named."""
+    from dpbatch.networks import two_view_header
     from dpbatch.presets import load
-    from ldp.models.weights import read_header, resolve
 
     settings = load(preset) if preset else Settings()
     restore = settings.restore
@@ -133,7 +133,7 @@ def _measured_settings(model: str, device: str, preset: str | None) -> Settings:
     if device != RestoreSettings.device:
         restore = replace(restore, device=device)
     restore = settle_network(restore, uses_gpu(restore.device, None))
-    header = read_header(resolve(restore.model))
+    header = two_view_header(restore.model)
     return settle_blur(replace(settings, restore=restore), header.blur_map, header.needs_soft_map)
 
 

@@ -13,7 +13,7 @@ from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import EXIT_DONE, EXIT_INTERRUPTED, Reporter
 from dpbatch.batch.run import run
 from dpbatch.errors import AbortError
-from dpbatch.networks import checked_sha256
+from dpbatch.networks import checked_sha256, two_view_header
 from dpbatch.output.color import apply_orientation
 from dpbatch.raw.container import probe
 from dpbatch.raw.develop import develop
@@ -28,7 +28,7 @@ from dpbatch.settings import (
 )
 from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_scene
 from dpbatch.types import RunOptions, Status
-from ldp.models.weights import read_header, resolve, sha256
+from ldp.models.weights import resolve, sha256
 from ldp.srgb import encode_srgb
 from ldp.types import FloatArray, as_float
 from training.evaluation.metrics import psnr_db
@@ -43,9 +43,9 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     ordinary: as in RestoreSettings. The shoot has an ordinary raw, to be skipped or restored by
     that, and a truncated one, to fail; the code is 0 if that happens.
 
-    Raises WeightsError before anything is written, AbortError for another outcome.
+    Raises SettingsError or WeightsError before anything is written, AbortError for another outcome.
     """
-    weights = resolve(model)
+    header = two_view_header(model)
     restore = RestoreSettings(model=model, ordinary=ordinary)
     of_ordinary = checked_sha256(restore)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
@@ -63,8 +63,8 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
         restore=restore,
         output=OutputSettings(layers=("blur", "disparity"), look="neutral"),
     )
-    settings = settle_blur(settings, read_header(weights).blur_map)
-    stages = PhotoStages(settings, sha256(weights), ordinary_sha256=of_ordinary)
+    settings = settle_blur(settings, header.blur_map)
+    stages = PhotoStages(settings, sha256(resolve(model)), ordinary_sha256=of_ordinary)
     reporter = Reporter(sys.stdout)
     code = run(RunOptions((shoot,), sharp, overwrite=True), settings, stages, reporter)
     if code == EXIT_INTERRUPTED:

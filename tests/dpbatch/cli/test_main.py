@@ -206,6 +206,7 @@ def test_fail_fast_stops_at_the_first_failure(
         (["--wait-for-space", "inf"], 2, "'inf' is not a finite number"),
         (["--gpus-per-actor", "NaN"], 2, "'NaN' is not a finite number"),
         (["--model", "none-such"], 2, "no such network and no such file"),
+        (["--model", "single"], 2, "use --ordinary single --single-weights single"),
         (["--template", "{root}"], 2, "taken twice"),
     ],
 )
