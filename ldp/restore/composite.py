@@ -80,7 +80,7 @@ class CompositeRestorer:
             for column in columns:
                 tile = restore_tile(row, column)
                 if self.protects:
-                    area = (slice(row.start, row.stop), slice(column.start, column.stop))
+                    area = row.as_slice, column.as_slice
                     tile = _protected(as_float(picture[area]), tile)
                 blender.add(row, column, tile)
                 done += 1

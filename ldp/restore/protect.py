@@ -108,14 +108,14 @@ class Kept:
 
     def wants(self, rows: Span, columns: Span) -> bool:
         """Whether anything of a tile is kept."""
-        return bool(self._cells(_slice(rows), _slice(columns)).any())
+        return bool(self._cells(rows.as_slice, columns.as_slice).any())
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """Return what a tile adds to the result, (3, h, w).
 
         restored: the tile as the network gives it.
         """
-        area = _slice(rows), _slice(columns)
+        area = rows.as_slice, columns.as_slice
         if self.shown is not None:
             restored = (restored - mean_of(self.shown.pair(*area))) * self.strength
         if self._cells(*area).min() == 1:
@@ -228,10 +228,6 @@ def eased(share: Plane) -> Plane:
     """Return a smooth step from 0 at 0 to 1 at 1."""
     inside = np.clip(share, 0, 1)
     return np.asarray(inside * inside * (3 - 2 * inside), np.float32)
-
-
-def _slice(span: Span) -> slice:
-    return slice(span.start, span.stop)
 
 
 def _bilateral(view: Tensor, range_sigma: float) -> Tensor:

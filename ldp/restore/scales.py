@@ -183,7 +183,7 @@ class _ScaledKept:
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """See ldp.restore.tiles.Keeping."""
-        area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+        area = rows.as_slice, columns.as_slice
         return (restored - mean_of(self.views.pair(*area))) * self.strength
 
     def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:
@@ -235,7 +235,7 @@ class _AddedTo:
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """See ldp.restore.tiles.Keeping."""
         if self.kept.shown is None and self.kept.noise > 0:
-            area = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+            area = rows.as_slice, columns.as_slice
             restored = with_grain(restored, mean_of(self.views.pair(*area)), self.kept.noise)
         return self.kept.share(rows, columns, restored)
 

@@ -41,6 +41,11 @@ class Span:
         """Pixels from start to stop."""
         return self.stop - self.start
 
+    @property
+    def as_slice(self) -> slice:
+        """From start to stop."""
+        return slice(self.start, self.stop)
+
 
 def spans(size: int, tile: int, overlap: int, align: int) -> list[Span]:
     """Return the tiles of at most `tile` pixels along one axis, in order.
