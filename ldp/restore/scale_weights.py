@@ -42,11 +42,6 @@ class ScaleWeights:
     factors: tuple[int, ...]
     planes: tuple[Plane, ...]
 
-    @property
-    def total(self) -> Plane:
-        """The sum of all planes, at most 1."""
-        return np.asarray(np.minimum(np.sum(self.planes, axis=0), 1), np.float32)
-
 
 def single_scale(factor: int) -> ScaleWeights:
     """Return the weights that give every region the whole correction of one scale."""
@@ -63,7 +58,6 @@ def weights_for(
 
     radius_px: (h, w) signed radius in pixels of the full-size view, near of focus positive.
     size: (H, W) of the full-size view.
-
     largest_radius_px: see LARGEST_RADIUS_PX.
 
     The blurred outline of a near object reaches as far as its radius beyond the object, over
