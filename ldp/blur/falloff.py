@@ -108,9 +108,16 @@ def agreement(
 
 def _error(disparity: Values, of_radius: Values, weight: Values) -> tuple[float, float]:
     """Return the ratio of least weighted absolute error, and that error."""
-    ratios = disparity / of_radius
-    order = np.argsort(ratios)
-    passed = np.cumsum((weight * np.abs(of_radius))[order])
-    median = float(ratios[order[np.searchsorted(passed, passed[-1] / 2)]])
+    median = weighted_median(disparity / of_radius, weight * np.abs(of_radius))
     ratio = min(max(median, _RATIOS[0]), _RATIOS[1])
     return ratio, float((weight * np.abs(disparity - ratio * of_radius)).sum())
+
+
+def weighted_median(values: Values, weights: npt.NDArray[np.floating]) -> float:
+    """Return the value up to which half of the weights lie; (n,) each.
+
+    The weights are summed in their own type.
+    """
+    order = np.argsort(values)
+    passed = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(passed, passed[-1] / 2)]])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ldp.blur.disparity import DisparityEstimator
+from ldp.blur.falloff import weighted_median
 from ldp.blur.radius import RadiusEstimator, RadiusMap
 from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
 from ldp.errors import WeightsError
@@ -79,9 +80,7 @@ def photo_ratio(found: RadiusMap, matched: BlurMap) -> float:
     if weight.sum() < LEAST_SHARE * radius_px.size:
         return USUAL_RATIO
     ratio = disparity_px[blurred] / radius_px[blurred]
-    order = np.argsort(ratio)
-    passed = np.cumsum(weight[order], dtype=np.float64)
-    median = float(ratio[order[np.searchsorted(passed, passed[-1] / 2)]])
+    median = weighted_median(ratio, weight.astype(np.float64))
     return min(max(median, RATIOS[0]), RATIOS[1])
 
 
