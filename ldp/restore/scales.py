@@ -8,7 +8,7 @@ scale. Corrections are interpolated to full size and added to the untouched phot
 grain stay. What is in focus gets no correction; tiles that no region needs are not computed.
 
 Scaled-down views and corrections are made part by part, on the device: of a photo of 45 MP they
-take at most 0.5 GB, and its full-size views are never in memory as a whole.
+take at most 0.5 GB, and on a CPU its full-size views are never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -74,20 +74,18 @@ def restore_at_scales(
     fine = shares.pop(1, np.zeros((1, 1), np.float32))
     shares = {factor: share for factor, share in shares.items() if share.any()}
     counter = _Counter(progress)
-    copies: dict[int, ReducedViews] = {}
+    copies: dict[int, PhotoViews] = {1: task.photo}
     passes = []
     for factor, share in shares.items():
-        finer = [other for other in copies if factor % other == 0]
-        source = copies[finer[-1]] if finer else task.photo
-        step = factor // finer[-1] if finer else factor
-        copies[factor] = ReducedViews(source, step, device)
+        finer = max(other for other in copies if factor % other == 0)
+        copies[factor] = ReducedViews(copies[finer], factor // finer, device)
         scaled = _ScaledKept(copies[factor], share, task.kept.strength, device)
         passes.append((factor, scaled, counter.counted(scaled, task.tiles(copies[factor].size))))
     rolling = RollingViews(task.photo, device)
     own = _AddedTo(replace(task.kept, weight=fine), rolling, [])
     own_progress = counter.counted(own, task.tiles(size))
     copies.clear()
-    while passes:  # a copy's memory is free for what comes after its pass
+    while passes:  # a copy's memory is free after the last pass that reads from it
         factor, scaled, count = passes.pop(0)
         pixels = _corrected(task, scaled, map_at(task.blur_map, factor), count)
         del scaled
@@ -168,7 +166,7 @@ class _ScaledKept:
     weight: (h, w), the share of the corrections that is used, see restore_at_scales.
     """
 
-    views: ReducedViews
+    views: PhotoViews
     weight: Plane
     strength: float
     device: torch.device
