@@ -21,7 +21,7 @@ from ldp.models.weights import load_network, read_header, resolve, sha256
 from ldp.restore.compiled import Compiler, inductor
 from ldp.restore.deblur import Deblurrer, Finish, first_that_fits
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
-from ldp.restore.protect import Kept, Protection
+from ldp.restore.protect import Protection
 from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
 from ldp.restore.tiles import Receive
 from ldp.restore.tiling import Progress
@@ -257,17 +257,10 @@ class Model:
             shown = protection.shown if protection else own
             given = blur_map if blur_map is not None else self.estimator.estimate(shown)
             weights = self._weights(shown, given)
-            kept = self._kept(protection, given)
+            kept = protection.kept(given, everywhere=self._scale == AUTO) if protection else None
             return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
 
         return first_that_fits([self.device, torch.device("cpu")], attempt)
-
-    def _kept(self, protection: Protection | None, blur_map: BlurMap) -> Kept | None:
-        if protection is None:
-            return None
-        # The weights of scales that follow the blur leave what is in focus as it is.
-        everywhere = np.ones((1, 1), np.float32) if self._scale == AUTO else None
-        return protection.kept(blur_map, everywhere)
 
     @cached_property
     def _radius_estimator(self) -> RadiusEstimator:

@@ -67,21 +67,18 @@ class Protection:
         shown = views if noise < SMOOTHED_FROM else SmoothedViews(views, noise)
         return cls(views, shown, noise)
 
-    def kept(self, blur_map: BlurMap, out_of_focus: Plane | None = None) -> Kept:
+    def kept(self, blur_map: BlurMap, *, everywhere: bool = False) -> Kept:
         """Return what becomes of the network's result.
 
-        out_of_focus: where something may be changed, as Kept.weight; None to go by the disparity.
-            Scales that follow the radius tell it better: they know how far the blur of near objects
-            reaches.
+        everywhere: do not go by the disparity. Scales that follow the radius leave what is in focus
+            as it is, and know how far the blur of near objects reaches.
         """
         strength = noise_weight(self.noise)
         if strength == 0:
             return Kept(self.views, np.zeros((1, 1), np.float32))
-        plane = out_of_focus
-        if plane is None and blur_map.disparity_px is not None:
+        plane = np.ones((1, 1), np.float32)
+        if blur_map.disparity_px is not None and not everywhere:
             plane = focus_weight(blur_map.disparity_px, self.noise, blur_map.confidence)
-        if plane is None:
-            plane = np.ones((1, 1), np.float32)
         if self.shown is self.views:
             return Kept(self.views, plane, noise=self.noise)
         return Kept(self.views, plane, self.shown, strength, self.noise)
