@@ -6,8 +6,8 @@ For each network: the time of a photo on the device by stage, with the network a
 compiled, how long compiling takes anew and with what an earlier run kept, how far the result is
 from the CPU's, and the floor of each stage; then whole runs, in photos a minute. The file is
 written after every part, so that a check that is stopped leaves what it has measured; a part that
-fails is named with its error, and the others go on. It runs on a CPU too, to try it out at a small
-size.
+fails is named with its error, and the others go on. Each part is announced on the standard error.
+It runs on a CPU too, to try it out at a small size.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ import ldp
 from dpbatch.errors import DpbatchError
 from dpbatch.photo import LoadedPhoto, centre, load, views_of
 from dpbatch.settings import RawSettings
+from dpbatch.terminal import printable, say
 from dpbatch.tools.benchmark.clock import Clock
+from dpbatch.tools.benchmark.figures import Machine
 from dpbatch.tools.benchmark.floor import floor_s, measure_machine, network_cost
 from dpbatch.tools.benchmark.photos import write_photos
-from dpbatch.tools.benchmark.runs import measured_run
-from dpbatch.tools.benchmark.watch import watch_stages
+from dpbatch.tools.benchmark.runs import THIS_CHECKOUT, measured_run
+from dpbatch.tools.benchmark.watch import NetworkWatch, watch_stages
 from dpbatch.types import Photo
 from ldp.devices import choose_device, choose_precision
 from ldp.errors import LdpError
 from ldp.models.weights import load_network, resolve
 from ldp.restore.compiled import Compiler, inductor
+from training.evaluation.metrics import psnr_db
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
-_CHECKOUT = Path(dpbatch.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,25 @@ class CheckOptions:
 
 
 def run_check(
-    options: CheckOptions, write: Callable[[dict[str, Any]], None], compiler: Compiler = inductor
+    options: CheckOptions,
+    write: Callable[[dict[str, Any]], None],
+    compiler: Compiler = inductor,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Return the figures; write(figures) is called after every part.
+
+    tell: is given a line before every part, and the error of one that fails.
 
     Raises DpbatchError or LdpError where the device or the photo cannot be had.
     """
     started = time.monotonic()
     device = choose_device(options.device)
+    tell("measuring the device and making a photo")
+    machine = measure_machine(device, choose_precision(device))
     figures: dict[str, Any] = {
         "version": dpbatch.__version__,
         "options": dataclasses.asdict(options),
-        "machine": _machine(device),
+        "machine": {**dataclasses.asdict(machine), **_environment(device)},
         "networks": {},
         "runs": {},
         "left out": [],
@@ -109,7 +118,7 @@ def run_check(
         for name in options.models:
             found: dict[str, Any] = {}
             figures["networks"][name] = found
-            measured = _Measured(options, device, name, loaded, clock, lambda: watch.pixels)
+            measured = _Measured(options, device, name, machine, loaded, clock, watch)
             parts += [
                 (f"{name}: as it is", partial(measured.as_it_is, found)),
                 (f"{name}: agreement", partial(measured.agreement, found)),
@@ -121,11 +130,14 @@ def run_check(
                 parts.append((f"run: {engine}, {name}", run))
         for title, part in parts:
             if time.monotonic() - started > 60 * options.minutes:
+                tell(f"{title}: left out, there is no time for it")
                 figures["left out"].append(title)
                 continue
+            tell(title)
             try:
                 part()
             except (DpbatchError, LdpError) as error:
+                tell(f"{title}: failed: {error}")
                 figures["failed"][title] = str(error)
             figures["seconds"] = time.monotonic() - started
             write(figures)
@@ -133,12 +145,11 @@ def run_check(
     return figures
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
+def _environment(device: torch.device) -> dict[str, Any]:
+    """Return the device's name, the versions of PyTorch and CUDA, and the number of cores."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    measured = measure_machine(device, choose_precision(device))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        **dataclasses.asdict(measured),
         "name": name,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -148,26 +159,26 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """One network on a photo. pixels: how many its windows have had."""
+    """One network on a photo."""
 
     options: CheckOptions
     device: torch.device
     name: str
+    machine: Machine
     loaded: LoadedPhoto
     clock: Clock
-    pixels: Callable[[], int]
+    watch: NetworkWatch
 
     def as_it_is(self, figures: dict[str, Any]) -> None:
         """Add the stages' times and their floor."""
         model = self._model()
         figures["first photo s"], _ = self._seconds(model)
-        before = self.pixels()
+        self.watch.pixels = 0
         figures["stages s"] = self._stages(model)
-        network_px = (self.pixels() - before) // self.options.repeats
-        machine = measure_machine(self.device, choose_precision(self.device))
+        network_px = self.watch.pixels // self.options.repeats
         width, height = self.options.size_px
         cost = network_cost(load_network(resolve(self.name)))
-        floor = floor_s(machine, width * height, network_px, cost)
+        floor = floor_s(self.machine, width * height, network_px, cost)
         figures["floor s"] = {
             stage: floor[stage] for stage in figures["stages s"] if stage in floor
         }
@@ -228,15 +239,14 @@ def _run(
         kind, _, share = engine.partition(":")
         arguments: tuple[str, ...] = ("--model", name, "--engine", kind)
         arguments += ("--gpus-per-actor", share) if share else ("--device", options.device)
-        found = measured_run(_CHECKOUT, Path(folder), arguments)
+        found = measured_run(THIS_CHECKOUT, Path(folder), arguments)
     per_minute = 60 / found.later_s if found.later_s else None
     figures[f"{engine}, {name}"] = {**dataclasses.asdict(found), "photos a minute": per_minute}
 
 
 def _psnr_db(one: npt.NDArray[np.uint16], other: npt.NDArray[np.uint16]) -> float:
     """Return the agreement of two pictures, at most that of pictures which differ by one level."""
-    error = float(np.mean((one.astype(np.float64) - other) ** 2)) / 65535**2
-    return -10 * math.log10(max(error, 65535.0**-2))
+    return min(psnr_db(one / 65535, other / 65535), 20 * math.log10(65535))
 
 
 @contextmanager
@@ -260,13 +270,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("json", type=Path, help="file that the figures are written to")
-    parser.add_argument("--device", default=defaults.device)
-    parser.add_argument("--models", nargs="+", default=defaults.models)
-    parser.add_argument("--size", nargs=2, type=int, default=defaults.size_px, metavar=("W", "H"))
-    parser.add_argument("--repeats", type=int, default=defaults.repeats)
-    parser.add_argument("--photos", type=int, default=defaults.photos, help="of a whole run")
-    parser.add_argument("--engines", nargs="*", default=defaults.engines)
-    parser.add_argument("--minutes", type=float, default=defaults.minutes)
+
+    def option(name: str, default: object, text: str, **more: Any) -> None:
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        parser.add_argument(name, default=default, help=f"{text} (default: {shown})", **more)
+
+    option("--device", defaults.device, "cuda, cuda:N or cpu")
+    option("--models", defaults.models, "networks: names or weights files", nargs="+")
+    size = {"nargs": 2, "type": int, "metavar": ("W", "H")}
+    option("--size", defaults.size_px, "width and height of a photo in px", **size)
+    option("--repeats", defaults.repeats, "photos a stage's time is the median of", type=int)
+    option("--photos", defaults.photos, "photos of a whole run", type=int)
+    engines = "engines of the whole runs: local, or ray:N with N GPUs for each network"
+    option("--engines", defaults.engines, engines, nargs="*")
+    option("--minutes", defaults.minutes, "no part begins after that", type=float)
     args = parser.parse_args()
     options = CheckOptions(
         device=args.device,
@@ -278,11 +295,15 @@ def main() -> None:
         minutes=args.minutes,
     )
     try:
-        figures = run_check(options, lambda found: _write(args.json, found))
+        figures = run_check(options, lambda found: _write(args.json, found), tell=_tell)
     except (DpbatchError, LdpError) as error:
         sys.exit(f"gpu_check: {error}")
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     sys.exit(1 if figures["failed"] else 0)
+
+
+def _tell(line: str) -> None:
+    say(f"gpu_check: {printable(line)}", sys.stderr)
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:

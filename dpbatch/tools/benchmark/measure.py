@@ -19,14 +19,13 @@ from dpbatch.tools.benchmark.figures import StageFigures
 from dpbatch.tools.benchmark.photos import write_photos
 from dpbatch.tools.benchmark.report import Report
 from dpbatch.tools.benchmark.runs import (
+    THIS_CHECKOUT,
     RunFigures,
     environment_of,
     measured_in_turns,
     measured_run,
     ratios,
 )
-
-_HERE = Path(dpbatch.__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,11 @@ def run_benchmark(options: BenchmarkOptions, settings: Settings) -> Report:
         mine = (*common, *options.run_options)
         other: list[RunFigures]
         if options.compare is None:
-            this = [measured_run(_HERE, shoot, mine)]
+            this = [measured_run(THIS_CHECKOUT, shoot, mine)]
             other = []
         else:
             this, other = measured_in_turns(
-                _HERE, options.compare, shoot, (mine, common), options.turns
+                THIS_CHECKOUT, options.compare, shoot, (mine, common), options.turns
             )
     middle = median(figures.run_s for figures in this)
     return Report(
@@ -95,7 +94,12 @@ def _staged(shoot: Path, out: Path, settings: Settings) -> StageFigures:
     command = [sys.executable, "-m", module, str(shoot), str(out)]
     command.append(msgspec.json.encode(settings).decode())
     ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=out, env=environment_of(_HERE), check=False
+        command,
+        capture_output=True,
+        text=True,
+        cwd=out,
+        env=environment_of(THIS_CHECKOUT),
+        check=False,
     )
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["no message"])[-1]

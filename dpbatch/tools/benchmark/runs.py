@@ -16,8 +16,10 @@ from statistics import fmean, median
 
 import psutil
 
+import dpbatch
 from dpbatch.errors import AbortError
 
+THIS_CHECKOUT = Path(dpbatch.__file__).parents[1]
 _SAMPLE_S = 0.2
 _LINES_SHOWN = 3
 

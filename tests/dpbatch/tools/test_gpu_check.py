@@ -73,7 +73,10 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch: pytest.Mon
     tried = CheckOptions(
         device="cpu", models=("tiny",), size_px=(320, 192), engines=("local", "ray:1"), photos=1
     )
-    failed = run_check(tried, lambda found: None)["failed"]
+    told: list[str] = []
+    failed = run_check(tried, lambda found: None, tell=told.append)["failed"]
+    first = "tiny: as it is"
+    assert told[1:3] == [first, f"{first}: failed: the benchmark's run ended with 3"]
     assert list(failed) == [
         "tiny: as it is",
         "tiny: agreement",
@@ -88,7 +91,11 @@ def test_parts_for_which_there_is_no_time_are_named() -> None:
     tried = CheckOptions(
         device="cpu", models=("tiny",), size_px=(320, 192), minutes=0, engines=("local", "ray:1")
     )
-    figures = run_check(tried, lambda found: None)
+    told: list[str] = []
+    figures = run_check(tried, lambda found: None, tell=told.append)
+    assert told[1:] == [
+        f"{part}: left out, there is no time for it" for part in figures["left out"]
+    ]
     assert figures["left out"] == [
         "tiny: as it is",
         "tiny: agreement",
