@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from training.files import whole_file
 from training.losses import Terms
+from training.pictures import write_png
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
@@ -148,8 +148,7 @@ class RunLog:
         """Write (H, W, 3) sRGB to RUN/samples. Raises OSError where it cannot be written."""
         path = self._out / SAMPLES / f"{total_step:08d}-{name}.png"
         path.parent.mkdir(exist_ok=True)
-        if not cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1])):
-            raise OSError(f"{path}: cannot be written")
+        write_png(path, picture)
         if self._writer:
             self._writer.add_image(f"samples/{name}", picture, total_step, dataformats="HWC")
 

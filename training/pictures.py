@@ -1,4 +1,4 @@
-"""Read pictures as they are stored: the one reader of simulator, data sets and evaluation."""
+"""Read and write pictures as they are stored: for simulator, data sets and evaluation alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ldp.srgb import encode_srgb
+from ldp.types import FloatArray
 from training.errors import DataError
+from training.files import whole_file
 
 StoredPicture = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 """(H, W, 3) RGB or (H, W) grey, sRGB-encoded; the type's largest value is white."""
@@ -16,6 +19,11 @@ Float64Picture = npt.NDArray[np.float64]
 """(H, W, 3) RGB, sRGB-encoded, white at 1: what scores are computed of."""
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return every file below a folder whose name ends as a picture's, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
 
 
 def read_rgb(path: Path) -> StoredPicture:
@@ -63,3 +71,17 @@ def as_float64(stored: StoredPicture) -> Float64Picture:
 def read_float64(path: Path) -> Float64Picture:
     """Read a picture of 8 or 16 bits as (H, W, 3) float64. Raises DataError as read_rgb does."""
     return as_float64(read_rgb(path))
+
+
+def encode_clipped(linear: FloatArray) -> FloatArray:
+    """Encode linear light to sRGB, clip it to [0, 1] and return a new array."""
+    return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1)
+
+
+def write_png(path: Path, rgb: StoredPicture) -> None:
+    """Write (H, W, 3) RGB as a PNG, which is there only when it is complete. Raises OSError."""
+    encodes, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
+    if not encodes:
+        raise OSError(f"{path}: cannot be encoded as a PNG")
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(encoded.tobytes())

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from ldp.types import as_float
 from training.data.dpdd import Scene, find_combined_scenes
 from training.errors import DataError
-from training.pictures import PICTURE_SUFFIXES, read_rgb
+from training.pictures import picture_files, read_rgb
 
 _LAYOUTS = (
     ("source", "target"),
@@ -64,9 +64,9 @@ def _scene_beside(path: Path, part: str) -> Scene:
 
 
 def _paired(blurred: Path, sharp: Path) -> list[Scene]:
-    truths = {path.stem: path for path in _pictures(sharp)}
+    truths = {path.stem: path for path in picture_files(sharp)}
     scenes = []
-    for path in _pictures(blurred):
+    for path in picture_files(blurred):
         truth = truths.get(path.stem) or truths.get(path.parent.name)
         if truth is None:
             raise DataError(f"{path}: no {path.stem} and no {path.parent.name} in {sharp}")
@@ -74,10 +74,6 @@ def _paired(blurred: Path, sharp: Path) -> list[Scene]:
     if not scenes:
         raise DataError(f"{blurred}: no pictures")
     return scenes
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
 
 
 class CombinedCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):

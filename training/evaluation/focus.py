@@ -29,12 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.errors import LdpError
-from ldp.srgb import encode_srgb
 from ldp.types import FloatArray
 from training.errors import DataError
 from training.evaluation.metrics import psnr_db
 from training.evaluation.synthetic import LEVELS, linear_photos, simulate_view
-from training.pictures import read_float64
+from training.pictures import encode_clipped, read_float64, write_png
 from training.simulator.optics import EOS_5D_MARK_IV_KERNEL, LensField
 from training.simulator.render import RenderedPair, Surface, render
 
@@ -125,8 +124,7 @@ def restored(
         for side, view in (("L", pair.left), ("R", pair.right)):
             rng = np.random.default_rng(0)
             encoded = np.rint(simulate_view(view, "none", rng) * 65535).astype(np.uint16)
-            if not cv2.imwrite(str(shoot / f"{name}_{side}.png"), encoded[..., ::-1]):
-                raise DataError(f"{shoot}: cannot be written")
+            write_png(shoot / f"{name}_{side}.png", encoded)
     pair = next(iter(scenes.values()))
     near, far = (
         float(np.median(pair.disparity_px[side])) for side in (pair.coc_px > 0, pair.coc_px < 0)
@@ -163,7 +161,7 @@ def evaluate(
         pictures = restored(Path(folder), scenes, model)
     found: dict[tuple[str, str], FocusScore] = {}
     for name, pair in scenes.items():
-        truth = np.clip(encode_srgb(pair.sharp.copy()), 0, 1).astype(np.float64)
+        truth = encode_clipped(pair.sharp).astype(np.float64)
         of_scene = score(pictures[name], truth, pair.coc_px > 0, radius_px)
         found |= {(name, choice): figures for choice, figures in of_scene.items()}
     return found
@@ -221,7 +219,7 @@ def main() -> None:
         count = min(args.count or len(photos), len(photos))
         for line in lines(photos, args.radius, count, args.model):
             print(line, flush=True)
-    except (ValueError, LdpError, DataError) as error:
+    except (ValueError, OSError, LdpError) as error:
         sys.exit(f"training.evaluation.focus: {error}")
 
 

@@ -40,6 +40,7 @@ from training.evaluation.native_scenes import (
     shrunk,
     standard_scenes,
 )
+from training.pictures import write_png
 from training.simulator.scenes import read_photos
 
 CROPPED_DISPARITY = DisparityEstimator(search_share=0.04, field_falloff=0.0)
@@ -160,8 +161,8 @@ def main() -> None:
             args.save.mkdir(parents=True, exist_ok=True)
             mean = mean_view(pair.views)
             for name, shown in (("mean", mean), ("auto", picture), ("true", pair.truth)):
-                rounded = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)[..., ::-1]
-                cv2.imwrite(str(args.save / f"{scene.name}-{name}.png"), rounded)
+                rounded = (np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8)
+                write_png(args.save / f"{scene.name}-{name}.png", rounded)
 
 
 if __name__ == "__main__":

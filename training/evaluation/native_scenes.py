@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.srgb import decode_srgb, encode_srgb
+from ldp.srgb import decode_srgb
 from ldp.types import FloatArray, ViewPair
+from training.pictures import encode_clipped
 
 Photo = npt.NDArray[np.uint8]
 
@@ -118,7 +119,8 @@ def make_pair(
         sharp = sharp * (1 - focused[..., 3:]) + focused[..., :3]
         radius_map[alpha > 0.5] = radius
     views = ViewPair(_photographed(left, rng), _photographed(right, rng))
-    return NativePair(views, encoded(sharp), radius_map, radius_map * np.float32(scene.ratio))
+    disparity_px = radius_map * np.float32(scene.ratio)
+    return NativePair(views, encode_clipped(sharp), radius_map, disparity_px)
 
 
 def iris_kernels(radius_px: float, ratio: float, blades: int) -> tuple[FloatArray, FloatArray]:
@@ -205,11 +207,6 @@ def shrunk(photos: Sequence[Photo], factor: float) -> list[Photo]:
     ]
 
 
-def encoded(linear: FloatArray) -> FloatArray:
-    """Linear light to sRGB-encoded, clipped to [0, 1]."""
-    return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1)
-
-
 def _blob(size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """Coverage of about a third of the picture, with smooth antialiased outlines."""
     height, width = size
@@ -240,4 +237,4 @@ def _photographed(linear: FloatArray, rng: np.random.Generator) -> FloatArray:
     electrons = np.maximum(linear, 0) * ELECTRONS_AT_WHITE
     deviation = np.sqrt(electrons + READ_NOISE_ELECTRONS**2)
     noisy = electrons + deviation * rng.standard_normal(linear.shape, np.float32)
-    return encoded(np.asarray(noisy / ELECTRONS_AT_WHITE, np.float32))
+    return encode_clipped(np.asarray(noisy / ELECTRONS_AT_WHITE, np.float32))

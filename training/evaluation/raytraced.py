@@ -27,16 +27,15 @@ from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
-import cv2
 import numpy as np
 import tifffile
 
 from ldp.srgb import encode_srgb
 from ldp.types import to_uint16
-from training.errors import DataError, TrainingError
+from training.errors import TrainingError
 from training.evaluation.raytraced_layout import Layout, sample_layouts
 from training.evaluation.raytracer import VARIANTS, Rendered, load_mitsuba, render_scene
-from training.files import whole_file
+from training.pictures import write_png
 
 _WHITE_PERCENTILE = 98.0
 
@@ -49,12 +48,7 @@ def write_scene(folder: Path, name: str, scene: Rendered) -> None:
     exposure = np.float32(0.9 / np.percentile(scene.sharp.max(2), _WHITE_PERCENTILE))
     tifffile.imwrite(folder / f"{name}_depth.tif", scene.depth_m, compression="adobe_deflate")
     for part, light in (("L", scene.left), ("R", scene.right), ("gt", scene.sharp)):
-        levels = to_uint16(encode_srgb(np.clip(light * exposure, 0, 1)))
-        with whole_file(folder / f"{name}_{part}.png") as path:
-            found, encoded = cv2.imencode(".png", levels[..., ::-1])
-            if not found:
-                raise DataError(f"{name}_{part}.png: cannot be encoded")
-            path.write_bytes(encoded.tobytes())
+        write_png(folder / f"{name}_{part}.png", to_uint16(encode_srgb(light * exposure)))
 
 
 def make_set(mitsuba: ModuleType, folder: Path, layouts: dict[str, Layout], positions: int) -> None:

@@ -17,7 +17,7 @@ from ldp.types import FloatArray
 from training.errors import DataError
 from training.evaluation.raytraced_textures import MADE_UP, SIDE, plain
 from training.evaluation.raytracer import AMBIENT, ThinLens
-from training.pictures import PICTURE_SUFFIXES, read_rgb8
+from training.pictures import picture_files, read_rgb8
 
 SEED = 7
 RAMP_SLOPES = (0.15, 0.3, 0.5, 0.7, 1.0)
@@ -85,7 +85,7 @@ def sample_layouts(count: int, width: int, photos: Path | None = None) -> dict[s
     """
     textures: Sequence[Texture] = MADE_UP
     if photos is not None:
-        paths = sorted(p for p in photos.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        paths = picture_files(photos)
         if not paths:
             raise DataError(f"{photos}: no photos; expected a folder with pictures")
         textures = (partial(_of_photo, paths), plain)
@@ -103,7 +103,8 @@ def sample_layout(
     """Sample a scene: a floor, a wall far behind, and things between, one of them in focus."""
     focus_m = float(rng.uniform(1.2, 3.5))
     wall_m = focus_m * float(rng.uniform(2, 8))
-    focal_px = width / 2 / np.tan(np.radians(_FIELD_OF_VIEW / 2))
+    reach = np.tan(np.radians(_FIELD_OF_VIEW / 2))
+    focal_px = width / 2 / reach
     far_px = float(rng.uniform(*FAR_RADII_PX)) * width / 768
     aperture_m = far_px / focal_px / (1 / focus_m - 1 / wall_m)
     lens = ThinLens(
@@ -117,7 +118,6 @@ def sample_layout(
     # Nothing stands nearer than where the blur is as large as allowed.
     most_near_px = MOST_NEAR_PX * width / 768
     nearest_m = max(0.45 * focus_m, 1 / (1 / focus_m + most_near_px / focal_px / aperture_m))
-    reach = np.tan(np.radians(_FIELD_OF_VIEW / 2))
     floor = -float(rng.uniform(0.25, 0.5)) * focus_m * reach
 
     def texture() -> FloatArray:

@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 
 from ldp.errors import LdpError
-from ldp.srgb import decode_srgb, encode_srgb
+from ldp.srgb import decode_srgb
 from ldp.types import FloatArray, ViewPair
 from training.evaluation.metrics import psnr_db, ssim
 from training.evaluation.protocols import Restore
 from training.evaluation.scoring import add_network_options, chosen_restorers, write_figures
-from training.pictures import Float64Picture
+from training.pictures import Float64Picture, encode_clipped
 from training.simulator.optics import KernelShape, view_kernels
 from training.simulator.render import RenderedPair, Surface, render
 from training.simulator.scenes import read_photos
@@ -146,7 +146,7 @@ def simulate_view(linear: FloatArray, noise: str, rng: np.random.Generator) -> F
         deviation = np.sqrt(np.maximum(electrons, 0) + READ_NOISE_ELECTRONS**2)
         noisy = electrons + deviation * rng.standard_normal(linear.shape, np.float32)
         linear = np.asarray(noisy / ELECTRONS_AT_WHITE, np.float32)
-    return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1)
+    return encode_clipped(linear)
 
 
 def wiener(pair: KnownPair, balance: float, step_px: float) -> Float64Picture:
@@ -252,7 +252,7 @@ def linear_photos(folder: Path, count: int = 0) -> list[FloatArray]:
 
 
 def _encoded(linear: FloatArray) -> Float64Picture:
-    return np.clip(encode_srgb(np.array(linear, np.float32, order="C")), 0, 1).astype(np.float64)
+    return encode_clipped(linear).astype(np.float64)
 
 
 def main() -> None:

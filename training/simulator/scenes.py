@@ -15,7 +15,7 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.srgb import decode_srgb
 from ldp.types import FloatArray, ViewPair
 from training.errors import DataError
-from training.pictures import PICTURE_SUFFIXES, read_grey, read_rgb8
+from training.pictures import PICTURE_SUFFIXES, picture_files, read_grey, read_rgb8
 from training.simulator.camera import sample_camera, simulate_camera, single_crop
 from training.simulator.layers import depth_surfaces
 from training.simulator.layouts import sample_mask, scene_layout, smooth_field
@@ -75,7 +75,7 @@ def read_photos(folder: Path) -> list[Photo]:
     Raises DataError for unreadable ones, and where there are none.
     """
     photos: list[Photo] = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
+    for path in picture_files(folder):
         if path.name.endswith(DEPTH_ENDING):
             continue
         planes = read_rgb8(path)
