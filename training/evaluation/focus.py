@@ -32,7 +32,8 @@ from ldp.errors import LdpError
 from ldp.types import FloatArray
 from training.errors import DataError
 from training.evaluation.metrics import psnr_db
-from training.evaluation.synthetic import LEVELS, linear_photos, simulate_view
+from training.evaluation.native_scenes import blob_mask
+from training.evaluation.synthetic import LEVELS, landscape_photos, simulate_view
 from training.pictures import encode_clipped, read_float64, write_png
 from training.simulator.optics import EOS_5D_MARK_IV_KERNEL, LensField
 from training.simulator.render import RenderedPair, Surface, render
@@ -69,11 +70,7 @@ def make_scene(photos: Sequence[FloatArray], index: int, radius_px: float) -> Re
     """Render the photo `index` (linear light) with things cut out of another before it."""
     rng = np.random.default_rng([SEED, index])
     height, width = photos[index].shape[:2]
-    bumps = cv2.resize(
-        rng.normal(size=(4, 5)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
-    )
-    mask = (bumps > np.quantile(bumps, 0.7)).astype(np.float32)
-    alpha = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+    alpha = blob_mask((height, width), rng, (4, 5), 0.7)
     other = photos[(index + max(1, len(photos) // 2)) % len(photos)]
     ones = np.ones((height, width), np.float32)
     surfaces = [
@@ -98,8 +95,8 @@ def score(
     found = {}
     for name, chosen in (("near", is_near), ("far", ~is_near)):
         values: list[float] = []
-        for inside in (_eroded(chosen, margin_px), chosen):
-            outside = ~chosen if inside is chosen else _eroded(~chosen, margin_px)
+        away_from_outlines = _eroded(chosen, margin_px), _eroded(~chosen, margin_px)
+        for inside, outside in (away_from_outlines, (chosen, ~chosen)):
             of_run = {run: psnr_db(pictures[run][inside], truth[inside]) for run in RUNS}
             same = (pictures[name] == pictures["nothing"]).all(axis=2)[outside]
             values += [
@@ -212,10 +209,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
     args = parser.parse_args()
     try:
-        photos = [
-            photo if photo.shape[0] <= photo.shape[1] else np.ascontiguousarray(np.rot90(photo))
-            for photo in linear_photos(args.photos)
-        ]
+        photos = landscape_photos(args.photos)
         count = min(args.count or len(photos), len(photos))
         for line in lines(photos, args.radius, count, args.model):
             print(line, flush=True)

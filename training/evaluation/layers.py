@@ -28,7 +28,8 @@ from ldp.blur.outlines import align, enlarged
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.evaluation.disparity import read_inverse_depth, read_views, scene_folders
 from training.evaluation.disparity_metrics import spearman
-from training.evaluation.synthetic import LEVELS, linear_photos, simulate_view
+from training.evaluation.native_scenes import blob_mask
+from training.evaluation.synthetic import LEVELS, landscape_photos, simulate_view
 from training.simulator.optics import KernelShape
 from training.simulator.render import RenderedPair, Surface, render
 from training.simulator.scenes import ESTIMATOR
@@ -65,15 +66,11 @@ def make_scene(photos: Sequence[FloatArray], index: int, radius_px: float) -> Re
     surfaces = [Surface(photos[index], whole, np.asarray(slope * radius_px, np.float32))]
     depths = rng.uniform([-0.2, 0.4], [0.1, 1.0])
     for number, depth in enumerate(depths, start=1):
-        bumps = cv2.resize(
-            rng.normal(size=(4, 5)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
-        )
-        mask = (bumps > np.quantile(bumps, 0.8)).astype(np.float32)
-        alpha = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+        alpha = blob_mask((height, width), rng, (4, 5), 0.8)
         other = photos[(index + number * max(1, len(photos) // 3)) % len(photos)]
         colour = np.asarray(cv2.resize(other, (width, height)), np.float32)
         coc_px = np.full((height, width), depth * radius_px, np.float32)
-        surfaces.append(Surface(colour, np.asarray(alpha, np.float32), coc_px))
+        surfaces.append(Surface(colour, alpha, coc_px))
     shape = KernelShape(ramp=float(rng.uniform(0.4, 1.6)), rim=float(rng.uniform(0.0, 1.5)))
     return render(surfaces, shape)
 
@@ -211,10 +208,7 @@ def main() -> None:
         parser.error("give --photos, --root or both")
     try:
         if args.photos is not None:
-            photos = [
-                photo if photo.shape[0] <= photo.shape[1] else np.ascontiguousarray(np.rot90(photo))
-                for photo in linear_photos(args.photos)
-            ]
+            photos = landscape_photos(args.photos)
             model = ldp.load(args.model, blur=ESTIMATOR)
             for line in _rendered_lines(model, photos, args.count):
                 print(line, flush=True)

@@ -99,7 +99,7 @@ def make_pair(
     """Renders a scene of `size` (H, W) from photographs that are sharp at every pixel; number
     seeds it. Each layer is a mosaic of photographs, so that it is sharp however large it is."""
     rng = np.random.default_rng([HELD_OUT_SEED if scene.held_out else SEED, number])
-    outlined = _wavy if scene.held_out else _blob
+    outlined = _wavy if scene.held_out else blob_mask
     height, width = size
     blades = int(rng.integers(6, 10))
     left = np.zeros((height, width, 3), np.float32)
@@ -207,13 +207,22 @@ def shrunk(photos: Sequence[Photo], factor: float) -> list[Photo]:
     ]
 
 
-def _blob(size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """Coverage of about a third of the picture, with smooth antialiased outlines."""
+def blob_mask(
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    bump_grid: tuple[int, int] = (4, 6),
+    empty_share: float = 0.64,
+) -> FloatArray:
+    """Sample a coverage of `size` (H, W) with smooth antialiased outlines.
+
+    bump_grid: rows and columns of the random heights between which the outlines run. empty_share:
+        of the picture, what is not covered.
+    """
     height, width = size
     bumps = cv2.resize(
-        rng.normal(size=(4, 6)), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
+        rng.normal(size=bump_grid), (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC
     )
-    mask = (bumps > np.quantile(bumps, 0.64)).astype(np.float32)
+    mask = (bumps > np.quantile(bumps, empty_share)).astype(np.float32)
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA), np.float32)
 
 

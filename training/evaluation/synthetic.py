@@ -251,6 +251,14 @@ def linear_photos(folder: Path, count: int = 0) -> list[FloatArray]:
     ]
 
 
+def landscape_photos(folder: Path) -> list[FloatArray]:
+    """Read a folder's photos as linear_photos does, and turn those in portrait format."""
+    return [
+        photo if photo.shape[0] <= photo.shape[1] else np.ascontiguousarray(np.rot90(photo))
+        for photo in linear_photos(folder)
+    ]
+
+
 def _encoded(linear: FloatArray) -> Float64Picture:
     return encode_clipped(linear).astype(np.float64)
 

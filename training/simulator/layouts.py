@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ldp.types import FloatArray
 
@@ -65,8 +66,7 @@ def sample_subject(rng: np.random.Generator, side: int) -> FloatArray:
     centre = (rng.uniform(0.2, 0.8, 2) * 2 * side).astype(int).tolist()
     axes = (rng.uniform(0.12, 0.5, 2) * 2 * side).astype(int).tolist()
     cv2.ellipse(mask, centre, axes, float(rng.uniform(-30, 30)), 0, 360, 255, -1)
-    small = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(255)
+    return _coverage(mask)
 
 
 def _across(column: FloatArray, side: int) -> FloatArray:
@@ -100,5 +100,11 @@ def sample_mask(rng: np.random.Generator, side: int) -> FloatArray:
             ends = rng.uniform(-0.2 * fine, 1.2 * fine, (2, 2)).astype(int)
             thickness = int(rng.integers(2, 26))
             cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, thickness)
-    small = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
+    return _coverage(mask)
+
+
+def _coverage(mask: npt.NDArray[np.uint8]) -> FloatArray:
+    """Return the coverage that a mask of twice the size, 0 and 255, gives at half its size."""
+    size = (mask.shape[1] // 2, mask.shape[0] // 2)
+    small = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32) / np.float32(255)
