@@ -6,7 +6,8 @@
 ROOT is laid out as
     box/NNN/{l,r,d}.png, casual/iphone/NNN/{l,r,d}.png   two views, and depth as grey/255 x 10 m
     flat/NNN/{0600,1500}/{f20,f4}/{l,r}.png              a flat target, before and behind the focus
-and every part of it may be absent. PHOTOS are rendered as training.evaluation.synthetic does.
+and any part of it may be absent, but not all. PHOTOS are rendered as training.evaluation.synthetic
+does.
 
 AI(1) and AI(2) are the affine-invariant errors of Punnappurath et al. 2020, rho Spearman's, c > 0
 the share of the pixels with a confidence above 0.
@@ -220,12 +221,16 @@ def _print_scenes(root: Path, estimator: BlurEstimator, enlarge: int) -> None:
     _print_score("mean", SceneScore(*map(float, means)))
 
 
+def _flat_folders(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob("flat/*/*/*/l.png"))
+
+
 def _print_score(name: str, score: SceneScore) -> None:
     print(f"{name:20}", *(f"{value:8.3f}" for value in astuple(score)))
 
 
 def _print_flats(root: Path, estimator: BlurEstimator, enlarge: int) -> None:
-    folders = sorted(path.parent for path in root.glob("flat/*/*/*/l.png"))
+    folders = _flat_folders(root)
     if folders:
         print(f"{'flat target':20} median disparity of the confident half, px before enlarging")
     for folder in folders:
@@ -236,10 +241,7 @@ def _print_flats(root: Path, estimator: BlurEstimator, enlarge: int) -> None:
 
 
 def main() -> None:
-    """Command line.
-
-    Real scenes are scored with the map that is the default.
-    """
+    """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -277,6 +279,10 @@ def main() -> None:
 
 def _print_tables(args: argparse.Namespace) -> None:
     if args.root is not None:
+        if not scene_folders(args.root) and not _flat_folders(args.root):
+            raise DataError(
+                f"{args.root}: no scenes; expected box/NNN, casual/iphone/NNN or flat/NNN (--help)"
+            )
         estimator = DisparityEstimator() if args.alone else load_estimator("disparity")
         _print_scenes(args.root, estimator, args.enlarge)
         _print_flats(args.root, estimator, args.enlarge)

@@ -26,6 +26,7 @@ import numpy as np
 import ldp
 from ldp.blur.outlines import align, enlarged
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
+from training.errors import DataError
 from training.evaluation.disparity import read_inverse_depth, read_views, scene_folders
 from training.evaluation.disparity_metrics import spearman
 from training.evaluation.native_scenes import blob_mask
@@ -178,9 +179,12 @@ def _rendered_lines(model: ldp.Model, photos: list[FloatArray], count: int) -> I
 
 
 def _real_lines(model: ldp.Model, root: Path) -> Iterator[str]:
+    folders = scene_folders(root)
+    if not folders:
+        raise DataError(f"{root}: no scenes; expected box/NNN or casual/iphone/NNN")
     yield f"{'scene':24}{'measured':>10}{'aligned':>10}"
     found = []
-    for folder in scene_folders(root):
+    for folder in folders:
         row = []
         for blur_map in _maps(model, read_views(folder)).values():
             assert blur_map.disparity_px is not None
@@ -189,9 +193,8 @@ def _real_lines(model: ldp.Model, root: Path) -> Iterator[str]:
             row.append(spearman(blur_map.disparity_px, inverse_depth))
         found.append(row)
         yield f"{folder.relative_to(root)!s:24}{row[0]:10.3f}{row[1]:10.3f}"
-    if found:
-        means = np.mean(found, axis=0)
-        yield f"{'mean':24}{means[0]:10.3f}{means[1]:10.3f}"
+    means = np.mean(found, axis=0)
+    yield f"{'mean':24}{means[0]:10.3f}{means[1]:10.3f}"
 
 
 def main() -> None:

@@ -14,8 +14,9 @@ of 1500x1000 take several minutes with `tiny` on one core.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,14 @@ def large_enough(photos: Sequence[Photo], size: tuple[int, int]) -> list[Photo]:
     return [np.ascontiguousarray(p[:height, :width]) for p in fitting] or list(photos)
 
 
+def width_height(text: str) -> tuple[int, int]:
+    """Read WxH, two sides in px. Raises ArgumentTypeError for anything else."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected WxH in px, such as 1500x1000, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
@@ -133,30 +142,35 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photographs")
     parser.add_argument("--shrink", type=float, default=0.74, help="scale photographs down first")
-    parser.add_argument("--size", default="1500x1000", metavar="WxH")
+    parser.add_argument("--size", type=width_height, default="1500x1000", metavar="WxH")
     parser.add_argument("--only", default="", metavar="NAMES", help="scenes whose name has one")
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
     parser.add_argument("--blur", default="disparity", choices=["disparity", "learned"])
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the pictures there")
     parser.add_argument("--held-out", action="store_true", help="scenes that nothing was tuned by")
     args = parser.parse_args()
-    width, height = (int(side) for side in args.size.split("x"))
     try:
-        photos = large_enough(shrunk(read_photos(args.photos), args.shrink), (height, width))
-        blur = CROPPED_DISPARITY if args.blur == "disparity" else args.blur
-        scales = Scales.load(args.model, blur)
-    except (ValueError, ldp.LdpError) as error:
+        for line in _lines(args):
+            print(line, flush=True)
+    except (ValueError, OSError, ldp.LdpError) as error:
         sys.exit(f"training.evaluation.native: {error}")
-    print(
-        f"{'scene':22}{'mean':>8}" + "".join(f"{f'1/{f}':>8}" for f in FACTORS) + "    auto    gain"
-    )
+
+
+def _lines(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the table; write the pictures where that is asked for."""
+    width, height = args.size
+    photos = large_enough(shrunk(read_photos(args.photos), args.shrink), (height, width))
+    blur = CROPPED_DISPARITY if args.blur == "disparity" else args.blur
+    scales = Scales.load(args.model, blur)
+    factors = "".join(f"{f'1/{f}':>8}" for f in FACTORS)
+    yield f"{'scene':22}{'mean':>8}{factors}    auto    gain"
     scenes = held_out_scenes() if args.held_out else standard_scenes()
     for number, scene in enumerate(scenes):
         if not any(part in scene.name for part in args.only.split(",")):
             continue
         pair = make_pair(scene, photos, (height, width), number)
         scores, picture = score(scene, pair, scales)
-        print(formatted(scores), flush=True)
+        yield formatted(scores)
         if args.save:
             args.save.mkdir(parents=True, exist_ok=True)
             mean = mean_view(pair.views)

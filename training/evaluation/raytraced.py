@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--variant", default=VARIANTS[0], choices=VARIANTS, help="of Mitsuba")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: one a core")
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f"--count {args.count}: expected 1 or more")
     if args.positions < 2 or args.positions % 2:
         parser.error(f"--positions {args.positions}: expected an even number, 2 or more")
     try:

@@ -97,6 +97,14 @@ def test_without_anything_to_score_it_ends_with_a_message(arguments, tmp_path, m
     assert ("give ROOT" if not arguments else "none: no") in capsys.readouterr().err
 
 
+def test_a_root_without_scenes_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"{tmp_path}: no scenes; expected box/NNN" in capsys.readouterr().err
+
+
 def test_a_map_without_disparity_is_scored_by_its_amount(photo):
     class Amount:
         def estimate(self, views):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import argparse
 
+import numpy as np
+import pytest
+
+from training.evaluation.native import width_height
 from training.evaluation.native_scenes import (
     NativeScene,
     held_out_scenes,
@@ -16,6 +20,13 @@ SIZE = (72, 96)
 
 def photo(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+
+
+def test_a_size_is_two_sides() -> None:
+    assert width_height("1500x1000") == (1500, 1000)
+    for text in ("12", "0x5", "5x", "-4x8", "4x8x2", "1.5x2"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected WxH in px"):
+            width_height(text)
 
 
 def test_held_out_scenes_have_all_radii_both_ratios_and_mixed_depths_of_their_own() -> None:

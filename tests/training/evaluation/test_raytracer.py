@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 
 from ldp.srgb import decode_srgb
-from training.evaluation.raytraced import make_set
+from training.evaluation.raytraced import main, make_set
 from training.evaluation.raytraced_layout import RAMP_SLOPES, Layout, sample_layouts
 from training.evaluation.raytracer import (
     Rendered,
@@ -88,6 +89,17 @@ def test_textures_come_from_photos_where_they_are_given(photos: Path, tmp_path: 
     assert any(np.allclose(x, y, atol=2e-3) for x in inside for y in colours)
     with pytest.raises(ValueError, match="no photos; expected a folder with pictures"):
         sample_layouts(1, 96, tmp_path / "none")
+
+
+def test_a_set_without_scenes_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--out", str(tmp_path / "set"), "--count", "0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--count 0: expected 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.fixture(scope="module")
