@@ -160,8 +160,13 @@ def _clip(stages: Sequence[TrainSettings], device: torch.device) -> ClipEstimato
 
 
 def _blur_aware(settings: TrainSettings, clip: ClipEstimator | None) -> BlurAwareMap | None:
-    """Return what the blur-aware loss is a mean of: by all its prompts, whatever the maps have."""
+    """Return what the blur-aware loss is a mean of.
+
+    It takes every blur-aware prompt, whichever ones the maps take.
+    """
     if clip is None:
         return None
-    loss = ClipEstimator.of(clip.clip, dp_aware=False)
-    return loss.blur_aware_logits if settings.blur_aware_form == "logit" else loss.blur_aware_map
+    estimator = ClipEstimator.of(clip.clip, dp_aware=False)
+    if settings.blur_aware_form == "logit":
+        return estimator.blur_aware_logits
+    return estimator.blur_aware_map

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ldp.blur.clip_dense import check_prompts
+from ldp.blur.clip_dense import DP_FORMATS, check_prompts
 from ldp.blur.clip_model import VIT_B_32
 from ldp.blur.estimator import OPENAI
 from ldp.models.network import PRIORS, SIZES, NetworkConfig, Prior
@@ -160,13 +160,14 @@ class TrainSettings:
             "depths": DEPTHS,
             "charbonnier_per": CHARBONNIER_PER,
             "blur_aware_form": BLUR_AWARE_FORMS,
+            "dp_format": DP_FORMATS,
         }
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 expected = ", ".join(map(str, values))
                 raise RecipeError(f"{name} {value!r}: expected one of {expected}")
         try:
-            check_prompts(self.prompts, self.dp_format)
+            check_prompts(self.prompts)
         except ValueError as error:
             raise RecipeError(f"prompts: {error}") from error
         if self.prior == "soft" and self.blur != "clip":

@@ -60,6 +60,7 @@ def one_step(
     """Train a step of the second stage, with all losses; return the weights."""
     name = changes.pop("clip_network", "tiny-ablation-vit")
     settings = micro_settings(
+        steps=1,
         blur="clip",
         clip_network=name,
         clip_weights=str(clips[name]),
@@ -67,8 +68,7 @@ def one_step(
         blur_weighting_weight=0.2,
         **changes,
     )
-    one = settings.__class__(**{**settings.__dict__, "steps": 1})
-    assert run([one], out, dpdd=dpdd, cache=out.parent / "cache")
+    assert run([settings], out, dpdd=dpdd, cache=out.parent / "cache")
     return weights(out / "weights.safetensors")
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
 
-from ldp.blur import clip_dense
-from ldp.blur.clip_dense import ClipEstimator
+from ldp.blur.clip_dense import DP_FORMATS, ClipEstimator
 from ldp.blur.clip_model import clip_weights_file
 from ldp.blur.estimator import BlurEstimator
 from ldp.blur.learned import WEIGHTS
@@ -159,14 +158,16 @@ def _prepare(
     reports: bool,
 ) -> list[PreparedScene]:
     """Prepare scenes in turn; reports: whether the progress is printed."""
-    estimator: BlurEstimator = load_estimator("disparity")
-    estimator_id = f"{estimator!r} {identity(WEIGHTS)}"
+    estimator: BlurEstimator
     if settings.blur == "clip" and clip is not None:
         weights = identity(clip_weights_file(settings.clip_network, settings.clip_weights))
         estimator = clip
         estimator_id = f"{settings.clip_network} {weights} {clip.read_pixels} {clip.least_contrast}"
-        if settings.prompts or settings.dp_format != clip_dense.DP_FORMATS[0]:
+        if settings.prompts or settings.dp_format != DP_FORMATS[0]:
             estimator_id += f" {sorted(settings.prompts)} {settings.dp_format}"
+    else:
+        estimator = load_estimator("disparity")
+        estimator_id = f"{estimator!r} {identity(WEIGHTS)}"
     prepared = []
     started = time.monotonic()
     for scene in scenes:
