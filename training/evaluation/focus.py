@@ -42,8 +42,8 @@ SEED = 7_141
 FAR, NEAR = -1.0, 0.6
 """Signed radii of the two depths, as shares of the largest."""
 LENS = LensField(EOS_5D_MARK_IV_KERNEL, disparity_loss=0.5)
-"""Its disparities fall towards the frame's sides as the estimator expects, so that a depth has one
-value in the map."""
+"""Its disparities fall towards the frame's sides by the law that the estimator measures in a photo
+and evens out."""
 RUNS = ("all", "nothing", "near", "far")
 
 Mask = npt.NDArray[np.bool_]

@@ -45,7 +45,7 @@ def scene_layout(rng: np.random.Generator, side: int, reach_px: float) -> list[P
     # Behind the first subject, which is in focus, stand the others.
     middle_px = sorted(rng.uniform(0.8 * far_px, 0.15 * far_px, int(rng.integers(0, 3))).tolist())
     for coc_px in [*middle_px, float(rng.uniform(-_ALL_IN_FOCUS_PX, _ALL_IN_FOCUS_PX))]:
-        alpha = sample_subject(rng, side)
+        alpha = _sample_subject(rng, side)
         if ground_px is not None:
             # It stands where the ground is at its depth; the ground before that is nearer.
             base = np.clip((np.float32(coc_px) - ground_px) * 8 + 0.5, 0, 1)
@@ -58,7 +58,7 @@ def scene_layout(rng: np.random.Generator, side: int, reach_px: float) -> list[P
     return parts
 
 
-def sample_subject(rng: np.random.Generator, side: int) -> FloatArray:
+def _sample_subject(rng: np.random.Generator, side: int) -> FloatArray:
     """Sample the coverage of something that fills a good part of the picture, or of an occluder."""
     if rng.random() < 0.3:
         return sample_mask(rng, side)
