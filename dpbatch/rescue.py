@@ -31,7 +31,7 @@ from dpbatch.raw.restored import RestoredRaw
 from dpbatch.settings import OutputSettings
 from ldp.blur.outlines import align
 from ldp.srgb import decode_srgb
-from ldp.types import BlurMap, Picture16, Plane, as_float, to_uint16
+from ldp.types import BlurMap, Picture16, Plane, Plane16, as_float, to_uint16
 
 _ROWS_AT_ONCE = 256
 
@@ -90,7 +90,7 @@ class Chosen:
     """
 
     picture: Picture16
-    weights: Picture16 | None = None
+    weights: Plane16 | None = None
     planes: Mapping[str, LayerPlane] = field(default_factory=dict)
     how: str = ""
 
@@ -198,7 +198,7 @@ def encoder(
 
 
 def blended_raw(
-    sharp: RestoredRaw | None, original: RestoredRaw | None, weights: Picture16 | None
+    sharp: RestoredRaw | None, original: RestoredRaw | None, weights: Plane16 | None
 ) -> RestoredRaw | None:
     """Return what editors go on with, blended as the picture is."""
     if sharp is None or original is None or weights is None:
@@ -220,7 +220,7 @@ def weights_of(
     settings: FocusSettings,
     carrier: bytes = b"",
     orientation: int = 1,
-) -> tuple[Picture16, str]:
+) -> tuple[Plane16, str]:
     """Return where the restored picture is kept, (H, W), 65535 for whole, and that in words.
 
     aligned: the map with its steps at the outlines; None where no depth is asked for.
@@ -247,7 +247,7 @@ def weights_of(
     return weights, f"{', '.join(parts) or 'all'}; {share:.0%} of the photo"
 
 
-def read_mask(path: Path) -> Picture16:
+def read_mask(path: Path) -> Plane16:
     """Read a grey picture as (h, w) uint16, 65535 white; of a colour picture its mean.
 
     Raises OutputError.

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 import tifffile
 
@@ -24,11 +23,11 @@ from dpbatch.output.metadata import ProcessingNote
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo
 from ldp.srgb import decode_srgb
+from ldp.types import Picture16
 from tests.helpers.scenes import write_test_dpraw
 
 pytestmark = pytest.mark.slow
 
-Picture16 = npt.NDArray[np.uint16]
 SIZE = (128, 192)
 NOTE = ProcessingNote("1.0", source="A.CR2")
 PLAIN = OutputSettings(look="neutral")

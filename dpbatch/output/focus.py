@@ -17,7 +17,7 @@ from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
 from ldp.blur.outlines import VOTE_PIXELS, certainty, enlarged_bands
-from ldp.types import BlurMap, Picture16, Plane
+from ldp.types import BlurMap, Picture16, Plane, Plane16
 
 SUBJECT_DEPTH = 0.12
 """A subject reaches so far before and behind the depth that was found, as a share of the depths of
@@ -171,9 +171,7 @@ def _confidence(blur_map: BlurMap, disparity_px: Plane) -> Plane:
     return blur_map.confidence
 
 
-def mask_weights(
-    mask: npt.NDArray[np.uint16], orientation: int, size: tuple[int, int], name: str
-) -> Plane:
+def mask_weights(mask: Plane16, orientation: int, size: tuple[int, int], name: str) -> Plane:
     """Return a user's mask as weights in the orientation of the sensor.
 
     mask: (h, w) uint16 in the geometry of the upright result, of any size with its proportions.
@@ -198,7 +196,7 @@ def focus_weights(
     settings: FocusSettings,
     ranges: Sequence[DepthRange],
     mask: Plane | None = None,
-) -> Picture16:
+) -> Plane16:
     """Return the weight of the restored picture, (H, W) uint16, 65535 where it is kept whole.
 
     aligned: the photo's map with its steps at the outlines (ldp.blur.outlines.align).
@@ -222,7 +220,7 @@ def focus_weights(
     return weights
 
 
-def blended(original: Picture16, sharp: Picture16, weights: Picture16) -> Picture16:
+def blended(original: Picture16, sharp: Picture16, weights: Plane16) -> Picture16:
     """Return original + weight * (sharp - original), (H, W, 3).
 
     Where the weight is 0 it is the original's own value, and where it is 65535 that of `sharp`.

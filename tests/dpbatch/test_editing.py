@@ -36,6 +36,7 @@ from ldp.restore.tiles import Receive
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import RoundedDeblurred, to_uint16
 from tests.helpers.inline_engine import InlineEngine
+from tests.helpers.raw_frames import developed
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.sensor import Sensor, write_dual_pixel_raw
 
@@ -163,21 +164,6 @@ def test_highlights_are_kept_above_the_cameras_white(tmp_path: Path) -> None:
         assert tiff.pages.first.aspage().tags[50730].value == (1, 1)  # BaselineExposure
     with tifffile.TiffFile(without) as tiff:
         assert tiff.pages.first.aspage().tags[50730].value == (0, 1)
-
-
-def developed(path: Path) -> np.ndarray:
-    """A raw file as LibRaw renders it: linear sRGB, as shot, nothing adjusted."""
-    with rawpy.imread(str(path)) as raw:
-        rendered = raw.postprocess(
-            use_camera_wb=True,
-            gamma=(1, 1),
-            no_auto_bright=True,
-            adjust_maximum_thr=0.0,
-            output_bps=16,
-            user_flip=0,
-            demosaic_algorithm=rawpy.DemosaicAlgorithm.LINEAR,
-        )
-    return rendered.astype(np.float64) / 65535
 
 
 @pytest.mark.parametrize("kind", ["mosaic", "linear"])
