@@ -35,4 +35,4 @@ class LateTag:
         size = sum(map(len, self.content))
         place = struct.pack(">II", size, len(tiff) + len(padding))
         # Of an entry: the code and the type in two bytes each, then how many and where.
-        return [tiff[: at + 4], place, tiff[at + 12 :], padding, *self.content]
+        return [tiff[: at + 4], place, tiff[at + _ENTRY :], padding, *self.content]
