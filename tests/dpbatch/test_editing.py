@@ -35,7 +35,6 @@ from ldp.restore.photo_views import OpenPhoto
 from ldp.restore.tiles import Receive
 from ldp.srgb import decode_srgb, encode_srgb
 from ldp.types import RoundedDeblurred, to_uint16
-from tests.helpers.inline_engine import InlineEngine
 from tests.helpers.raw_frames import developed
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.sensor import Sensor, write_dual_pixel_raw
@@ -280,10 +279,8 @@ def test_a_pair_has_no_raw_colours_but_may_be_written_in_another_space(tmp_path:
     np.testing.assert_allclose(light[0], light[1], atol=2e-4)
 
 
-def test_a_run_writes_skips_checks_and_mends_dngs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch, "LocalEngine", InlineEngine)
+@pytest.mark.usefixtures("inline")
+def test_a_run_writes_skips_checks_and_mends_dngs(tmp_path: Path) -> None:
     shoot, out = tmp_path / "shoot", tmp_path / "sharp"
     shoot.mkdir()
     write(shoot / "A.CR2", street())

@@ -37,12 +37,9 @@ from tests.helpers.scenes import write_test_dpraw
 from tests.helpers.toy_runs import Ran, go, visible, write_pair
 from tests.helpers.toy_stages import CopyStages
 
+pytestmark = pytest.mark.usefixtures("inline")
+
 LEFT = "a_L.tif"
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LocalEngine", InlineEngine)
 
 
 @pytest.fixture(scope="module")
