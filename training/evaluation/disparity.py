@@ -40,6 +40,7 @@ from training.evaluation.disparity_metrics import (
     share_within,
     spearman,
 )
+from training.evaluation.scoring import photo_count
 from training.evaluation.synthetic import (
     LEVELS,
     NOISES,
@@ -260,7 +261,7 @@ def main() -> None:
         default=1,
         help="score ROOT's scenes with both sides of the views so many times as long",
     )
-    parser.add_argument("--count", type=int, default=0, help="only the first N of these")
+    parser.add_argument("--count", type=photo_count, default=0, help="only the first N of these")
     parser.add_argument(
         "--alone",
         action="store_true",

@@ -33,6 +33,7 @@ from ldp.types import FloatArray
 from training.errors import DataError
 from training.evaluation.metrics import psnr_db
 from training.evaluation.native_scenes import blob_mask
+from training.evaluation.scoring import photo_count
 from training.evaluation.synthetic import LEVELS, landscape_photos, simulate_view
 from training.pictures import encode_clipped, read_float64, write_png
 from training.simulator.optics import EOS_5D_MARK_IV_KERNEL, LensField
@@ -198,7 +199,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photographs")
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N scenes")
+    parser.add_argument(
+        "--count", type=photo_count, default=0, metavar="N", help="only the first N scenes"
+    )
     parser.add_argument(
         "--radius",
         type=float,

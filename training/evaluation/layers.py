@@ -30,6 +30,7 @@ from training.errors import DataError
 from training.evaluation.disparity import read_inverse_depth, read_views, scene_folders
 from training.evaluation.disparity_metrics import spearman
 from training.evaluation.native_scenes import blob_mask
+from training.evaluation.scoring import photo_count
 from training.evaluation.synthetic import LEVELS, landscape_photos, simulate_view
 from training.simulator.optics import KernelShape
 from training.simulator.render import RenderedPair, Surface, render
@@ -203,7 +204,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="folder of sharp photographs")
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N scenes")
+    parser.add_argument(
+        "--count", type=photo_count, default=0, metavar="N", help="only the first N scenes"
+    )
     parser.add_argument("--root", type=Path, help="folder of real scenes with depth")
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
     args = parser.parse_args()

@@ -115,6 +115,13 @@ def formatted(summaries: Sequence[Summary]) -> str:
     return "\n".join(lines)
 
 
+def photo_count(text: str) -> int:
+    """Read --count, the number of photos that are taken, 0 for all. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text!r}")
+    return int(text)
+
+
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of which networks restore, how, and where their figures go."""
     parser.add_argument("--model", action="append", default=[], metavar="NAME|FILE")

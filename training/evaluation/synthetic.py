@@ -28,7 +28,12 @@ from ldp.srgb import decode_srgb
 from ldp.types import FloatArray, ViewPair
 from training.evaluation.metrics import psnr_db, ssim
 from training.evaluation.protocols import Restore
-from training.evaluation.scoring import add_network_options, chosen_restorers, write_figures
+from training.evaluation.scoring import (
+    add_network_options,
+    chosen_restorers,
+    photo_count,
+    write_figures,
+)
 from training.pictures import Float64Picture, encode_clipped
 from training.simulator.optics import KernelShape, view_kernels
 from training.simulator.render import RenderedPair, Surface, render
@@ -269,7 +274,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photos")
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="only the first N photos")
+    parser.add_argument(
+        "--count", type=photo_count, default=0, metavar="N", help="only the first N photos"
+    )
     add_network_options(parser)
     args = parser.parse_args()
     started = time.monotonic()

@@ -97,6 +97,14 @@ def test_without_anything_to_score_it_ends_with_a_message(arguments, tmp_path, m
     assert ("give ROOT" if not arguments else "none: no") in capsys.readouterr().err
 
 
+def test_a_negative_count_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x", "--photos", str(tmp_path), "--count", "-1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--count: expected 0 or more, found '-1'" in capsys.readouterr().err
+
+
 def test_a_root_without_scenes_is_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
