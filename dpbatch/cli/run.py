@@ -31,6 +31,7 @@ from dpbatch.settings import (
     settle_network,
 )
 from dpbatch.types import ClusterOptions
+from ldp.blur.estimator import unstretched
 
 if TYPE_CHECKING:
     from dpbatch.batch.dry_run import Measure
@@ -225,7 +226,7 @@ def run(**given: Any) -> None:
     on_gpu = uses_gpu(settings.restore.device, cluster)
     settings = replace(settings, restore=settle_network(settings.restore, on_gpu))
     header = two_view_header(settings.restore.model)  # first of all: it may be missing
-    if settings.restore.blur.removesuffix("-stretched") not in ("auto", header.blur_map):
+    if unstretched(settings.restore.blur) not in ("auto", header.blur_map):
         _warn(
             f"warning: {settings.restore.model} was trained with the blur map "
             f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpbatch.settings import CLIP_MAPS, RestoreSettings
+from ldp.blur.estimator import unstretched
 from ldp.errors import WeightsError
 from ldp.models.card import read_card
 from ldp.models.weights import (
@@ -147,15 +148,15 @@ def fetch_clip(blur: str) -> tuple[ClipFile, str]:
 def clip_file(blur: str, weights: str = "openai") -> tuple[str, Path]:
     """Return open_clip's name and the weights file of the CLIP of a blur map.
 
-    blur: clip or clip-patch. weights: a tag of open_clip, downloaded if it is not in the cache, or
+    blur: one of CLIP_MAPS. weights: a tag of open_clip, downloaded if it is not in the cache, or
     a file. Raises ClipUnavailableError, which names the command that downloads them.
     """
     from ldp.blur.clip_model import clip_weights_file
     from ldp.blur.estimator import OPENAI
 
-    blur = blur.removesuffix("-stretched")
-    name = _clips()[blur]
-    command = f"dpbatch models fetch {blur}" if weights == OPENAI else None
+    fetched = unstretched(blur)
+    name = _clips()[fetched]
+    command = f"dpbatch models fetch {fetched}" if weights == OPENAI else None
     return name, clip_weights_file(name, weights, command)
 
 
@@ -178,11 +179,8 @@ def clip_must_be_fetched(settings: RestoreSettings) -> bool:
     from ldp.blur.clip_model import cached_clip_weights
     from ldp.blur.estimator import OPENAI
 
-    is_openai = settings.clip_weights == OPENAI
-    return (
-        not is_openai
-        or cached_clip_weights(_clips()[settings.blur.removesuffix("-stretched")]) is None
-    )
+    name = _clips()[unstretched(settings.blur)]
+    return settings.clip_weights != OPENAI or cached_clip_weights(name) is None
 
 
 def clip_id(settings: RestoreSettings) -> str:

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ldp.types import BlurMap, ReducibleViews
 
-ESTIMATORS = ("disparity", "learned", "clip", "clip-patch", "clip-patch-stretched")
+_STRETCHED = "-stretched"
+ESTIMATORS = ("disparity", "learned", "clip", "clip-patch", f"clip-patch{_STRETCHED}")
 OPENAI = "openai"
 """open_clip's tag of the CLIP weights that the papers used."""
+
+
+def unstretched(name: str) -> str:
+    """Return the estimator whose maps one of maps over a photo's own range stretches, else `name`.
+
+    Both have the same CLIP, and networks of the one can be given maps of the other.
+    """
+    return name.removesuffix(_STRETCHED)
 
 
 class BlurEstimator(Protocol):

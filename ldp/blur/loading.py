@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
+from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator, unstretched
 from ldp.errors import SoftMapError, WeightsError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
     from ldp.blur.clip_patch import ClipPatchEstimator
 
     found = ClipPatchEstimator.load(choose_device(device), clip_weights)
-    return replace(found, stretched=name == "clip-patch-stretched")
+    return replace(found, stretched=name != unstretched(name))
 
 
 def estimator_name(blur: str, header: Header, path: str) -> str:

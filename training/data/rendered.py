@@ -71,7 +71,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 """Views (B, 6, S, S), the planes of the blur map that the network reads (B, 1 or 2, S, S), the
 amount first, and sharp pictures (B, 3, S, S); float32, sRGB-encoded. For one view: composites
 (B, 3, S, S), noise levels (B, 1, S, S) and sharp pictures."""
-Plane16 = npt.NDArray[np.float16]
+HalfPlanes = npt.NDArray[np.float16]
+"""(planes, h, w), cut out of a StoredScene."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ def numbered_crop(
     return _with_camera(rng, cut(rng, scene, settings.crop_px), settings)
 
 
-def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> Plane16:
+def cut(rng: np.random.Generator, scene: StoredScene, crop_px: int) -> HalfPlanes:
     """Cut a random crop of a scene, flipped or not: (10, S, S), left, right, sharp, blur amount."""
     side = scene.shape[1]
     y, x = rng.integers(0, side - crop_px + 1, 2)
@@ -310,7 +311,9 @@ def blur_amount(disparity_px: FloatArray) -> FloatArray:
     return np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32)
 
 
-def _with_camera(rng: np.random.Generator, planes: Plane16, settings: CropSettings) -> LinearCrops:
+def _with_camera(
+    rng: np.random.Generator, planes: HalfPlanes, settings: CropSettings
+) -> LinearCrops:
     sampled = sample_camera(
         rng,
         settings.scenes.noise,

@@ -184,7 +184,7 @@ def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
 
 def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
     """Return the options that change figures, for their file."""
-    of_networks = ("protocol", "tile", "blur", "whole", "window_stride", "blending")
+    of_networks = ("protocol", "tile", "blur", "clip_weights", "whole", "window_stride", "blending")
     names = (*of_networks, "split", "padding", "skip_rows")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
