@@ -114,7 +114,7 @@ class CompiledNetwork:
         if min(down, across) < 0 or share < _LEAST_SHARE or self._compiled is None:
             return cast(Tensor, self._network(views, blur))
         if down or across:
-            # What is added lies beyond the halo of every pixel that is kept.
+            # What is added lies beyond the halo of every pixel that is kept, or beyond the border.
             with torch.inference_mode(False), torch.no_grad():
                 if blur.shape[-2:] == views.shape[-2:]:
                     blur = F.pad(blur, (0, across, 0, down), mode="replicate")

@@ -267,17 +267,34 @@ class Deblurrer:
         *,
         run: Run,
     ) -> Tensor:
-        align, halo = grid_px(self.network), self.halo_px
-        # The far side grows to the next multiple of the network's grid, which is cut off again.
-        height = _rounded(row.length, align) + 2 * halo
-        width = _rounded(column.length, align) + 2 * halo
-        window = (row.start - halo, column.start - halo, height, width)
+        (top, height), (left, width) = (
+            self._window(span, side) for span, side in zip((row, column), views.size, strict=True)
+        )
+        window = (top, left, height, width)
         both = read_window(views, *window)[None].contiguous(memory_format=torch.channels_last)
         blur = pooled
         if blur is None:
             blur = torch.stack([map_window(plane, views.size, *window) for plane in maps])[None]
         restored = run_network(run, both, blur, precision=self.precision)[0]
-        return restored[:, halo : halo + row.length, halo : halo + column.length].float()
+        down, across = row.start - top, column.start - left
+        return restored[:, down : down + row.length, across : across + column.length].float()
+
+    def _window(self, span: Span, side: int) -> tuple[int, int]:
+        """Return where the window of a tile begins along an axis, and its length.
+
+        side: of the picture along it. The window has the tile's halo inside the picture and ends
+        with the picture, as the crops of training do, but that it grows to the next multiple of
+        the network's grid, which is cut off again.
+        """
+        align, halo = grid_px(self.network), self.halo_px
+        end = _rounded(side, align)
+        first = max(0, span.start - halo)
+        last = min(end, span.start + _rounded(span.length, align) + halo)
+        if self.compiled is not None:
+            # A compiled network takes full windows, filled with pixels rather than with padding.
+            first = max(0, min(first, last - self.tile_px - 2 * halo))
+            last = min(end, first + self.tile_px + 2 * halo)
+        return first, last - first
 
 
 def run_network(run: Run, views: Tensor, blur: Tensor, *, precision: torch.dtype) -> Tensor:

@@ -1,7 +1,8 @@
 """Cut a picture into tiles and blend the restored tiles without seams.
 
 A tile is read with a halo around it, which is discarded; neighbouring tiles overlap, and the
-overlap is blended by a raised cosine. Beyond the picture's border its pixels are reflected.
+overlap is blended by a raised cosine. Windows end with the picture; where a network needs longer
+ones, the pixels beyond the border are reflected.
 """
 
 from __future__ import annotations

@@ -117,6 +117,15 @@ def test_tiled_equals_whole_for_local_operations(size, prior):
     np.testing.assert_allclose(tiled / 65535, whole / 65535, atol=1e-4)
 
 
+def test_windows_end_with_the_picture_as_the_crops_of_training_do():
+    network, views = local_network(), random_views(64, 96, np.float32)
+    both = torch.from_numpy(np.concatenate([views.left, views.right], 2)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        expected = network(both, torch.full((1, 1, 64, 96), 0.5))[0].permute(1, 2, 0).numpy()
+    found = deblurrer(network, 256, 64).restore(views, flat_map())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_pooling_over_tiles_differs_little_from_pooling_over_the_whole():
     """Windows keep to the same grid in every tile: only what is beyond the halo is missing."""
     torch.manual_seed(0)
@@ -219,8 +228,8 @@ def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted(error):
         ViewPair(view, view), flat_map(), lambda done, total: seen.append((done, total))
     )
     np.testing.assert_array_equal(restored, view)
-    # 600 and 304 px with their halos do not fit, 152 px with it do.
-    assert network.asked_px[:3] == [632, 336, 184]
+    # 600 and 304 px with the halo of one side (the other ends with the photo) do not fit, 152 do.
+    assert network.asked_px[:3] == [616, 320, 168]
     assert max(network.asked_px[2:]) <= 300
     assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
 
@@ -229,14 +238,14 @@ def test_a_memory_too_small_for_any_tile_is_an_error_with_a_remedy():
     network = SmallMemory(limit_px=10)
     with pytest.raises(DeviceMemoryError, match=r"a tile of 128 px; .* restore on the CPU"):
         deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
-    assert network.asked_px == [544, 288, 160]
+    assert network.asked_px == [528, 272, 144]
 
 
 def test_an_error_of_another_kind_is_no_lack_of_memory():
     network = SmallMemory(300, RuntimeError("CUDA error: an illegal memory access"))
     with pytest.raises(RuntimeError, match="illegal"):
         deblurrer(network, tile_px=600).restore(random_views(300, 700), flat_map())
-    assert network.asked_px == [632]
+    assert network.asked_px == [616]
 
 
 def test_a_network_in_memory_is_copied_and_given_local_statistics():

@@ -43,9 +43,9 @@ def test_it_is_the_bare_released_network(size):
         expected = network(*tensors(views, blur_map))[0].permute(1, 2, 0).numpy()
     found = WholeDeblurrer.of(network, CPU).restore(views, blur_map)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    # Local windows and reflected borders change it, which is what the switch is for.
+    # Local windows change it, which is what the switch is for.
     tiled = Deblurrer.of(network, CPU).restore(views, blur_map)
-    assert np.abs(tiled - expected).max() > 1e-2 * np.abs(expected).max()
+    assert np.abs(tiled - expected).max() > 5e-3 * np.abs(expected).max()
 
 
 def test_a_network_that_cannot_take_a_size_is_given_zeros_at_the_far_sides():
