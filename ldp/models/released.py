@@ -59,6 +59,11 @@ class ReleasedConfig:
         return ("amount",)
 
     @property
+    def shuffle(self) -> int:
+        """The first layer has the pixels of the picture."""
+        return 1
+
+    @property
     def pooled_map_side(self) -> int:
         """The network is given the whole photo's map, pooled to a square of this side."""
         return self.width

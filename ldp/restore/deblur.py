@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ldp.devices import choose_precision, is_out_of_memory
-from ldp.errors import DeviceMemoryError, SoftMapError
-from ldp.models.tlc import CELLS
+from ldp.errors import DeviceMemoryError
 from ldp.restore.compiled import CompiledNetwork, Compiler, Run, inductor
-from ldp.restore.network import Network
+from ldp.restore.network import Network, auto_tile_px, grid_px, planes_read
 from ldp.restore.photo_views import (
     PhotoViews,
     RollingViews,
@@ -29,9 +27,10 @@ from ldp.restore.photo_views import (
 from ldp.restore.protect import Kept
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
+from ldp.restore.tile_plan import Band, TileSizes, Wanting, plan_tiles
 from ldp.restore.tiles import Receive, check_finite, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
-from ldp.types import BlurMap, FloatArray, Plane, ViewPair
+from ldp.types import BlurMap, FloatArray, ViewPair
 
 if TYPE_CHECKING:
     from ldp.models.network import LDPNet
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Finish = Callable[[Tensor], Tensor]
 """finish(rows) returns rows of a picture changed, (n, W, 3) uint16 on the device."""
-AUTO_TILE_PX = {"cpu": 1024, "cuda": 1024}
 MIN_TILE_PX = 128
 _FINISHED_ROWS = 4096
 OVERLAP_PX = 32
@@ -79,7 +77,7 @@ class Deblurrer:
         return cls(
             network=own,
             device=device,
-            tile_px=_tile_px(tile_px or AUTO_TILE_PX[device.type], align),
+            tile_px=_tile_px(tile_px or auto_tile_px(own.config, device), align),
             halo_px=_rounded(max(HALO_PX, own.config.crop_px // 2), align),
             precision=choose_precision(device),
         )
@@ -88,7 +86,7 @@ class Deblurrer:
         """Return the same on a device: itself, or a copy with the tiles that suit that device."""
         if device == self.device:
             return self
-        tile_px = _tile_px(AUTO_TILE_PX[device.type], grid_px(self.network))
+        tile_px = _tile_px(auto_tile_px(self.network.config, device), grid_px(self.network))
         network = copy.deepcopy(self.network).to(device)
         return replace(
             self,
@@ -200,11 +198,14 @@ class Deblurrer:
                 if weights is None:
                     rolling = RollingViews(photo, self.device)
                     restore_tile = self._tile_restorer(rolling, blur_map)
-                    tiles = self.tile_spans(photo.size, tile_px)
-                    restore_in_tiles(restore_tile, tiles, kept, receive, progress, self.device)
+                    bands = self.bands(kept, photo.size, tile_px)
+                    width = photo.size[1]
+                    restore_in_tiles(
+                        restore_tile, bands, width, kept, receive, progress, device=self.device
+                    )
                 else:
-                    tiles_of = partial(self.tile_spans, tile_px=tile_px)
-                    task = ScaledTask(tiles_of, self._tile_restorer, photo, blur_map, kept, weights)
+                    bands_of = partial(self.bands, tile_px=tile_px)
+                    task = ScaledTask(bands_of, self._tile_restorer, photo, blur_map, kept, weights)
                     restore_at_scales(task, receive, progress, self.device)
                 return
             except (MemoryError, RuntimeError) as error:
@@ -219,6 +220,11 @@ class Deblurrer:
                 tile_px = smaller_px
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def bands(self, picture: Wanting, size: tuple[int, int], tile_px: int) -> list[Band]:
+        """Return the tiles that cover what is wanted of a picture of `size` (H, W)."""
+        sizes = TileSizes(tile_px, OVERLAP_PX, grid_px(self.network), gap=2 * self.halo_px)
+        return plan_tiles(picture, size, sizes)
 
     def tile_spans(self, size: tuple[int, int], tile_px: int) -> tuple[list[Span], list[Span]]:
         """Return the rows and the columns of tiles that cover a picture of `size` (H, W)."""
@@ -247,7 +253,7 @@ class Deblurrer:
         self, views: PhotoViews, blur_map: BlurMap
     ) -> Callable[[Span, Span], Tensor]:
         """Return the function that restores one tile, (rows, columns) -> (3, h, w)."""
-        planes = _planes_read(self.network, blur_map)
+        planes = planes_read(self.network, blur_map)
         run = self.network if self.compiled is None else self.compiled.current()
         side = self.network.config.pooled_map_side
         if side:
@@ -283,13 +289,14 @@ class Deblurrer:
         """Return where the window of a tile begins along an axis, and its length.
 
         side: of the picture along it. The window has the tile's halo inside the picture and ends
-        with the picture, as the crops of training do, but that it grows to the next multiple of
-        the network's grid, which is cut off again.
+        with the picture, as the crops of training do, but that it grows to a multiple of what the
+        network needs, which is cut off again.
         """
         align, halo = grid_px(self.network), self.halo_px
         end = _rounded(side, align)
         first = max(0, span.start - halo)
-        last = min(end, span.start + _rounded(span.length, align) + halo)
+        step = align if self.compiled is not None else self.network.config.stride
+        last = min(end, span.start + _rounded(span.length + halo, step))
         if self.compiled is not None:
             # A compiled network takes full windows, filled with pixels rather than with padding.
             first = max(0, min(first, last - self.tile_px - 2 * halo))
@@ -332,22 +339,6 @@ def to_host(picture: Tensor) -> npt.NDArray[np.generic]:
         return picture.numpy()
     pinned = torch.empty(picture.shape, dtype=picture.dtype, pin_memory=True)
     return pinned.copy_(picture).numpy()
-
-
-def grid_px(network: Network) -> int:
-    """Return the grid that tiles begin on: the network's stride and the cells of local windows."""
-    return math.lcm(network.config.stride, max(1, network.config.crop_px // CELLS))
-
-
-def _planes_read(network: Network, blur_map: BlurMap) -> list[Plane]:
-    """Return the planes that the network is given. Raises SoftMapError where one is missing."""
-    planes = [getattr(blur_map, name) for name in network.config.map_planes]
-    if any(plane is None for plane in planes):
-        raise SoftMapError(
-            "this network reads CLIP's unnormalised map, the plane `soft`, which only the blur map "
-            "'clip' has"
-        )
-    return planes
 
 
 def _tile_px(wanted: int, align: int) -> int:

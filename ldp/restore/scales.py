@@ -27,6 +27,7 @@ from ldp.restore.photo_views import PhotoViews, RollingViews, mean_of
 from ldp.restore.protect import Kept
 from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import ScaleWeights
+from ldp.restore.tile_plan import Band, Wanting
 from ldp.restore.tiles import Receive, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_cells, map_window
 from ldp.types import BlurMap, Plane
@@ -46,12 +47,12 @@ RestoreTile = Callable[[Span, Span], Tensor]
 class ScaledTask:
     """How a photo is restored, and where at which scale.
 
-    tiles: tiles(size) returns the rows and the columns of tiles of a picture of (H, W).
+    bands: bands(picture, size) returns the tiles of a picture of (H, W).
     restorer: restorer(views, blur_map) returns the function that restores one tile.
     photo: what the network is given; kept.views is what its corrections are added to.
     """
 
-    tiles: Callable[[tuple[int, int]], tuple[list[Span], list[Span]]]
+    bands: Callable[[Wanting, tuple[int, int]], list[Band]]
     restorer: Callable[[PhotoViews, BlurMap], RestoreTile]
     photo: PhotoViews
     blur_map: BlurMap
@@ -80,29 +81,35 @@ def restore_at_scales(
         finer = max(other for other in copies if factor % other == 0)
         copies[factor] = ReducedViews(copies[finer], factor // finer, device)
         scaled = _ScaledKept(copies[factor], share, task.kept.strength, device)
-        passes.append((factor, scaled, counter.counted(scaled, task.tiles(copies[factor].size))))
+        bands = task.bands(scaled, copies[factor].size)
+        passes.append((factor, scaled, bands, counter.counted(bands)))
     rolling = RollingViews(task.photo, device)
     own = _AddedTo(replace(task.kept, weight=fine), rolling, [])
-    own_progress = counter.counted(own, task.tiles(size))
+    own_bands = task.bands(own, size)
+    own_progress = counter.counted(own_bands)
     copies.clear()
     while passes:  # a copy's memory is free after the last pass that reads from it
-        factor, scaled, count = passes.pop(0)
-        pixels = _corrected(task, scaled, map_at(task.blur_map, factor), count)
+        factor, scaled, bands, count = passes.pop(0)
+        pixels = _corrected(task, scaled, map_at(task.blur_map, factor), bands, count)
         del scaled
         own.corrections.append(_Correction(pixels, factor, shares[factor], size))
     restorer = task.restorer(rolling, task.blur_map)
-    restore_in_tiles(restorer, task.tiles(size), own, receive, own_progress, device)
+    restore_in_tiles(restorer, own_bands, size[1], own, receive, own_progress, device=device)
 
 
 def _corrected(
-    task: ScaledTask, scaled: _ScaledKept, blur_map: BlurMap, progress: Progress
+    task: ScaledTask,
+    scaled: _ScaledKept,
+    blur_map: BlurMap,
+    bands: list[Band],
+    progress: Progress,
 ) -> Tensor:
     """Return the correction of one scale, (h, w, 3)."""
     views, device = scaled.views, scaled.device
     pixels = torch.zeros((*views.size, 3), device=device)
     restore_tile = task.restorer(views, blur_map)
     receive = partial(_stored, pixels)
-    restore_in_tiles(restore_tile, task.tiles(views.size), scaled, receive, progress, device)
+    restore_in_tiles(restore_tile, bands, views.size[1], scaled, receive, progress, device=device)
     return pixels
 
 
@@ -254,12 +261,10 @@ class _Counter:
         self._progress = progress
         self._total = 0
 
-    def counted(
-        self, keeping: _ScaledKept | _AddedTo, tiles: tuple[list[Span], list[Span]]
-    ) -> Progress:
+    def counted(self, bands: list[Band]) -> Progress:
         """Return the progress of the next pass."""
         before = self._total
-        self._total += sum(keeping.wants(row, column) for row in tiles[0] for column in tiles[1])
+        self._total += sum(len(band.tiles) for band in bands)
 
         def advance(done: int, _: int) -> None:
             if self._progress:

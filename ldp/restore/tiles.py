@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ldp.errors import LdpError
 from ldp.restore.photo_views import BLOCK_PX
+from ldp.restore.tile_plan import Band, Tile
 from ldp.restore.tiling import Progress, Span, blend_weights
 
 Receive = Callable[[slice, slice, Tensor], None]
@@ -34,35 +35,38 @@ class Keeping(Protocol):
 
 def restore_in_tiles(
     restore_tile: Callable[[Span, Span], Tensor],
-    tiles: tuple[list[Span], list[Span]],
+    bands: Sequence[Band],
+    width: int,
     kept: Keeping,
     receive: Receive,
     progress: Progress | None,
+    *,
     device: torch.device,
 ) -> None:
     """Restore the tiles of which something is kept, and call receive for every part of the photo.
 
-    restore_tile: restore_tile(row, column) returns a tile, (3, h, w).
-    tiles: the rows and the columns of tiles that cover the photo.
+    restore_tile: restore_tile(rows, columns) returns a tile, (3, h, w).
+    bands: with their tiles; they cover the photo. width: of the photo.
     """
-    rows, columns = tiles
-    wanted = [[column for column in columns if kept.wants(row, column)] for row in rows]
-    count, done = sum(map(len, wanted)), 0
-    width = columns[-1].stop
-    sums_of_row = _RowSums(width, max(row.length for row in rows), device)
-    for row, here in zip(rows, wanted, strict=True):
-        total = sums_of_row.begin(row, bool(here))
+    count, done = sum(len(band.tiles) for band in bands), 0
+    most_rows = max((band.rows.length for band in bands if band.tiles), default=0)
+    sums_of_band = _BandSums(width, most_rows, device)
+    for band in bands:
+        row = band.rows
+        total = sums_of_band.begin(band)
         sums = []
-        for column in here:
-            restored = restore_tile(row, column)
+        for tile in band.tiles:
+            restored = restore_tile(tile.rows, tile.columns)
             sums.append(restored.sum())
-            share = kept.share(row, column, restored)
+            share = kept.share(tile.rows, tile.columns, restored)
             assert total is not None
-            total[:, :, column.start : column.stop].addcmul_(share, _blended(row, column, device))
+            inside = slice(tile.rows.start - row.start, tile.rows.stop - row.start)
+            total[:, inside, tile.columns.as_slice].addcmul_(share, _blended(tile, device))
             done += 1
             if progress:
                 progress(done, count)
-        check_finite(row, here, sums)  # once a row: a GPU works on while its tiles are handed on
+        # Once a band: a GPU works on while its tiles are handed on.
+        check_finite(row, [tile.columns for tile in band.tiles], sums)
         ready = row.length - row.after
         for part_rows, part_columns in parts(slice(row.start, row.start + ready), width, device):
             inside = slice(part_rows.start - row.start, part_rows.stop - row.start)
@@ -70,10 +74,10 @@ def restore_in_tiles(
             receive(part_rows, part_columns, kept.finished(part_rows, part_columns, part))
 
 
-class _RowSums:
-    """The sums of a row of tiles, and those in the rows of pixels that it shares with the next.
+class _BandSums:
+    """The sums of a band's tiles, and those in the rows of pixels that it shares with the next.
 
-    All rows of tiles use the same memory: new memory costs a CPU more than the sums.
+    All bands use the same memory: new memory costs a CPU more than the sums.
     """
 
     def __init__(self, width: int, most_rows: int, device: torch.device) -> None:
@@ -81,10 +85,11 @@ class _RowSums:
         self._memory: Tensor | None = None
         self._shared: slice | None = None
 
-    def begin(self, row: Span, has_tiles: bool) -> Tensor | None:
-        """Return the sums so far of a row of tiles, (3, row.length, width); None for nothing."""
+    def begin(self, band: Band) -> Tensor | None:
+        """Return the sums so far of a band, (3, rows, width); None for nothing."""
+        row = band.rows
         shared, self._shared = self._shared, None
-        if shared is None and not has_tiles:
+        if shared is None and not band.tiles:
             return None
         if self._memory is None:
             self._memory = torch.empty(self._shape, device=self._device)
@@ -128,6 +133,8 @@ def parts(rows: slice, width: int, device: torch.device) -> Iterator[tuple[slice
         top = bottom
 
 
-def _blended(row: Span, column: Span, device: torch.device) -> Tensor:
-    down, across = (torch.from_numpy(blend_weights(span)).to(device) for span in (row, column))
+def _blended(tile: Tile, device: torch.device) -> Tensor:
+    down, across = (
+        torch.from_numpy(blend_weights(span)).to(device) for span in (tile.rows, tile.columns)
+    )
     return down[:, None] * across

@@ -15,6 +15,7 @@ from ldp.errors import DeviceMemoryError
 from ldp.restore.compiled import Run
 from ldp.restore.deblur import Deblurrer, run_network
 from ldp.restore.photo_views import PhotoViews, read_window
+from ldp.restore.tile_plan import Band, Tile, Wanting
 from ldp.restore.tiling import Span, map_window
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ class WholeDeblurrer(Deblurrer):
             return self
         return replace(self, network=copy.deepcopy(self.network).to(device), device=device)
 
-    def tile_spans(self, size: tuple[int, int], tile_px: int) -> tuple[list[Span], list[Span]]:
-        """Return the one tile that is the picture."""
-        rows, columns = ([Span(0, side, 0, 0)] for side in size)
-        return rows, columns
+    def bands(self, picture: Wanting, size: tuple[int, int], tile_px: int) -> list[Band]:
+        """Return the one tile that is the picture, if anything of it is wanted."""
+        rows, columns = (Span(0, side, 0, 0) for side in size)
+        tiles = (Tile(rows, columns),) if picture.wants(rows, columns) else ()
+        return [Band(rows, tiles)]
 
     def _restore_tile(
         self,

@@ -9,7 +9,8 @@ from torch import nn
 
 from ldp.errors import DeviceMemoryError, LdpError, SoftMapError
 from ldp.models.network import LDPNet, NetworkConfig
-from ldp.restore.deblur import Deblurrer, grid_px
+from ldp.restore.deblur import Deblurrer
+from ldp.restore.network import grid_px
 from ldp.types import BlurMap, ViewPair
 
 MICRO = NetworkConfig(width=8, encoder=(1, 1), middle=1, decoder=(1, 1), shuffle=2, crop_px=64)
@@ -228,9 +229,9 @@ def test_a_tile_that_does_not_fit_is_halved_and_the_photo_restarted(error):
         ViewPair(view, view), flat_map(), lambda done, total: seen.append((done, total))
     )
     np.testing.assert_array_equal(restored, view)
-    # 600 and 304 px with the halo of one side (the other ends with the photo) do not fit, 152 do.
-    assert network.asked_px[:3] == [616, 320, 168]
-    assert max(network.asked_px[2:]) <= 300
+    # Two tiles of 368 px with the halo of one side (the other ends with the photo) do not fit.
+    assert network.asked_px[:2] == [384, 272]
+    assert max(network.asked_px[1:]) <= 300
     assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
 
 
@@ -238,20 +239,20 @@ def test_a_memory_too_small_for_any_tile_is_an_error_with_a_remedy():
     network = SmallMemory(limit_px=10)
     with pytest.raises(DeviceMemoryError, match=r"a tile of 128 px; .* restore on the CPU"):
         deblurrer(network, tile_px=512).restore(random_views(600, 600), flat_map())
-    assert network.asked_px == [528, 272, 144]
+    assert network.asked_px == [336, 240, 144]
 
 
 def test_an_error_of_another_kind_is_no_lack_of_memory():
     network = SmallMemory(300, RuntimeError("CUDA error: an illegal memory access"))
     with pytest.raises(RuntimeError, match="illegal"):
         deblurrer(network, tile_px=600).restore(random_views(300, 700), flat_map())
-    assert network.asked_px == [616]
+    assert network.asked_px == [384]
 
 
 def test_a_network_in_memory_is_copied_and_given_local_statistics():
     network = LDPNet(MICRO)
     loaded = Deblurrer.of(network, torch.device("cpu"))
-    assert (loaded.tile_px, loaded.halo_px) == (1024, 64)
+    assert (loaded.tile_px, loaded.halo_px) == (1440, 64)
     copy: Any = loaded.network
     original: Any = network
     blocks = (*copy.naf.encoders, copy.naf.middle_blks)

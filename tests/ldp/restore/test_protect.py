@@ -21,6 +21,7 @@ from ldp.restore.protect import (
     noise_level,
     noise_weight,
 )
+from ldp.restore.tile_plan import Band, Tile
 from ldp.restore.tiles import restore_in_tiles
 from ldp.restore.tiling import Span
 from ldp.types import BlurMap, FloatArray, ViewPair
@@ -108,8 +109,9 @@ def finished(
     kept = protection.kept(blur_map)
     tile = torch.from_numpy(restored).permute(2, 0, 1)
     spans = Span(first_row, first_row + len(restored), 0, 0), Span(0, restored.shape[1], 0, 0)
-    tiles = [spans[0]], [spans[1]]
-    restore_in_tiles(lambda *_: tile, tiles, kept, receive, None, torch.device("cpu"))
+    bands = [Band(spans[0], (Tile(*spans),) if kept.wants(*spans) else ())]
+    width = restored.shape[1]
+    restore_in_tiles(lambda *_: tile, bands, width, kept, receive, None, device=torch.device("cpu"))
     return result
 
 
