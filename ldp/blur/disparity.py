@@ -61,7 +61,10 @@ class DisparityEstimator:
         scale = np.float32(views.size[1] / width) * evening(width, falloff)
         # Between a near object and a far one the filled disparity passes through zero, which would
         # draw a sharp line around everything in front; the filled magnitude does not.
-        amount = -np.expm1(-found.magnitude_px * scale / np.float32(self.disparity_scale_px))
+        magnitude_px = found.magnitude_px * scale
         return BlurMap(
-            amount=amount, disparity_px=found.disparity_px * scale, confidence=found.confidence
+            amount=-np.expm1(-magnitude_px / np.float32(self.disparity_scale_px)),
+            disparity_px=found.disparity_px * scale,
+            confidence=found.confidence,
+            magnitude_px=magnitude_px,
         )

@@ -78,7 +78,10 @@ class Protection:
             return Kept(self.views, np.zeros((1, 1), np.float32))
         plane = np.ones((1, 1), np.float32)
         if blur_map.disparity_px is not None and not everywhere:
-            plane = focus_weight(blur_map.disparity_px, self.noise, blur_map.confidence)
+            magnitude_px = blur_map.magnitude_px
+            if magnitude_px is None:
+                magnitude_px = np.abs(blur_map.disparity_px)
+            plane = focus_weight(magnitude_px, self.noise, blur_map.confidence)
         if self.shown is self.views:
             return Kept(self.views, plane, noise=self.noise)
         return Kept(self.views, plane, self.shown, strength, self.noise)
@@ -213,9 +216,12 @@ def noise_weight(noise: float) -> float:
     return (1 - min(1.0, max(0.0, excess))) ** 2
 
 
-def focus_weight(disparity_px: Plane, noise: float, confidence: Plane | None = None) -> Plane:
-    """Return the share of the network's change that is kept by disparity: 0 in focus, else 1."""
-    above_px = np.abs(disparity_px) - np.float32(IN_FOCUS_PX + IN_FOCUS_PX_OF_NOISE * noise)
+def focus_weight(magnitude_px: Plane, noise: float, confidence: Plane | None = None) -> Plane:
+    """Return the share of the network's change that is kept: 0 in focus, else 1.
+
+    magnitude_px: of the disparity, at least 0.
+    """
+    above_px = magnitude_px - np.float32(IN_FOCUS_PX + IN_FOCUS_PX_OF_NOISE * noise)
     if confidence is not None:
         above_px -= UNMEASURED_PX * (1 - eased(confidence / MEASURED_FROM))
     return eased(above_px / OUT_OF_FOCUS_PX)

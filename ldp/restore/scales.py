@@ -32,10 +32,11 @@ from ldp.restore.tiles import Receive, restore_in_tiles
 from ldp.restore.tiling import Progress, Span, as_tensor, map_cells, map_window
 from ldp.types import BlurMap, Plane
 
-GRAIN_SHARE = 0.8
-"""Of the noise that a network removes at full size, the share that is put back: scaled-down copies
-leave it, and a region restored at full size would stand out from its surroundings."""
-_GRAIN_DEVIATIONS = 2.0
+GRAIN_REACH = 1 / 32
+"""How far beside regions that keep their grain a network's removal of noise is undone, less and
+less, in longer sides of the photo: a step in noise would show the border."""
+_GRAIN_DEVIATIONS = 3.0
+_GRAIN_SIDE = 512
 _REACH_CELLS = 3
 """A pixel of a scaled correction reaches this many of its own size, by bicubic interpolation."""
 
@@ -84,7 +85,7 @@ def restore_at_scales(
         bands = task.bands(scaled, copies[factor].size)
         passes.append((factor, scaled, bands, counter.counted(bands)))
     rolling = RollingViews(task.photo, device)
-    own = _AddedTo(replace(task.kept, weight=fine), rolling, [])
+    own = _AddedTo(replace(task.kept, weight=fine), rolling, [], grain_share(fine))
     own_bands = task.bands(own, size)
     own_progress = counter.counted(own_bands)
     copies.clear()
@@ -145,14 +146,31 @@ def carried_up(correction: Tensor, factor: int, rows: slice, columns: slice) -> 
     return _enlarged(part, factor)[:, inner[0], inner[1]]
 
 
+def grain_share(fine: Plane) -> Plane:
+    """Return the share of the removed noise that is put back, from the weight of scale 1.
+
+    Both planes cover the photo. The share is 1 beside regions that are left as they are or get the
+    corrections of copies, and 0 farther than GRAIN_REACH from them.
+    """
+    reduction = min(1.0, _GRAIN_SIDE / max(fine.shape))
+    height, width = (max(1, round(side * reduction)) for side in fine.shape)
+    small = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
+    is_restored = (small > 0.5).astype(np.uint8)
+    if is_restored.all():
+        return np.zeros((1, 1), np.float32)
+    away = cv2.distanceTransform(is_restored, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    reach = np.float32(GRAIN_REACH * max(small.shape))
+    return np.asarray(np.clip(1 - away / reach, 0, 1), np.float32)
+
+
 def with_grain(restored: Tensor, mean: Tensor, noise: float) -> Tensor:
-    """Put most of the noise back that a network removed: changes as small as noise, no others.
+    """Put the noise back that a network removed: changes as small as noise, no others.
 
     mean: of the views. noise: standard deviation in one view; their mean has 1/sqrt(2) of it.
     """
     removed = mean - restored
     spread = _GRAIN_DEVIATIONS * noise / 2**0.5
-    return restored + GRAIN_SHARE * removed * torch.exp(-0.5 * (removed / spread).square())
+    return restored + removed * torch.exp(-0.5 * (removed / spread).square())
 
 
 def _enlarged(picture: Tensor, factor: int) -> Tensor:
@@ -226,12 +244,13 @@ class _Correction:
 class _AddedTo:
     """What becomes of the photo's own tiles: corrections of other scales are added to them.
 
-    views: what the network was given.
+    views: what the network was given. grain: see grain_share.
     """
 
     kept: Kept
     views: PhotoViews
     corrections: list[_Correction]
+    grain: Plane
 
     def wants(self, rows: Span, columns: Span) -> bool:
         """See ldp.restore.tiles.Keeping."""
@@ -239,9 +258,15 @@ class _AddedTo:
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """See ldp.restore.tiles.Keeping."""
-        if self.kept.shown is None and self.kept.noise > 0:
-            area = rows.as_slice, columns.as_slice
-            restored = with_grain(restored, mean_of(self.views.pair(*area)), self.kept.noise)
+        area = rows.as_slice, columns.as_slice
+        has_grain = self.kept.shown is None and self.kept.noise > 0
+        if has_grain and map_cells(self.grain, self.views.size, *area).any():
+            mean = mean_of(self.views.pair(*area))
+            extent = (rows.length, columns.length)
+            grain = as_tensor(self.grain).to(restored.device)
+            share = map_window(grain, self.views.size, rows.start, columns.start, *extent)
+            grainy = with_grain(restored, mean, self.kept.noise)
+            restored = torch.lerp(restored, grainy, share)
         return self.kept.share(rows, columns, restored)
 
     def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:

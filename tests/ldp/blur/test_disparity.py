@@ -228,6 +228,8 @@ def test_no_sharp_line_runs_between_a_near_and_a_far_object() -> None:
     assert across.max() > 2
     assert across.min() < -2
     assert blur_map.amount[INNER].min() > 0.4 * (1 - np.exp(-2.5 / 4.0))
+    assert blur_map.magnitude_px is not None
+    assert np.abs(across).min() < 0.1 < 0.7 < blur_map.magnitude_px[INNER].min()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

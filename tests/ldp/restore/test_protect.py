@@ -76,13 +76,29 @@ def test_weight_falls_with_noise_from_all_to_nothing() -> None:
     assert all(later <= sooner for sooner, later in pairwise(weights))
 
 
+def kept_weight(blur_map: BlurMap) -> FloatArray:
+    """The share of the network's change that is kept in views without noise."""
+    views = on_cpu(noisy(scene(np.random.default_rng(2)), 0.0))
+    return Protection.of(views).kept(blur_map).weight
+
+
 def test_weight_rises_with_disparity_of_either_sign() -> None:
     disparity = np.linspace(0, 2, 50, dtype=np.float32)[None]
-    weight = focus_weight(disparity, 0.0)
-    assert weight[0, 0] == 0
-    assert weight[0, -1] == 1
-    assert (np.diff(weight) >= 0).all()
-    assert np.array_equal(weight, focus_weight(-disparity, 0.0))
+    near, far = (kept_weight(BlurMap(disparity, sign * disparity)) for sign in (1, -1))
+    assert near[0, 0] == 0
+    assert near[0, -1] == 1
+    assert (np.diff(near) >= 0).all()
+    assert np.array_equal(near, far)
+    assert np.array_equal(near, focus_weight(disparity, 0.0))
+
+
+def test_the_border_of_near_and_far_is_kept_where_the_disparity_passes_through_0() -> None:
+    amount = np.ones((1, 41), np.float32)
+    disparity = np.linspace(3, -3, 41, dtype=np.float32)[None]
+    crossing = kept_weight(BlurMap(amount, disparity))
+    assert crossing[0, 20] == 0
+    whole = kept_weight(BlurMap(amount, disparity, magnitude_px=np.full_like(disparity, 3)))
+    assert (whole == 1).all()
 
 
 def test_a_disparity_that_is_only_filled_in_has_to_be_larger() -> None:
