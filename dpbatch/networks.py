@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dpbatch.errors import SettingsError
-from dpbatch.settings import CLIP_MAPS, RawSettings, RestoreSettings, Settings, fingerprint
+from dpbatch.fingerprints import fingerprint
+from dpbatch.settings import CLIP_MAPS, RawSettings, RestoreSettings, Settings
 
 if TYPE_CHECKING:
     from ldp.models.weights import Header
@@ -72,7 +73,7 @@ def checked_sha256(restore: RestoreSettings) -> str:
 
 
 def ordinary_fingerprint(settings: Settings, weights_sha256: str, clip_id: str = "") -> str:
-    """Return the key of results of ordinary photos, see dpbatch.settings.fingerprint.
+    """Return the key of results of ordinary photos, see dpbatch.fingerprints.fingerprint.
 
     It does not change with the settings of dual-pixel photos, nor theirs with these.
     """
@@ -82,7 +83,7 @@ def ordinary_fingerprint(settings: Settings, weights_sha256: str, clip_id: str =
     alike = replace(
         settings,
         raw=RawSettings(white_balance=settings.raw.white_balance),
-        restore=RestoreSettings(protect=restore.protect),
+        restore=RestoreSettings(protect=restore.protect, scale="1"),
     )
     how = f"{restore.ordinary} {stride} {blur} {clip_id if blur != 'none' else ''}"
     return fingerprint(alike, weights_sha256, how)

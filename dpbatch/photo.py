@@ -169,7 +169,7 @@ class Restorer:
                 blur=settings.blur,
                 clip_weights=settings.clip_weights,
                 protect=None if settings.protect else False,
-                scale=settings.scale,
+                scale=settings.chosen_scale,
                 whole=settings.whole,
             )
         except ValueError as error:

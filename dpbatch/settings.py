@@ -1,13 +1,14 @@
-"""The settings of a run and their defaults. Presets and flags override them."""
+"""The settings of a run and their defaults. Presets and flags override them.
+
+Metadata of a field says whether `dpbatch.fingerprints` counts it: "pixels" is True if left out,
+False, or "if changed".
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from string import Formatter
-from typing import Any
 
 from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
@@ -36,10 +37,6 @@ LOOKS = ("camera", "neutral")
 ORDINARY = ("skip", "single", "vitdeblur")
 WHITE_BALANCES = ("camera", "auto", "daylight")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
-
-# Raise it in a release that gives other pixels than the last one for equal settings and weights.
-PIXEL_VERSION = 3
-_OWN_DEMOSAIC_VERSION = 3
 
 _NOT_IN_PIXELS = {"pixels": False}
 # A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
@@ -83,8 +80,9 @@ class RestoreSettings:
     """Estimator of the blur map, see ldp.load; auto: the one that the network was trained with."""
     clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
-    scale: str = field(default="1", metadata=_IN_PIXELS_IF_CHANGED)
-    """Restore at full size (1), at 1/2, 1/4, 1/8 (2, 4, 8), or auto, as suits each blur."""
+    scale: str = field(default="", metadata=_IN_PIXELS_IF_CHANGED)
+    """Restore at full size (1), at 1/2, 1/4, 1/8 (2, 4, 8), or auto, as suits each blur; "" for
+    auto where that is possible, see `chosen_scale`."""
     whole: bool = field(default=False, metadata=_IN_PIXELS_IF_CHANGED)
     """One pass over the whole photo, as networks were published, and no tiles."""
     ordinary: str = field(default="skip", metadata=_NOT_IN_PIXELS)
@@ -99,9 +97,10 @@ class RestoreSettings:
         _check_choice("blur", self.blur, BLUR_ESTIMATORS)
         object.__setattr__(self, "quality", self.quality.lower())
         _check_choice("quality", self.quality, QUALITIES)
-        _check_choice("scale", self.scale, SCALES)
+        if self.scale:
+            _check_choice("scale", self.scale, SCALES)
         _check_choice("ordinary", self.ordinary, ORDINARY)
-        if self.whole and self.scale != "1":
+        if self.whole and self.chosen_scale != "1":
             raise SettingsError(f"scale {self.scale}: expected 1 for a photo in one pass (whole)")
         if not self.model:
             raise SettingsError("model is empty, expected a name or the path of a .safetensors")
@@ -110,6 +109,12 @@ class RestoreSettings:
             raise SettingsError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:N")
         if self.tile < 0:
             raise SettingsError(f"tile {self.tile}: expected a side in px, or 0 for automatic")
+
+    @property
+    def chosen_scale(self) -> str:
+        """The scale, with "" settled: auto, but 1 for a photo in one pass, and where what is in
+        focus is to be restored like all else, which auto leaves alone."""
+        return self.scale or ("1" if self.whole or not self.protect else "auto")
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a photo. Their fingerprint decides whether a result has to be made again."""
+    """All settings of a photo; see `dpbatch.fingerprints`."""
 
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
@@ -250,6 +255,12 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
+def settle_scale(restore: RestoreSettings, is_released: bool) -> RestoreSettings:
+    """Return the settings with scale 1, if none was chosen, for the network of LDP's authors, whose
+    results are to be theirs. is_released: whether it is that network."""
+    return replace(restore, scale="1") if is_released and not restore.scale else restore
+
+
 def parse_gains(white_balance: str) -> tuple[float, float, float]:
     """Return the gains of red, green and blue of a white balance "R,G,B". Raises SettingsError."""
     try:
@@ -267,67 +278,6 @@ def _unknown_white_balance(white_balance: str) -> str:
         f"white_balance {white_balance!r}: expected {known}, or gains R,G,B such as 2.1,1,1.5, "
         f"each {_LEAST_GAIN:g} to {_LARGEST_GAIN:g}"
     )
-
-
-def fingerprint(
-    settings: Settings,
-    weights_sha256: str,
-    clip_id: str = "",
-    *,
-    mask_blake2b: str = "",
-    pixel_version: int | None = None,
-) -> str:
-    """Return a key that is equal for runs that write equal results.
-
-    Covers the settings that change what is written, the content of the weights of the network and
-    of CLIP (clip_id: from dpbatch.tools.models.clip_id) and PIXEL_VERSION; not the output path, the
-    device and the tile.
-
-    mask_blake2b: of the mask's content. pixel_version: of an earlier release; None for this one's.
-    """
-    version = PIXEL_VERSION if pixel_version is None else pixel_version
-    parts = [version, weights_sha256, clip_id, _pixel_values(settings, version)]
-    if mask_blake2b:
-        parts.append(mask_blake2b)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def earlier_fingerprints(
-    settings: Settings, weights_sha256: str, clip_id: str = ""
-) -> tuple[str, ...]:
-    """Return the keys that earlier releases, with other pixels, gave to equal settings."""
-    return tuple(
-        fingerprint(settings, weights_sha256, clip_id, pixel_version=version)
-        for version in range(1, PIXEL_VERSION)
-    )
-
-
-def described(settings: Settings) -> str:
-    """Return the settings as one line of JSON, for the XMP of a result."""
-    return json.dumps(asdict(settings), separators=(",", ":"))
-
-
-def _pixel_values(group: object, version: int) -> list[object]:
-    """Return [[name, value], ...] of what changes the result, sorted by name, groups nested.
-
-    version: of the pixels; those of earlier releases had settings that are gone, here at their
-        defaults.
-    """
-    assert is_dataclass(group)
-    values: list[object] = []
-    if isinstance(group, RawSettings) and version < _OWN_DEMOSAIC_VERSION:
-        values.append(["demosaic", "ahd"])  # sorts before all others
-    for item in sorted(fields(group), key=lambda item: item.name):
-        value = getattr(group, item.name)
-        kind = item.metadata.get("pixels", True)
-        if kind is True or (kind == "if changed" and value != _default(item)):
-            nested = _pixel_values(value, version) if is_dataclass(value) else value
-            values.append([item.name, nested])
-    return values
-
-
-def _default(item: Field[Any]) -> object:
-    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def _check_template(template: str) -> None:

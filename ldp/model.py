@@ -22,7 +22,12 @@ from ldp.restore.compiled import Compiler, inductor
 from ldp.restore.deblur import Deblurrer, Finish, first_that_fits
 from ldp.restore.photo_views import OpenPhoto, PhotoViews, as_photo
 from ldp.restore.protect import Protection
-from ldp.restore.scale_weights import ScaleWeights, single_scale, weights_for
+from ldp.restore.scale_weights import (
+    LARGEST_RADIUS_PX,
+    ScaleWeights,
+    single_scale,
+    weights_for,
+)
 from ldp.restore.tiles import Receive
 from ldp.restore.tiling import Progress
 from ldp.restore.whole import WholeDeblurrer
@@ -277,7 +282,10 @@ class Model:
         radius_px = blur_map.radius_px
         if radius_px is None:
             radius_px = self._radius_estimator.estimate(views).radius_px
-        return weights_for(radius_px, views.size)
+        known_px = self._source.training_radius_px or LARGEST_RADIUS_PX
+        return weights_for(
+            radius_px, views.size, largest_radius_px=min(known_px, LARGEST_RADIUS_PX)
+        )
 
 
 def load(

@@ -17,7 +17,8 @@ PACKAGES = ("dpbatch", "ldp", "training")
 MOST_LINES = 350
 
 FLOOR = {
-    "types", "errors", "location", "focus_settings", "settings", "networks", "hints", "terminal",
+    "types", "errors", "location", "focus_settings", "settings", "fingerprints", "networks",
+    "hints", "terminal",
 }  # fmt: skip
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
 STEPS = PHOTO | {"photo", "ordinary"}
@@ -29,7 +30,8 @@ MAY_IMPORT = {
     "types": {"errors", "location"},
     "focus_settings": {"errors"},
     "settings": {"errors", "focus_settings", "ldp"},
-    "networks": {"settings", "errors", "ldp"},
+    "fingerprints": {"settings"},
+    "networks": {"settings", "fingerprints", "errors", "ldp"},
     "hints": {"ldp"},
     "presets": {"settings", "errors"},
     "raw": FLOOR | {"ldp"},

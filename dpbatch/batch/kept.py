@@ -13,11 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dpbatch.errors import OutputError
+from dpbatch.fingerprints import fingerprint
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.location import Location, absolute
 from dpbatch.output.atomic import atomic_file
 from dpbatch.photo import RestoredPhoto
-from dpbatch.settings import OutputSettings, Settings, fingerprint
+from dpbatch.settings import OutputSettings, Settings
 from dpbatch.storage.base import FOLDER
 from dpbatch.types import FileStamp
 

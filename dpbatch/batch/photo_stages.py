@@ -12,17 +12,12 @@ from dpbatch import __version__, ordinary, photo
 from dpbatch.batch.kept import KeptRestorations
 from dpbatch.engine.attempts import ignore
 from dpbatch.errors import NotDualPixelError, OutputError, UnreadableError, no_raw_colours
+from dpbatch.fingerprints import described, earlier_fingerprints, fingerprint
 from dpbatch.focus_settings import mask_blake2b
 from dpbatch.networks import ordinary_fingerprint, ordinary_weights
 from dpbatch.ordinary import LoadedOrdinary
 from dpbatch.photo import LoadedPhoto, RestoredPhoto
-from dpbatch.settings import (
-    OutputSettings,
-    Settings,
-    described,
-    earlier_fingerprints,
-    fingerprint,
-)
+from dpbatch.settings import OutputSettings, Settings
 from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 

@@ -29,6 +29,7 @@ from dpbatch.settings import (
     Settings,
     settle_blur,
     settle_network,
+    settle_scale,
 )
 from dpbatch.types import ClusterOptions
 from ldp.blur.estimator import unstretched
@@ -102,9 +103,9 @@ _DEFAULTS = Settings()
 @options.restore(
     "--scale",
     type=click.Choice(SCALES),
-    shown_default=_DEFAULTS.restore.scale,
-    help="Restore at full size (1), at a half, a quarter or an eighth (2, 4, 8), or every region "
-    "at the size that suits its blur (auto).",
+    shown_default="auto; 1 with --whole or --no-protect",
+    help="Restore every region at the size that suits its blur (auto), or all at full size (1), at "
+    "a half, a quarter or an eighth (2, 4, 8).",
 )
 @options.restore(
     "--whole/--tiles",
@@ -232,6 +233,7 @@ def run(**given: Any) -> None:
             f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"
         )
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
+    settings = replace(settings, restore=settle_scale(settings.restore, header.is_released))
     ordinary_sha256 = checked_sha256(settings.restore)
 
     from dpbatch.batch.kept import kept_for

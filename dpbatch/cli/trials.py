@@ -14,7 +14,7 @@ import click
 from dpbatch.cli.echo import echo
 from dpbatch.engine.choose import uses_gpu
 from dpbatch.errors import SettingsError
-from dpbatch.settings import RestoreSettings, Settings, settle_blur, settle_network
+from dpbatch.settings import RestoreSettings, Settings, settle_blur, settle_network, settle_scale
 
 # Of the active area; no camera comes near the largest.
 _SMALLEST_PX, _LARGEST_PX = 64, 30_000
@@ -134,6 +134,7 @@ def _measured_settings(model: str, device: str, preset: str | None) -> Settings:
         restore = replace(restore, device=device)
     restore = settle_network(restore, uses_gpu(restore.device, None))
     header = two_view_header(restore.model)
+    restore = settle_scale(restore, header.is_released)
     return settle_blur(replace(settings, restore=restore), header.blur_map, header.needs_soft_map)
 
 

@@ -25,6 +25,7 @@ from dpbatch.settings import (
     RestoreSettings,
     Settings,
     settle_blur,
+    settle_scale,
 )
 from dpbatch.tools.demo_scenes import DemoScene, demo_scenes, ordinary_scene
 from dpbatch.types import RunOptions, Status
@@ -46,7 +47,7 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     Raises SettingsError or WeightsError before anything is written, AbortError for another outcome.
     """
     header = two_view_header(model)
-    restore = RestoreSettings(model=model, ordinary=ordinary)
+    restore = settle_scale(RestoreSettings(model=model, ordinary=ordinary), header.is_released)
     of_ordinary = checked_sha256(restore)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
     for folder in (shoot, compare):

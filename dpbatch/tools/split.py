@@ -16,8 +16,9 @@ from dpbatch.batch.photo_stages import (
     saved,
     stamped,
 )
+from dpbatch.fingerprints import earlier_fingerprints, fingerprint
 from dpbatch.photo import LoadedPhoto
-from dpbatch.settings import OutputSettings, Settings, earlier_fingerprints, fingerprint
+from dpbatch.settings import OutputSettings, Settings
 from dpbatch.types import FileStamp, Job, Progress, Saved
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SplitStages:
 
     @property
     def _relevant(self) -> Settings:
-        """The settings without those of the look, which views do not have."""
+        """The settings without those of the look and of restoring, which views do not have."""
         output = replace(
             self.settings.output,
             look=OutputSettings.look,
@@ -79,7 +80,8 @@ class SplitStages:
             color_space="srgb",
             highlights=OutputSettings.highlights,
         )
-        return replace(self.settings, output=output)
+        restore = replace(self.settings.restore, scale="1")
+        return replace(self.settings, output=output, restore=restore)
 
     def load(self, job: Job) -> Stamped[LoadedPhoto]:
         """See `photo.load`."""

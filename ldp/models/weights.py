@@ -93,6 +93,11 @@ class Header:
         return "NAFNet" if self.fields.get("views") == 1 else "LDP"
 
     @property
+    def is_released(self) -> bool:
+        """Whether it is the network that LDP's authors released, converted."""
+        return self.format == RELEASED_FORMAT
+
+    @property
     def needs_soft_map(self) -> bool:
         """Whether the network reads the unnormalised map, which only `clip` has."""
         return self.fields.get("prior") == "soft"

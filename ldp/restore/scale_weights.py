@@ -14,11 +14,13 @@ FACTORS = (1, 2, 4, 8)
 """By how much the views are scaled down, both sides, for one correction each."""
 LARGEST_RADIUS_PX = 12.0
 """The radius, in pixels of the scaled views, from which on the next scale does better. `tiny` does
-as well with 6 px at the one as with 12 px at the other, and gains most at 8 to 11 px."""
+as well with 6 px at the one as with 12 px at the other, and gains most at 8 to 11 px. For a network
+that was trained on smaller radii alone it is the largest of them."""
 BLENDED_OCTAVES = 0.7
 """The span of radii around it, by their logarithm, in which a region gets a share of both."""
-IN_FOCUS_RADIUS_PX = (0.7, 1.3)
-"""Up to the first radius nothing is corrected, from the second on everything is."""
+IN_FOCUS_RADIUS_PX = (0.6, 1.2)
+"""Up to the first radius nothing is corrected, from the second on everything is. Of what is in
+focus 99 % are found to have 0.53 px or less."""
 NEAR_REACH = 1.4
 """How far the correction of a near object reaches beyond it, in radii: its blur reaches 1, and the
 radius is found too small rather than too large."""

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.cli.main import main
 from dpbatch.errors import SettingsError
-from dpbatch.settings import OutputSettings, RestoreSettings, Settings, fingerprint, settle_blur
+from dpbatch.fingerprints import fingerprint
+from dpbatch.settings import OutputSettings, RestoreSettings, Settings, settle_blur
 from dpbatch.types import Job, Photo, RunOptions
 from ldp.blur import clip_model
 from ldp.models.network import LDPNet, NetworkConfig

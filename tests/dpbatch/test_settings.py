@@ -9,14 +9,14 @@ import pytest
 
 from dpbatch import presets
 from dpbatch.errors import SettingsError
+from dpbatch.fingerprints import described, earlier_fingerprints, fingerprint
 from dpbatch.settings import (
     OutputSettings,
     RawSettings,
     RestoreSettings,
     Settings,
-    described,
-    fingerprint,
     settle_network,
+    settle_scale,
 )
 
 REPOSITORY = Path(__file__).parents[2]
@@ -91,6 +91,8 @@ def test_only_what_is_named_is_overridden() -> None:
         lambda: RestoreSettings(model=""),
         lambda: RestoreSettings(blur="clop"),
         lambda: RestoreSettings(whole=True, scale="2"),
+        lambda: RestoreSettings(whole=True, scale="auto"),
+        lambda: RestoreSettings(scale="3"),
         lambda: OutputSettings(format="webp"),
         lambda: OutputSettings(layer_format="jpg"),
         lambda: OutputSettings(jpeg_quality=0),
@@ -139,12 +141,42 @@ def test_the_fingerprint_covers_what_changes_pixels_and_nothing_else() -> None:
     assert len(keys) == len(other) + 2
 
 
+AT_FULL_SIZE = Settings(restore=RestoreSettings(scale="1"))
+"""What releases before `scale` did, and those before its default was auto."""
+
+
+def test_the_scale_is_auto_where_it_can_be_and_was_not_chosen() -> None:
+    assert RestoreSettings().chosen_scale == "auto"
+    assert RestoreSettings(whole=True).chosen_scale == "1"
+    assert RestoreSettings(protect=False).chosen_scale == "1"
+    assert RestoreSettings(protect=False, scale="auto").chosen_scale == "auto"
+    assert RestoreSettings(scale="2").chosen_scale == "2"
+    assert settle_scale(RestoreSettings(), is_released=True).chosen_scale == "1"
+    for restore in (RestoreSettings(), RestoreSettings(scale="auto")):
+        assert settle_scale(restore, is_released=False) == restore
+    assert settle_scale(RestoreSettings(scale="auto"), is_released=True).chosen_scale == "auto"
+    assert '"scale":"auto"' in described(Settings())
+
+
+def test_results_at_full_size_by_default_count_as_those_of_an_earlier_release() -> None:
+    by_default = Settings()
+    chosen = Settings(restore=RestoreSettings(scale="auto"))
+    assert fingerprint(by_default, "abc") == fingerprint(chosen, "abc")
+    at_full_size = fingerprint(AT_FULL_SIZE, "abc")
+    assert at_full_size != fingerprint(by_default, "abc")
+    assert at_full_size in earlier_fingerprints(by_default, "abc")
+    assert at_full_size not in earlier_fingerprints(chosen, "abc")  # it was asked for: do it again
+    whole = Settings(restore=RestoreSettings(whole=True))
+    for settings in (AT_FULL_SIZE, chosen, whole, by_default):
+        assert fingerprint(settings, "abc") not in earlier_fingerprints(settings, "abc")
+
+
 def test_a_setting_that_came_later_leaves_earlier_results_valid_at_its_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The key is that of the release that had none of these settings."""
-    monkeypatch.setattr("dpbatch.settings.PIXEL_VERSION", 1)
-    base = Settings()
+    monkeypatch.setattr("dpbatch.fingerprints.PIXEL_VERSION", 1)
+    base = AT_FULL_SIZE
     assert fingerprint(base, "abc") == "8ba5b08f079746296cd585b827facac6"
     changed = [
         {"jpeg_quality": 90},

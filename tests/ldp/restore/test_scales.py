@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ldp.info import Source
 from ldp.model import Model
+from ldp.models.network import LDPNet, NetworkConfig
 from ldp.restore.photo_views import StoredViews, whole
 from ldp.restore.protect import Kept
 from ldp.restore.reduced_views import ReducedViews
@@ -21,7 +23,7 @@ from ldp.restore.scale_weights import (
 )
 from ldp.restore.scales import carried_up, grain_share, map_at, with_grain
 from ldp.types import BlurMap, FloatArray, ViewPair
-from tests.helpers.scale_networks import Adding, Smoothing, deblurrer_of
+from tests.helpers.scale_networks import MICRO, Adding, Smoothing, deblurrer_of
 
 CPU = torch.device("cpu")
 SIZE = (200, 300)
@@ -250,8 +252,31 @@ def test_only_changes_as_small_as_noise_are_put_back() -> None:
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    from ldp.models.network import LDPNet, NetworkConfig
-
     network = LDPNet(NetworkConfig(width=4, encoder=(1,), middle=1, decoder=(1,), attention=False))
     with pytest.raises(ValueError, match="scale '3': expected one of auto, 1, 2, 4, 8"):
         Model(network, device="cpu", scale="3")
+
+
+@pytest.mark.parametrize(("training_radius_px", "scale"), [(6.0, "2"), (12.0, "1"), (30.0, "1")])
+def test_a_network_of_smaller_radii_goes_to_the_next_scale_sooner(
+    training_radius_px: float, scale: str
+) -> None:
+    torch.manual_seed(0)
+    network = LDPNet(MICRO)
+    blur_map = BlurMap(np.full((40, 60), 0.5, np.float32), radius_px=np.full((40, 60), -8.0))
+    source = Source(training_radius_px=training_radius_px)
+    by_radius, expected = (
+        Model(network, device="cpu", scale=name, source=source, protect=False)
+        .restore_uint16(noisy_views(), blur_map=blur_map)
+        .sharp.astype(int)
+        for name in ("auto", scale)
+    )
+    assert np.abs(by_radius - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (5, 7), (97, 95)])
+def test_pictures_of_a_few_pixels_are_restored(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    sharp = Model(LDPNet(MICRO), device="cpu", scale="auto").restore(noisy_views(size=size)).sharp
+    assert sharp.shape == (*size, 3)
+    assert np.isfinite(sharp).all()
