@@ -128,7 +128,8 @@ def _cropped(picture: FloatArray, aspect: float) -> FloatArray:
 
 def _without_bars(preview: Rgb8) -> Rgb8:
     """Return a preview without black rows at top and bottom and black columns at the sides."""
-    lit = preview.max(axis=2) > _BLACK_BORDER
+    # The largest of three values a pixel; NumPy's own maximum along a short axis takes much longer.
+    lit = np.maximum(np.maximum(preview[..., 0], preview[..., 1]), preview[..., 2]) > _BLACK_BORDER
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not rows.size:
         return preview

@@ -84,7 +84,6 @@ def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Ten
     batch, height, width, channels = query.shape
     kernel = math.isqrt(bias.shape[-1])
     reach = kernel // 2
-    bias = bias.masked_fill(_outside(height, width, kernel, bias.device), float("-inf"))
     # Both sides are padded to whole blocks, and the result is cropped again.
     grown_y, grown_x = -height % BLOCK, -width % BLOCK
     surplus = (0, 0, 0, grown_x, 0, grown_y)
@@ -94,19 +93,29 @@ def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Ten
     rows, columns = query.shape[1] // BLOCK, query.shape[2] // BLOCK
     inner = (batch, rows, BLOCK, columns, BLOCK)
     queries = query.reshape(*inner, channels).transpose(2, 3).reshape(-1, BLOCK**2, channels)
-    scores = torch.baddbmm(_block_bias(bias.reshape(*inner, kernel, kernel)), queries, keys.mT)
+    spread = _block_bias(bias.reshape(*inner, kernel, kernel))
+    _leave_out_outside(spread, height, width)
+    scores = torch.baddbmm(spread.view(-1, BLOCK**2, keys.shape[1]), queries, keys.mT)
     mixed = torch.bmm(torch.softmax(scores, -1).to(values.dtype), values)
     mixed = mixed.reshape(batch, rows, columns, BLOCK, BLOCK, channels).transpose(2, 3)
     return mixed.reshape(batch, rows * BLOCK, columns * BLOCK, channels)[:, :height, :width]
 
 
-def _outside(height: int, width: int, kernel: int, device: torch.device) -> Tensor:
-    """Return which neighbours of which position lie outside the picture, (H, W, q * q) bool."""
-    offsets = torch.arange(kernel, device=device) - kernel // 2
-    y = torch.arange(height, device=device)[:, None] + offsets
-    x = torch.arange(width, device=device)[:, None] + offsets
-    outside_y, outside_x = (y < 0) | (y >= height), (x < 0) | (x >= width)
-    return (outside_y[:, None, :, None] | outside_x[None, :, None, :]).flatten(2)
+def _leave_out_outside(spread: Tensor, height: int, width: int) -> None:
+    """Set the bias of neighbours outside the picture to -inf.
+
+    spread: see _block_bias. Only the blocks at the border have such neighbours. What fills up the
+    last blocks keeps its own: a position without any would have NaN for its weights.
+    """
+    side = spread.shape[-1]
+    reach = (side - BLOCK) // 2
+    for length, blocks, positions, around in ((height, 1, 2, -2), (width, 2, 3, -1)):
+        for block in {0, *range(max(0, (length - reach) // BLOCK - 1), spread.shape[blocks])}:
+            start = block * BLOCK
+            before, within = max(0, reach - start), min(side, length - start + reach)
+            own = spread.select(blocks, block).narrow(positions, 0, min(BLOCK, length - start))
+            own.narrow(around, 0, before).fill_(float("-inf"))
+            own.narrow(around, within, side - within).fill_(float("-inf"))
 
 
 def _block_surroundings(padded: Tensor, reach: int) -> Tensor:
@@ -117,14 +126,20 @@ def _block_surroundings(padded: Tensor, reach: int) -> Tensor:
 
 
 def _block_bias(bias: Tensor) -> Tensor:
-    """Map (B, rows, BLOCK, columns, BLOCK, q, q) to (B * blocks, BLOCK^2, (BLOCK + q - 1)^2).
+    """Map (B, rows, BLOCK, columns, BLOCK, q, q) to (B, rows, columns, BLOCK, BLOCK, side, side).
 
-    It is -inf outside a position's own neighbourhood.
+    side is BLOCK + q - 1. It is -inf outside a position's own neighbourhood.
     """
     batch, rows, _, columns, _, kernel, _ = bias.shape
     side = BLOCK + kernel - 1
     spread = bias.new_full((batch, rows, columns, BLOCK, BLOCK, side, side), float("-inf"))
-    for y in range(BLOCK):
-        for x in range(BLOCK):
-            spread[..., y, x, y : y + kernel, x : x + kernel] = bias[:, :, y, :, x]
-    return spread.view(-1, BLOCK**2, side**2)
+    # The neighbourhood of position (y, x) of a block begins at (y, x) of its surroundings.
+    if torch.compiler.is_compiling():  # it would add up windows that overlap
+        for y in range(BLOCK):
+            for x in range(BLOCK):
+                spread[..., y, x, y : y + kernel, x : x + kernel] = bias[:, :, y, :, x]
+        return spread
+    windows = spread.unfold(-2, kernel, 1).unfold(-2, kernel, 1)
+    own = windows.diagonal(0, 3, 5).diagonal(0, 3, 4)
+    own.copy_(bias.permute(0, 1, 3, 5, 6, 2, 4))
+    return spread

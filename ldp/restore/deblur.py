@@ -166,8 +166,8 @@ class Deblurrer:
         def receive(rows: slice, columns: slice, pixels: Tensor) -> None:
             if also:
                 also(rows, columns, pixels)
-            levels = pixels.clamp(0, 1).mul_(65535).add_(0.5)
-            sharp[rows, columns] = levels.permute(1, 2, 0).to(torch.uint16)
+            levels = pixels.clamp(0, 1).mul_(65535).add_(0.5).to(torch.uint16)
+            sharp[rows, columns] = levels.permute(1, 2, 0)
 
         self._restore(views, blur_map, receive, progress, kept, weights=weights)
         if finish is not None:

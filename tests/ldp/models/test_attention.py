@@ -68,6 +68,14 @@ def test_nothing_reaches_farther_than_the_kernel():
     assert torch.equal(moved.any(-1).any(0), expected)
 
 
+def test_a_compiler_finds_the_same():
+    """It does not see that views overlap, so it has a way of its own to spread the bias."""
+    parts = random_parts(5, 9, 5)
+    compiled = torch.compile(neighbourhood_attention, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*parts), neighbourhood_attention(*parts))
+
+
 def test_starts_as_the_identity_and_depends_on_the_map_later():
     torch.manual_seed(0)
     block = BlurPriorAttention(8)
