@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldp.models.nafnet import LayerNorm2d
+from ldp.models.nafnet import LayerNorm2d, scaled_sum
 
 LOGIT_LIMIT = 6.0
 """Bound of the map's logit on both sides: those of 0 and 1 are infinite."""
@@ -70,7 +70,7 @@ class BlurPriorAttention(nn.Module):
             bias = self.ffn(logits).permute(0, 2, 3, 1).to(query.dtype)
         mixed = neighbourhood_attention(query, key, value, bias).permute(0, 3, 1, 2)
         projected: Tensor = self.project_out(mixed)
-        return x + projected * self.scale
+        return scaled_sum(x, projected, self.scale)
 
 
 def neighbourhood_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

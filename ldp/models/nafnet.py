@@ -9,6 +9,16 @@ from torch import Tensor, nn
 from ldp.models.tlc import local_mean
 
 
+def scaled_sum(x: Tensor, change: Tensor, scale: Tensor) -> Tensor:
+    """Return x + change * scale, in the wider type of x and scale.
+
+    In one pass over memory after the change is widened: a CPU multiplies values of different types
+    in three.
+    """
+    wide = torch.promote_types(x.dtype, scale.dtype)
+    return torch.addcmul(x.to(wide), change.to(wide), scale.to(wide))
+
+
 class LayerNorm2d(nn.Module):
     """Normalise the channels of every pixel, in float32: fp16 overflows, bf16 is too coarse."""
 
@@ -55,10 +65,10 @@ class NAFBlock(nn.Module):
         first, second = y.chunk(2, 1)
         y = first * second
         y = y * self._attention(y)
-        x = x + self.conv3(y) * self.beta
+        x = scaled_sum(x, self.conv3(y), self.beta)
         first, second = self.conv4(self.norm2(x)).chunk(2, 1)
         y = self.conv5(first * second)
-        return x + y * self.gamma
+        return scaled_sum(x, y, self.gamma)
 
     def _attention(self, y: Tensor) -> Tensor:
         if self.window is None or self.window >= max(y.shape[-2:]):
