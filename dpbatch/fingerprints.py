@@ -10,7 +10,7 @@ from typing import Any
 from dpbatch.settings import RawSettings, RestoreSettings, Settings
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
-PIXEL_VERSION = 3
+PIXEL_VERSION = 4
 _OWN_DEMOSAIC_VERSION = 3
 _EARLIER_SCALE = "1"
 """What releases without the setting did, and the default before it was auto."""
@@ -48,12 +48,10 @@ def earlier_fingerprints(
     """
     chosen = settings.restore.scale or _EARLIER_SCALE
     earlier = replace(settings, restore=replace(settings.restore, scale=chosen))
-    keys = [
+    return tuple(
         fingerprint(earlier, weights_sha256, clip_id, pixel_version=version)
-        for version in range(1, PIXEL_VERSION + 1)
-    ]
-    current = fingerprint(settings, weights_sha256, clip_id)
-    return tuple(key for key in keys if key != current)
+        for version in range(1, PIXEL_VERSION)
+    )
 
 
 def described(settings: Settings) -> str:
