@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch import editing
-from dpbatch.errors import OutputError, UnreadableError
+from dpbatch.errors import OutputError, SettingsError, UnreadableError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.af_areas import af_areas
 from dpbatch.output.color import apply_orientation
@@ -87,12 +87,14 @@ class Chosen:
     picture: (H, W, 3) uint16, sRGB-encoded. weights: (H, W) uint16, 65535 where the restored
     picture is kept whole; None where it is everywhere.
     planes: the layers. how: what was chosen, in words; "" for everything.
+    warning: where nothing of the photo was, though something was asked for.
     """
 
     picture: Picture16
     weights: Plane16 | None = None
     planes: Mapping[str, LayerPlane] = field(default_factory=dict)
     how: str = ""
+    warning: str = ""
 
 
 def save(
@@ -130,7 +132,10 @@ def save(
         finished = finish(chosen.picture, raw)
         encode = encoder(restored, chosen, finished, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
-    written[target] = replace(picture, rescued=chosen.how)
+    warnings = picture.warnings
+    if chosen.warning:
+        warnings += (f"{note.source}: {chosen.warning}",)
+    written[target] = replace(picture, rescued=chosen.how, warnings=warnings)
     return written
 
 
@@ -163,7 +168,17 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
     weights, how = weights_of(
         aligned, sharp, focus, restored.metadata.carrier, restored.orientation
     )
-    return Chosen(blended(restored.original, sharp, weights), weights, planes, how)
+    warning = "" if weights.any() or focus.strength == 0 else _nothing_chosen(aligned, how)
+    return Chosen(blended(restored.original, sharp, weights), weights, planes, how, warning)
+
+
+def _nothing_chosen(aligned: BlurMap | None, how: str) -> str:
+    """Return a warning that names the depths that the photo has, where they decide."""
+    disparity_px = None if aligned is None else aligned.disparity_px
+    depths = ""
+    if disparity_px is not None:
+        depths = f"; its depths are {disparity_px.max():+.1f} to {disparity_px.min():+.1f} px"
+    return f"nothing was restored: no part of the photo is chosen by {how.split(';')[0]}{depths}"
 
 
 def encoder(
@@ -245,6 +260,17 @@ def weights_of(
         parts.append(f"strength {settings.strength:g}")
     share = float(weights.mean()) / 65535
     return weights, f"{', '.join(parts) or 'all'}; {share:.0%} of the photo"
+
+
+def check_mask(path: Path) -> None:
+    """Read a mask, before the first photo is restored for it.
+
+    Raises SettingsError where it is missing or no picture.
+    """
+    try:
+        read_mask(path)
+    except OutputError as error:
+        raise SettingsError(str(error)) from error
 
 
 def read_mask(path: Path) -> Plane16:

@@ -16,7 +16,6 @@ from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose, uses_gpu
 from dpbatch.errors import SettingsError
-from dpbatch.focus_settings import mask_blake2b
 from dpbatch.location import RemotePath, absolute
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
@@ -241,7 +240,10 @@ def run(**given: Any) -> None:
     from dpbatch.output.exr import require_openexr
     from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
 
-    mask_blake2b(settings.focus)  # it may be missing
+    if settings.focus.mask:
+        from dpbatch.rescue import check_mask
+
+        check_mask(Path(settings.focus.mask))
     if settings.output.layers_in == "exr":
         require_openexr()
     if cluster is not None:

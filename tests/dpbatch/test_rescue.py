@@ -1,5 +1,6 @@
 """Focus control and layers from a raw file to what is written."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.metadata import read_note
 from dpbatch.output.whole import opens
+from dpbatch.rescue import check_mask
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings
 from dpbatch.types import Job, Photo, Saved
 from ldp.types import Picture
@@ -90,6 +92,28 @@ def test_a_mask_leaves_its_black_part_untouched_and_its_white_part_restored(
     note = read_note(tmp_path / "masked" / "a.tif")
     assert note is not None
     assert note.rescued == saved.rescued
+
+
+def test_a_mask_that_is_no_picture_is_refused_before_the_first_photo(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--mask gone\.png: No such file"):
+        check_mask(tmp_path / "gone.png")
+    (tmp_path / "m.txt").write_text("white")
+    with pytest.raises(SettingsError, match=r"--mask m\.txt: .*expected a TIFF, PNG or JPEG"):
+        check_mask(tmp_path / "m.txt")
+
+
+def test_a_choice_of_nothing_is_untouched_and_warned_of(
+    raw: Photo, untouched: Picture, tmp_path: Path
+) -> None:
+    saved = run(with_focus(focus_range="50:40"), raw, tmp_path)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), untouched)
+    (warning,) = saved.warnings
+    assert re.fullmatch(
+        r"a\.CR2: nothing was restored: no part of the photo is chosen by range 50:40 "
+        r"\(\+50\.0 to \+40\.0 px\); its depths are \+2\.\d to \+[12]\.\d px",
+        warning,
+    )
+    assert not run(with_focus(strength=0.0), raw, tmp_path / "asked for").warnings
 
 
 def test_another_choice_needs_no_network(
