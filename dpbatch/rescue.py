@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch import editing
-from dpbatch.errors import OutputError, SettingsError, UnreadableError
+from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.af_areas import af_areas
 from dpbatch.output.color import apply_orientation
@@ -27,11 +27,12 @@ from dpbatch.output.layers import (
 )
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
 from dpbatch.output.tone import ToneCurve
+from dpbatch.raw.masks import read_mask
 from dpbatch.raw.restored import RestoredRaw
 from dpbatch.settings import OutputSettings
 from ldp.blur.outlines import align
 from ldp.srgb import decode_srgb
-from ldp.types import BlurMap, Picture16, Plane, Plane16, as_float, to_uint16
+from ldp.types import BlurMap, Picture16, Plane, Plane16, as_float
 
 _ROWS_AT_ONCE = 256
 
@@ -260,31 +261,6 @@ def weights_of(
         parts.append(f"strength {settings.strength:g}")
     share = float(weights.mean()) / 65535
     return weights, f"{', '.join(parts) or 'all'}; {share:.0%} of the photo"
-
-
-def check_mask(path: Path) -> None:
-    """Read a mask, before the first photo is restored for it.
-
-    Raises SettingsError where it is missing or no picture.
-    """
-    try:
-        read_mask(path)
-    except OutputError as error:
-        raise SettingsError(str(error)) from error
-
-
-def read_mask(path: Path) -> Plane16:
-    """Read a grey picture as (h, w) uint16, 65535 white; of a colour picture its mean.
-
-    Raises OutputError.
-    """
-    from dpbatch.raw.pictures import read_picture
-
-    try:
-        picture = as_float(read_picture(path).pixels)
-    except UnreadableError as error:
-        raise OutputError(f"--mask {error}") from error
-    return to_uint16(np.asarray(picture.mean(axis=2), np.float32))
 
 
 def write_layer_files(

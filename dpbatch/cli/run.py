@@ -238,12 +238,10 @@ def run(**given: Any) -> None:
     from dpbatch.batch.kept import kept_for
     from dpbatch.batch.photo_stages import PhotoStages
     from dpbatch.output.exr import require_openexr
+    from dpbatch.raw.masks import check_mask
     from dpbatch.tools.models import clip_id, clip_must_be_fetched, require_clip
 
-    if settings.focus.mask:
-        from dpbatch.rescue import check_mask
-
-        check_mask(Path(settings.focus.mask))
+    check_mask(settings.focus.mask)
     if settings.output.layers_in == "exr":
         require_openexr()
     if cluster is not None:

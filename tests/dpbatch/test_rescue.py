@@ -15,7 +15,7 @@ from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.metadata import read_note
 from dpbatch.output.whole import opens
-from dpbatch.rescue import check_mask
+from dpbatch.raw.masks import check_mask
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings
 from dpbatch.types import Job, Photo, Saved
 from ldp.types import Picture
@@ -96,10 +96,10 @@ def test_a_mask_leaves_its_black_part_untouched_and_its_white_part_restored(
 
 def test_a_mask_that_is_no_picture_is_refused_before_the_first_photo(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--mask gone\.png: No such file"):
-        check_mask(tmp_path / "gone.png")
+        check_mask(str(tmp_path / "gone.png"))
     (tmp_path / "m.txt").write_text("white")
     with pytest.raises(SettingsError, match=r"--mask m\.txt: .*expected a TIFF, PNG or JPEG"):
-        check_mask(tmp_path / "m.txt")
+        check_mask(str(tmp_path / "m.txt"))
 
 
 def test_a_choice_of_nothing_is_untouched_and_warned_of(
