@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 import pytest
 
-from training.evaluation.native import width_height
+from training.evaluation.native import inside, width_height
 from training.evaluation.native_scenes import (
     NativeScene,
     held_out_scenes,
@@ -27,6 +27,12 @@ def test_a_size_is_two_sides() -> None:
     for text in ("12", "0x5", "5x", "-4x8", "4x8x2", "1.5x2"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected WxH in px"):
             width_height(text)
+
+
+def test_a_score_leaves_out_as_much_of_the_border_as_mirrored_content_reaches_into() -> None:
+    rows = np.arange(12, dtype=np.float32)[:, None, None] * np.ones((1, 20, 3), np.float32)
+    np.testing.assert_array_equal(inside(rows, 4), rows[4:8, 4:16])
+    np.testing.assert_array_equal(inside(rows, 6), rows)
 
 
 def test_held_out_scenes_have_all_radii_both_ratios_and_mixed_depths_of_their_own() -> None:
