@@ -29,7 +29,7 @@ from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
 from ldp.restore.tile_plan import Band, TileSizes, Wanting, plan_tiles
 from ldp.restore.tiles import Receive, check_finite, restore_in_tiles
-from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, spans
+from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, rounded_up, spans
 from ldp.types import BlurMap, FloatArray, ViewPair
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Deblurrer:
             network=own,
             device=device,
             tile_px=_tile_px(tile_px or auto_tile_px(own.config, device), align),
-            halo_px=_rounded(max(HALO_PX, own.config.crop_px // 2), align),
+            halo_px=rounded_up(max(HALO_PX, own.config.crop_px // 2), align),
             precision=choose_precision(device),
         )
 
@@ -229,7 +229,7 @@ class Deblurrer:
     def tile_spans(self, size: tuple[int, int], tile_px: int) -> tuple[list[Span], list[Span]]:
         """Return the rows and the columns of tiles that cover a picture of `size` (H, W)."""
         align = grid_px(self.network)
-        overlap = _rounded(OVERLAP_PX, align)
+        overlap = rounded_up(OVERLAP_PX, align)
         rows, columns = (spans(side, tile_px, overlap, align) for side in size)
         return rows, columns
 
@@ -293,12 +293,13 @@ class Deblurrer:
         network needs, which is cut off again.
         """
         align, halo = grid_px(self.network), self.halo_px
-        end = _rounded(side, align)
+        end = rounded_up(side, align)
         first = max(0, span.start - halo)
         step = align if self.compiled is not None else self.network.config.stride
-        last = min(end, span.start + _rounded(span.length + halo, step))
-        if self.compiled is not None:
-            # A compiled network takes full windows, filled with pixels rather than with padding.
+        last = min(end, span.start + rounded_up(span.length + halo, step))
+        # A compiled network takes full windows, filled with pixels rather than with padding; but
+        # tiles that were halved because the memory did not hold a full window have small ones.
+        if self.compiled is not None and 2 * span.length > self.tile_px:
             first = max(0, min(first, last - self.tile_px - 2 * halo))
             last = min(end, first + self.tile_px + 2 * halo)
         return first, last - first
@@ -342,8 +343,4 @@ def to_host(picture: Tensor) -> npt.NDArray[np.generic]:
 
 
 def _tile_px(wanted: int, align: int) -> int:
-    return max(_rounded(wanted, align), 2 * _rounded(OVERLAP_PX, align))
-
-
-def _rounded(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return max(rounded_up(wanted, align), 2 * rounded_up(OVERLAP_PX, align))

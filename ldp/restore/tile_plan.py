@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ldp.restore.tiling import Span
+from ldp.restore.tiling import Span, rounded_up
 
 
 class Wanting(Protocol):
@@ -122,12 +122,12 @@ def _divided(run: Span, sizes: TileSizes) -> list[Span]:
     No pixel is in three of them.
     """
     length, align = run.length - sizes.overlap, sizes.align
-    most, least = (sizes.largest - sizes.overlap) // align * align, _rounded(sizes.overlap, align)
+    most, least = (sizes.largest - sizes.overlap) // align * align, rounded_up(sizes.overlap, align)
     count = max(1, -(-length // most))
     if length < count * (least + align):  # too short for different lengths
         starts = list(range(0, max(1, length), most))
     else:
-        starts = [_rounded(-(-length * number // count), align) for number in range(count)]
+        starts = [rounded_up(-(-length * number // count), align) for number in range(count)]
     return [
         Span(
             start=run.start + start,
@@ -137,7 +137,3 @@ def _divided(run: Span, sizes: TileSizes) -> list[Span]:
         )
         for start, after in zip(starts, [*starts[1:], 0], strict=True)
     ]
-
-
-def _rounded(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

@@ -48,6 +48,11 @@ class Span:
         return slice(self.start, self.stop)
 
 
+def rounded_up(value: int, multiple: int) -> int:
+    """Return the smallest multiple that is not below the value."""
+    return -(-value // multiple) * multiple
+
+
 def spans(size: int, tile: int, overlap: int, align: int) -> list[Span]:
     """Return the tiles of at most `tile` pixels along one axis, in order.
 

@@ -83,6 +83,29 @@ def test_windows_are_padded_to_one_shape_and_the_result_is_the_networks_own() ->
     assert set(compiler.windows) == {(1, 6, WINDOW, WINDOW)}
 
 
+class LittleMemory(Adding):
+    """Adding on a device that, once `full`, holds no window of more than 200 px."""
+
+    full = False
+
+    def forward(self, views: Tensor, blur: Tensor) -> Tensor:
+        if self.full and max(views.shape[-2:]) > 200:
+            raise torch.OutOfMemoryError
+        return super().forward(views, blur)
+
+
+def test_tiles_that_are_halved_for_memory_have_smaller_windows() -> None:
+    network = LittleMemory(0.125)
+    compiler = Compiled(network)
+    compiler.may.set()
+    deblurrer = deblurrer_of(network, tile_px=256).compiling(compiler)
+    assert done(deblurrer)
+    network.full = True
+    photo = views(300, 500)
+    restored = deblurrer.restore(photo, flat_map())
+    np.testing.assert_allclose(restored, (photo.left + photo.right) / 2 + 0.125, atol=1e-6)
+
+
 def test_a_window_much_smaller_is_not_padded() -> None:
     compiler = Compiled(Adding(0.25))
     compiler.may.set()
