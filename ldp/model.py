@@ -323,7 +323,9 @@ def load(
     chosen = choose_device(device)
     if isinstance(blur, str):
         name = estimator_name(blur, header, str(path))
-        blur = load_estimator(name, device=device, clip_weights=clip_weights)
+        blur = load_estimator(
+            name, device=device, clip_weights=clip_weights, clip_choice=header.clip_choice
+        )
     card = read_card(path)
     source = Source(
         name=path.stem,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ldp.blur.estimator import PAPER_CLIP
 from ldp.errors import WeightsError
 from ldp.models.network import LDPNet
 from ldp.models.vitdeblur import ViTDeblur
 from ldp.models.vitdeblur_weights import load_encoder, load_vitdeblur
-from ldp.models.weights import load_network, resolve, save_network, sha256
+from ldp.models.weights import CLIP_CHOICE, load_network, resolve, save_network, sha256
 from training.errors import RecipeError
 from training.files import whole_file
 from training.settings import TrainSettings
@@ -246,6 +248,8 @@ def save(
     }
     if not settings.is_vitdeblur:
         header["blur_map"] = settings.blur
+        if settings.blur == "clip" and settings.clip_choice != PAPER_CLIP:
+            header[CLIP_CHOICE] = json.dumps(asdict(settings.clip_choice))
     names = [WEIGHTS]
     if score_db is not None:
         header["score"] = f"{score_db:.3f} dB, {evaluation_set}"

@@ -6,6 +6,7 @@ Keys at the top of the file hold for every stage; each `[[stage]]` table changes
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 
 from ldp.blur.clip_dense import DP_FORMATS, check_prompts
 from ldp.blur.clip_model import VIT_B_32
-from ldp.blur.estimator import OPENAI
+from ldp.blur.estimator import OPENAI, ClipChoice
 from ldp.models.network import PRIORS, SIZES, NetworkConfig, Prior
 from ldp.models.vitdeblur import VITDEBLUR_SIZES, ViTDeblurConfig
 from training.errors import RecipeError
@@ -221,6 +222,12 @@ class TrainSettings:
         )
 
     @property
+    def clip_choice(self) -> ClipChoice:
+        """How CLIP's maps are made."""
+        network = "" if self.clip_network == VIT_B_32 else self.clip_network
+        return ClipChoice(network, self.prompts, self.dp_format)
+
+    @property
     def loss_weights(self) -> LossWeights:
         """The weights of the loss's terms."""
         return LossWeights(
@@ -231,11 +238,15 @@ class TrainSettings:
         )
 
 
-def read_settings(path: Path) -> list[TrainSettings]:
+def read_settings(path: Path, changes: Sequence[str] = ()) -> list[TrainSettings]:
     """Read the stages of a TOML file.
+
+    changes: keys that have another value than in the file, in every stage, as "KEY=VALUE"; a value
+        that is not TOML is a text.
 
     Raises RecipeError for unknown keys (listing the known ones), wrong types and wrong values.
     """
+    changed = dict(map(_change, changes))
     try:
         shared = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
     except msgspec.DecodeError as error:
@@ -244,13 +255,24 @@ def read_settings(path: Path) -> list[TrainSettings]:
     if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
         raise RecipeError(f"{path}: stage is {tables!r}, expected [[stage]] tables")
     try:
-        stages = [_stage({**shared, **table}) for table in tables]
+        stages = [_stage({**shared, **table, **changed}) for table in tables]
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
     for name in _SAME_IN_ALL_STAGES:
         if len({getattr(stage, name) for stage in stages}) > 1:
             raise RecipeError(f"{path}: {name} differs between stages, expected one for the run")
     return stages
+
+
+def _change(text: str) -> tuple[str, object]:
+    """Return the key and the value of "KEY=VALUE". Raises RecipeError for another text."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not (equals and key.isidentifier()):
+        raise RecipeError(f"{text!r}: expected KEY=VALUE, such as steps=1000 or prior=none")
+    try:
+        return key, msgspec.toml.decode(f"value = {value}", type=dict[str, object])["value"]
+    except msgspec.DecodeError:
+        return key, value
 
 
 def _stage(values: dict[str, object]) -> TrainSettings:

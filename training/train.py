@@ -229,6 +229,13 @@ def main() -> None:
     source.add_argument("--dpdd", type=Path, help="folder of the DPDD data set")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value for a key of the file, in every stage; may be given several times",
+    )
+    parser.add_argument(
         "--init",
         default="",
         metavar="NAME|FILE",
@@ -274,7 +281,7 @@ def main() -> None:
     )
     try:
         with joined() as processes:
-            stages = read_settings(args.config)
+            stages = read_settings(args.config, args.set)
             run = prepare(stages, inputs, args.out, processes, stop_at=stop_at, budget=budget)
             ended = train(run)
             if not ended and processes.first:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldp.blur.clip_model import VIT_B_32, Clip, load_clip
-from ldp.blur.estimator import OPENAI
+from ldp.blur.estimator import OPENAI, PAPER_CLIP, ClipChoice
 from ldp.restore.tiling import Span, blend_weights, spans
 from ldp.types import BlurMap, Picture, Plane, ReducibleViews, as_float
 
@@ -80,14 +80,19 @@ class ClipEstimator:
         weights: str = OPENAI,
         blur_aware: bool = True,
         dp_aware: bool = True,
+        *,
+        choice: ClipChoice = PAPER_CLIP,
     ) -> ClipEstimator:
         """Load the paper's ViT-B/32 and encode both groups of prompts, or one of them.
 
-        weights: see load_clip.
+        weights: see load_clip. choice: another CLIP, fewer prompts, a plain format.
 
-        Raises ClipUnavailableError, and ValueError where neither group is chosen.
+        Raises ClipUnavailableError, and ValueError as `of` does.
         """
-        return cls.of(load_clip(VIT_B_32, weights, device), blur_aware, dp_aware)
+        clip = load_clip(choice.network or VIT_B_32, weights, device)
+        return cls.of(
+            clip, blur_aware, dp_aware, prompts=choice.prompts, dp_format=choice.dp_format
+        )
 
     @classmethod
     def of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +12,22 @@ _STRETCHED = "-stretched"
 ESTIMATORS = ("disparity", "learned", "clip", "clip-patch", f"clip-patch{_STRETCHED}")
 OPENAI = "openai"
 """open_clip's tag of the CLIP weights that the papers used."""
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """How `clip` makes its maps: as the LDP paper's, or as one of the paper's ablations has them.
+
+    network: open_clip's name of the CLIP, empty for the paper's ViT-B/32. prompts, dp_format: see
+    ldp.blur.clip_dense.ClipEstimator.of.
+    """
+
+    network: str = ""
+    prompts: tuple[str, ...] = ()
+    dp_format: str = "mirrored"
+
+
+PAPER_CLIP = ClipChoice()
 
 
 def unstretched(name: str) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator, unstretched
+from ldp.blur.estimator import (
+    ESTIMATORS,
+    OPENAI,
+    PAPER_CLIP,
+    BlurEstimator,
+    ClipChoice,
+    unstretched,
+)
 from ldp.errors import SoftMapError, WeightsError
 
 if TYPE_CHECKING:
@@ -15,7 +22,13 @@ AUTO = "auto"
 """In the place of an estimator's name: the one that the network was trained with."""
 
 
-def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENAI) -> BlurEstimator:
+def load_estimator(
+    name: str,
+    *,
+    device: str = "auto",
+    clip_weights: str = OPENAI,
+    clip_choice: ClipChoice = PAPER_CLIP,
+) -> BlurEstimator:
     """Return the estimator of a name.
 
     name: disparity or learned, whose weights come with the package; clip, of LDP's paper;
@@ -23,8 +36,9 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
         over each photo's own range.
     device: auto, cpu, cuda or cuda:N, for all but disparity, which is found on the CPU.
     clip_weights: see ldp.blur.clip_model.load_clip.
+    clip_choice: of `clip` alone.
 
-    Raises ValueError for another name, DeviceError, ClipUnavailableError.
+    Raises ValueError for another name and an unknown choice, DeviceError, ClipUnavailableError.
     """
     if name not in ESTIMATORS:
         raise ValueError(f"blur {name!r}: expected one of {', '.join(ESTIMATORS)}")
@@ -44,7 +58,7 @@ def load_estimator(name: str, *, device: str = "auto", clip_weights: str = OPENA
     if name == "clip":
         from ldp.blur.clip_dense import ClipEstimator
 
-        return ClipEstimator.load(choose_device(device), clip_weights)
+        return ClipEstimator.load(choose_device(device), clip_weights, choice=clip_choice)
     from ldp.blur.clip_patch import ClipPatchEstimator
 
     found = ClipPatchEstimator.load(choose_device(device), clip_weights)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ldp.blur.estimator import PAPER_CLIP, ClipChoice
 from ldp.errors import UnconvertedError, UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ VITDEBLUR_FORMAT = "vitdeblur-1"
 """The format in the header of a weights file of ldp.models.vitdeblur, a network of one picture."""
 
 FORMATS = (FORMAT, RELEASED_FORMAT, VITDEBLUR_FORMAT)
+
+CLIP_CHOICE = "clip_choice"
+"""The note in a header that has the fields of a ClipChoice, where it is not the paper's."""
 
 _COUNTS_OF_BLOCKS = (
     "encoder",
@@ -65,6 +69,12 @@ class Header:
     def blur_map(self) -> str:
         """The estimator whose maps the network was trained with: disparity, clip, clip-patch."""
         return self.notes.get("blur_map", "disparity")
+
+    @property
+    def clip_choice(self) -> ClipChoice:
+        """How the estimator `clip` made the maps that the network was trained with."""
+        text = self.notes.get(CLIP_CHOICE, "")
+        return ClipChoice(**_fields(text)) if text else PAPER_CLIP
 
     @property
     def training_radius_px(self) -> float | None:
@@ -151,11 +161,13 @@ def read_header(path: Path) -> Header:
             f"{path}: the header says format {notes.get('format')!r}, expected "
             f"{' or '.join(map(repr, FORMATS))}; this is not a network of this library"
         )
+    header = Header(notes.pop("format"), notes.pop("config"), notes)
     try:
-        _check_depth(_fields(notes["config"]), tensors)
+        _check_depth(header.fields, tensors)
+        _ = header.clip_choice
     except (ValueError, TypeError) as error:
         raise _unusable(path, error) from error
-    return Header(notes.pop("format"), notes.pop("config"), notes)
+    return header
 
 
 def save_network(
@@ -166,7 +178,8 @@ def save_network(
 ) -> None:
     """Write weights and the network's configuration.
 
-    notes: free text for the header. Header reads `blur_map` and `training_radius_px` from it.
+    notes: free text for the header. Header reads `blur_map`, `training_radius_px` and CLIP_CHOICE
+        from it.
     half: as float16, else as float32.
     """
     import torch

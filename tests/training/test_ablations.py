@@ -13,11 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import ldp
 from ldp.blur import clip_model
 from ldp.blur.clip_dense import BLUR_AWARE, DP_AWARE, ClipEstimator
-from ldp.errors import ClipUnavailableError
+from ldp.blur.estimator import ClipChoice
+from ldp.errors import ClipUnavailableError, WeightsError
+from ldp.models.network import LDPNet
+from ldp.models.weights import CLIP_CHOICE, read_header, save_network
 from tests.helpers.made_dpdd import write_dpdd
-from tests.helpers.micro_run import micro_settings, run, weights
+from tests.helpers.micro_run import MICRO, micro_settings, run, weights
 from training.settings import TrainSettings, read_settings
 
 pytestmark = pytest.mark.usefixtures("micro")
@@ -149,6 +153,32 @@ def test_the_map_of_all_prompts_is_the_mean_of_those_of_single_ones(
     ]
     whole = estimator(clips).soft_values(left, right)
     torch.testing.assert_close(whole, torch.stack(single).mean(0))
+
+
+def test_a_trained_network_is_given_the_maps_that_it_learned_with(
+    clips: dict[str, Path], dpdd: Path, tmp_path: Path
+) -> None:
+    choice: dict[str, Any] = {"prompts": (BLUR_AWARE[1], DP_AWARE[0]), "dp_format": "above"}
+    one_step(clips, dpdd, tmp_path / "run", **choice)
+    file = str(clips["tiny-ablation-vit"])
+    model = ldp.load(str(tmp_path / "run" / "weights.safetensors"), clip_weights=file)
+    left, right = np.random.default_rng(0).random((2, 40, 64, 3), np.float32)
+    found = model.estimator.estimate(ldp.ViewPair(left, right)).amount
+    for expected, same in ((choice, True), ({}, False)):
+        other = estimator(clips, **expected).estimate(ldp.ViewPair(left, right)).amount
+        assert np.array_equal(found, other) == same
+
+
+def test_weights_whose_clip_is_the_paper_s_do_not_name_it(tmp_path: Path) -> None:
+    header = {"blur_map": "clip"}
+    network = LDPNet(MICRO)
+    save_network(network, tmp_path / "a.safetensors", header)
+    assert read_header(tmp_path / "a.safetensors").clip_choice == ClipChoice()
+    assert TrainSettings(blur="clip").clip_choice == ClipChoice()
+    for text in ("7", '{"colour": 3}', "{"):
+        save_network(network, tmp_path / "b.safetensors", {**header, CLIP_CHOICE: text})
+        with pytest.raises(WeightsError, match=r"b\.safetensors: the network's configuration"):
+            read_header(tmp_path / "b.safetensors")
 
 
 def test_a_plain_format_of_two_equal_views_is_that_of_one(clips: dict[str, Path]) -> None:

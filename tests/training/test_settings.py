@@ -51,6 +51,34 @@ def test_settings_are_read_over_the_defaults(tmp_path):
     ]
 
 
+def test_a_change_holds_in_every_stage(tmp_path):
+    path = tmp_path / "train.toml"
+    path.write_text("steps = 7\nbatch = 4\n[[stage]]\n[[stage]]\nsteps = 9\n")
+    changes = ["steps=3", "prior = none", 'prompts=["A blurry image."]', "bf16=false"]
+    expected = TrainSettings(
+        steps=3, batch=4, prior="none", prompts=("A blurry image.",), bf16=False
+    )
+    assert read_settings(path, changes) == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("steps", "'steps': expected KEY=VALUE, such as"),
+        ("=3", "'=3': expected KEY=VALUE"),
+        ("steps=", "steps: expected int, found ''"),
+        ("steps=many", "steps: expected int, found 'many'"),
+        ("stepz=3", "unknown stepz"),
+        ("stage=3", "unknown stage"),
+    ],
+)
+def test_a_change_that_cannot_be_meant_is_refused(tmp_path, change, message):
+    path = tmp_path / "train.toml"
+    path.write_text("steps = 7\n")
+    with pytest.raises(ValueError, match=message):
+        read_settings(path, [change])
+
+
 def test_the_shipped_recipes_say_what_they_are_for():
     (tiny,) = read_settings(CONFIGS / "train-tiny.toml")
     assert (tiny.size, tiny.batch, tiny.crop_px, tiny.learning_rate) == ("tiny", 8, 128, 8e-4)

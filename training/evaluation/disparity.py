@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.blur.estimator import ESTIMATORS, BlurEstimator
+from ldp.blur.estimator import ESTIMATORS, OPENAI, BlurEstimator
 from ldp.blur.loading import load_estimator
 from ldp.errors import LdpError
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
@@ -254,6 +254,7 @@ def main() -> None:
         choices=ESTIMATORS,
         help="blur map that is scored on rendered pairs; clip and clip-patch need CLIP's weights",
     )
+    parser.add_argument("--clip-weights", default=OPENAI, metavar="TAG|FILE", help="of its CLIP")
     parser.add_argument(
         "--enlarge",
         type=int,
@@ -290,7 +291,7 @@ def _print_tables(args: argparse.Namespace) -> None:
     if args.photos is not None:
         photos = linear_photos(args.photos, args.count)
         print(f"\nrendered pairs, {args.blur}")
-        _print_rendered(photos, load_estimator(args.blur))
+        _print_rendered(photos, load_estimator(args.blur, clip_weights=args.clip_weights))
 
 
 if __name__ == "__main__":

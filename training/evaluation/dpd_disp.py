@@ -126,9 +126,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--blur", default="disparity", choices=["disparity", "learned"])
     args = parser.parse_args()
     try:
-        print(formatted(evaluate_dpd_disp(args.folder, load_estimator("disparity"))))
+        print(formatted(evaluate_dpd_disp(args.folder, load_estimator(args.blur))))
     except ValueError as error:
         sys.exit(f"evaluate_dpd_disp: {error}")
 

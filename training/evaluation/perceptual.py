@@ -23,6 +23,13 @@ Quality = Callable[[Float64Picture], float]
 NAMES = ("lpips_alex", "lpips_squeeze", "fsim", "musiq", "ckdn")
 DEFAULT = ("lpips_alex", "fsim")
 """The others take seconds a picture, and the weights of large networks."""
+_PACKAGES = {
+    "lpips_alex": "lpips",
+    "lpips_squeeze": "lpips",
+    "fsim": "piq",
+    "musiq": "pyiqa",
+    "ckdn": "pyiqa",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,15 @@ def load_perceptual(names: Sequence[str] = DEFAULT) -> Perceptual:
         musiq=musiq_quality() if "musiq" in names else None,
         ckdn=ckdn_quality() if "ckdn" in names else None,
     )
+
+
+def note_of_missing(names: Sequence[str], measures: Perceptual) -> str:
+    """Return which of the named measures are not taken and what they need; empty for none."""
+    missing = [name for name in names if getattr(measures, name) is None]
+    packages = sorted({_PACKAGES[name] for name in missing})
+    if not missing:
+        return ""
+    return f"not measured: {', '.join(missing)}; pip install {' '.join(packages)}"
 
 
 def lpips_distance(network: str) -> Distance | None:

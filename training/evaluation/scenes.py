@@ -27,7 +27,7 @@ from ldp.errors import LdpError
 from ldp.types import ViewPair
 from training.errors import DataError
 from training.evaluation.metrics import psnr_db
-from training.evaluation.perceptual import Perceptual, load_perceptual
+from training.evaluation.perceptual import Perceptual
 from training.evaluation.protocols import (
     NOT_MEASURED,
     PROTOCOLS,
@@ -41,6 +41,7 @@ from training.evaluation.registration import registered
 from training.evaluation.scoring import (
     add_network_options,
     add_protocol_options,
+    chosen_measures,
     chosen_restorers,
     chosen_settings,
     optional_cells,
@@ -199,7 +200,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         restorers = chosen_restorers(args)
-        perceptual = load_perceptual(args.measure)
+        perceptual = chosen_measures(args)
         beside, protocol = tuple(args.beside), PROTOCOLS[args.protocol]
         table = evaluate(
             args.scenes,

@@ -17,7 +17,13 @@ from ldp.blur.loading import AUTO
 from ldp.errors import LdpError
 from ldp.restore.windows import PUBLISHED_STRIDE_PX, Blending, WindowSettings
 from ldp.types import Picture, ViewPair
-from training.evaluation.perceptual import DEFAULT, NAMES, Perceptual, load_perceptual
+from training.evaluation.perceptual import (
+    DEFAULT,
+    NAMES,
+    Perceptual,
+    load_perceptual,
+    note_of_missing,
+)
 from training.evaluation.protocols import (
     NOT_MEASURED,
     PROTOCOLS,
@@ -182,6 +188,14 @@ def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
     }
 
 
+def chosen_measures(args: argparse.Namespace) -> Perceptual:
+    """Load the measures of add_protocol_options; say on standard error which ones are left out."""
+    measures = load_perceptual(args.measure)
+    if note := note_of_missing(args.measure, measures):
+        print(note, file=sys.stderr)
+    return measures
+
+
 def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
     """Return the options that change figures, for their file."""
     of_networks = ("protocol", "tile", "blur", "clip_weights", "whole", "window_stride", "blending")
@@ -203,7 +217,7 @@ def run_evaluation(
     add_protocol_options(parser)
     args = parser.parse_args()
     try:
-        perceptual = load_perceptual(args.measure)
+        perceptual = chosen_measures(args)
         methods = Methods(
             chosen_restorers(args),
             PROTOCOLS[args.protocol],

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ldp.types import BlurMap
+from training.evaluation import dpd_disp
 from training.evaluation.dpd_disp import (
     BORDER_PX,
     covered,
@@ -60,6 +61,20 @@ def test_scenes_are_scored_at_half_size(folder):
     (score,) = evaluate_dpd_disp(folder, Ramp()).values()
     assert score.affine_mae < 0.005
     assert score.rank_error < 0.01
+
+
+def test_the_command_scores_the_map_that_is_named(folder, monkeypatch, capsys):
+    asked = []
+
+    def load_estimator(name):
+        asked.append(name)
+        return Ramp()
+
+    monkeypatch.setattr(dpd_disp, "load_estimator", load_estimator)
+    monkeypatch.setattr(sys, "argv", ["x", str(folder), "--blur", "learned"])
+    main()
+    assert asked == ["learned"]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mean")
 
 
 def test_what_cannot_be_scored_is_an_error(folder, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from training.evaluation.perceptual import (
     fsim_similarity,
     load_perceptual,
     lpips_distance,
+    note_of_missing,
 )
 
 
@@ -56,7 +57,11 @@ def test_lpips_of_two_networks_are_two_measures(monkeypatch, picture):
 def test_measures_without_their_package_are_left_out(monkeypatch):
     for name in ("lpips", "piq", "pyiqa"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert load_perceptual(("lpips_alex", "lpips_squeeze", "fsim", "musiq", "ckdn")) == Perceptual()
+    names = ("lpips_alex", "lpips_squeeze", "fsim", "musiq", "ckdn")
+    assert load_perceptual(names) == Perceptual()
+    expected = "not measured: fsim, musiq; pip install piq pyiqa"
+    assert note_of_missing(("fsim", "musiq"), Perceptual()) == expected
+    assert note_of_missing((), Perceptual()) == ""
 
 
 def test_measures_that_are_not_named_are_not_taken(monkeypatch):
