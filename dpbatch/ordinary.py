@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ldp
+from dpbatch.ahead import curve_of_preview
 from dpbatch.errors import NotDualPixelError, RestoreError, SettingsError, too_large
 from dpbatch.hints import hinted
 from dpbatch.networks import ordinary_weights
-from dpbatch.photo import RestoredPhoto, curve_of_preview
+from dpbatch.photo import RestoredPhoto
 from dpbatch.raw.container import RAW_SUFFIXES
 from dpbatch.raw.pairs import PAIR_SUFFIXES
 from dpbatch.settings import CLIP_MAPS, RawSettings, RestoreSettings

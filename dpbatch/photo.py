@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ldp
+from dpbatch.ahead import camera_curve
 from dpbatch.errors import RestoreError, SettingsError, no_raw_colours, too_large
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.hints import hinted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from dpbatch.ahead import FoundAhead
     from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
     from dpbatch.output.tone import ToneCurve
     from dpbatch.raw.collector import Collector
@@ -34,12 +36,19 @@ class LoadedPhoto:
 
     stored: the two mosaics of a raw, or the two views of a pair.
     warnings: what may be wrong with them, each with the file's name.
+    ahead: what was found of the photo already; None leaves that to restoring.
     """
 
     stored: RawPair | ViewPair
     metadata: PhotoMetadata
     name: str
     warnings: tuple[str, ...] = ()
+    ahead: FoundAhead | None = None
+
+    @property
+    def preview(self) -> bytes:
+        """The camera's JPEG where its look is wanted, else b""."""
+        return getattr(self.stored, "preview", b"")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,17 +89,21 @@ class RestoredPhoto:
     original_raw: RestoredRaw | None = None
 
 
-def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedPhoto:
+def load(
+    photo: Photo, settings: RawSettings, look: str = "neutral", *, find_for: str | None = None
+) -> LoadedPhoto:
     """Read and check a photo. Raises PhotoError; NotDualPixelError for an ordinary raw.
 
     look: for "camera" the camera's preview is read too; a pair has none.
+    find_for: the blur map for which to find ahead what can be; None leaves it to restoring.
     """
     from dpbatch.output.metadata import read_metadata
 
     name = photo.paths[0].name
     try:
         stored, warnings = _load_stored(photo, settings, look)
-        return LoadedPhoto(stored, read_metadata(photo.paths[0]), name, warnings)
+        loaded = LoadedPhoto(stored, read_metadata(photo.paths[0]), name, warnings)
+        return loaded if find_for is None else _with_ahead(loaded, settings, find_for)
     except MemoryError as error:
         raise too_large(name, error) from error
 
@@ -112,6 +125,15 @@ def _load_stored(
     return with_white_balance(pair, settings.white_balance), pair.warnings
 
 
+def _with_ahead(loaded: LoadedPhoto, settings: RawSettings, blur: str) -> LoadedPhoto:
+    import torch
+
+    from dpbatch.ahead import find_ahead
+
+    views = views_of(loaded, settings, torch.device("cpu"))
+    return replace(loaded, ahead=find_ahead(loaded.name, views, loaded.preview, blur))
+
+
 def developed(loaded: LoadedPhoto, settings: RawSettings) -> ViewPair:
     """Return a photo's views as arrays; those of a pair as they are."""
     from ldp.types import ViewPair
@@ -127,6 +149,7 @@ def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
     """Return a square of the photo's middle, smaller where the photo is; side_px is even."""
     from ldp.types import ViewPair
 
+    photo = replace(photo, ahead=None)
     height, width = photo.size
     top, left = (max(0, (side - side_px) // 4 * 2) for side in (height, width))
     area = (slice(top, top + side_px), slice(left, left + side_px))
@@ -197,7 +220,11 @@ class Restorer:
         opened = _OpenedPhoto(loaded, self._raw, self._output, with_look)
         try:
             deblurred = self._model.restore_photo(
-                opened.on, progress=progress, finish=opened.with_look, also=opened.collect
+                opened.on,
+                matched=loaded.ahead.matched if loaded.ahead else None,
+                progress=progress,
+                finish=opened.with_look,
+                also=opened.collect,
             )
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
@@ -240,7 +267,12 @@ class _OpenedPhoto:
     def on(self, device: torch.device) -> PhotoViews:
         """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
         views = views_of(self._loaded, self._raw, device)
-        self.curve, self.warnings = camera_curve(self._loaded, views)
+        ahead = self._loaded.ahead
+        if ahead is not None:
+            self.curve, self.warnings = ahead.curve, ahead.warnings
+        else:
+            name, preview = self._loaded.name, self._loaded.preview
+            self.curve, self.warnings = camera_curve(name, preview, views)
         self._views, self._device, self.has_look = views, device, False
         self.collector = self._collector(views, device)
         return views
@@ -296,33 +328,6 @@ def views_of(loaded: LoadedPhoto, settings: RawSettings, device: torch.device) -
     from dpbatch.raw.develop import RawViews
 
     return RawViews(loaded.stored, settings, device)
-
-
-def camera_curve(
-    loaded: LoadedPhoto, views: PhotoViews
-) -> tuple[ToneCurve | None, tuple[str, ...]]:
-    """Return the camera's tone curve where it is wanted and found, and warnings."""
-    preview = getattr(loaded.stored, "preview", b"")
-    if not preview:
-        return None, ()
-    from dpbatch.output.look import READ_PIXELS
-
-    return curve_of_preview(loaded.name, views.reduced(READ_PIXELS), preview)
-
-
-def curve_of_preview(
-    name: str, views: ViewPair, preview: bytes
-) -> tuple[ToneCurve | None, tuple[str, ...]]:
-    """Return the tone curve that a photo's preview shows, and warnings where it does not fit.
-
-    name: of the photo's file. views: the photo, at any size. preview: a JPEG file.
-    """
-    from dpbatch.output.look import fit_preview
-
-    curve = fit_preview(views, preview)
-    if curve is not None:
-        return curve, ()
-    return None, (f"{name}: the preview does not fit the photo; the look is neutral",)
 
 
 def save(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol
@@ -184,6 +184,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Processes:
+    """How many processes of the local engine load and save; one restores.
+
+    photos_at_restorer: photos in the process that restores. With 2 it receives the next one and
+        hands the last one on while it restores another.
+    finds_ahead: whether loading finds of a photo what it can, see `dpbatch.ahead`; of any engine.
+    """
+
+    loaders: int = 1
+    savers: int = 1
+    photos_at_restorer: int = 1
+    finds_ahead: bool = False
+
+
+@dataclass(frozen=True)
 class ClusterOptions:
     """The user's options for Ray.
 
@@ -219,7 +234,8 @@ class RunOptions:
 
     pictures: whether a TIFF, PNG or JPEG that is no half of a pair is an ordinary photo.
     max_errors: number of failed photos at which the run stops; 0 never stops it.
-    loaders: number of processes that load ahead; 0 lets the Ray engine choose.
+    processes: of the local engine; the Ray engine has as many loaders, or as many as it needs
+        where that is 0.
     step_limit_s: time limit for one step of one photo in seconds; 0 for none.
     wait_for_space_s: the longest pause on a full disk in seconds; 0 ends the run at once.
     cluster: options of the Ray engine; None for the local engine.
@@ -235,7 +251,7 @@ class RunOptions:
     overwrite: bool = False
     retry_failed: bool = False
     max_errors: int = 0
-    loaders: int = 1
+    processes: Processes = field(default_factory=Processes)
     step_limit_s: float = Limits.step_s
     wait_for_space_s: float = 600.0
     cluster: ClusterOptions | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldp.blur.estimator import OPENAI, BlurEstimator
+from ldp.blur.estimator import OPENAI, BlurEstimator, estimated
 from ldp.blur.loading import AUTO, estimator_name, load_estimator
 from ldp.devices import choose_device
 from ldp.errors import WeightsError
@@ -190,6 +190,7 @@ class Model:
         photo: OpenPhoto,
         *,
         blur_map: BlurMap | None = None,
+        matched: BlurMap | None = None,
         progress: Progress | None = None,
         finish: Finish | None = None,
         also: Receive | None = None,
@@ -198,11 +199,12 @@ class Model:
 
         photo: photo(device) returns its views there. Where a GPU's memory holds neither photo nor
             tiles, it is called again for the CPU.
+        matched: of estimator.matching, for views of more pixels than it looks at; else None.
         finish, also: as for ldp.restore.deblur.Deblurrer.restore_uint16.
         """
         sharp, given = self._on_some_device(
             photo,
-            blur_map,
+            lambda views: blur_map or estimated(self.estimator, views, matched),
             lambda x: partial(x.restore_uint16, progress=progress, finish=finish, also=also),
         )
         return RoundedDeblurred(sharp, given)
@@ -242,7 +244,7 @@ class Model:
     def _restore(self, views: ViewPair, progress: Progress | None) -> Deblurred:
         sharp, blur_map = self._on_some_device(
             partial(as_photo, views),
-            None,
+            self.estimator.estimate,
             lambda deblurrer: partial(deblurrer.restore, progress=progress),
         )
         return Deblurred(sharp, blur_map)
@@ -250,7 +252,7 @@ class Model:
     def _on_some_device(
         self,
         photo: OpenPhoto,
-        blur_map: BlurMap | None,
+        estimate: Callable[[PhotoViews], BlurMap],
         restore: Callable[[Deblurrer], Callable[..., T]],
     ) -> tuple[T, BlurMap]:
         """Restore on the device, or on the CPU where its memory is too small."""
@@ -260,7 +262,7 @@ class Model:
             own = photo(device)
             protection = Protection.of(own, device.type) if self._protects else None
             shown = protection.shown if protection else own
-            given = blur_map if blur_map is not None else self.estimator.estimate(shown)
+            given = estimate(shown)
             weights = self._weights(shown, given)
             kept = protection.kept(given, everywhere=self._scale == AUTO) if protection else None
             return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
@@ -283,9 +285,8 @@ class Model:
         if radius_px is None:
             radius_px = self._radius_estimator.estimate(views).radius_px
         known_px = self._source.training_radius_px or LARGEST_RADIUS_PX
-        return weights_for(
-            radius_px, views.size, largest_radius_px=min(known_px, LARGEST_RADIUS_PX)
-        )
+        largest_px = min(known_px, LARGEST_RADIUS_PX)
+        return weights_for(radius_px, views.size, largest_radius_px=largest_px)
 
 
 def load(

@@ -21,7 +21,7 @@ FLOOR = {
     "hints", "terminal",
 }  # fmt: skip
 PHOTO = FLOOR | {"raw", "output", "ldp", "version"}
-STEPS = PHOTO | {"photo", "ordinary"}
+STEPS = PHOTO | {"photo", "ordinary", "ahead"}
 MAY_IMPORT = {
     "version": set[str](),
     "errors": set[str](),
@@ -38,8 +38,9 @@ MAY_IMPORT = {
     "output": FLOOR | {"ldp"},
     "editing": PHOTO,
     "rescue": PHOTO | {"editing"},
-    "photo": PHOTO | {"editing", "rescue"},
-    "ordinary": PHOTO | {"photo"},
+    "ahead": PHOTO,
+    "photo": PHOTO | {"ahead", "editing", "rescue"},
+    "ordinary": PHOTO | {"ahead", "photo"},
     "storage": STEPS,
     "engine": STEPS,
     "batch": STEPS | {"storage", "engine"},

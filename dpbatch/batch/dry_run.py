@@ -124,7 +124,7 @@ class DryRun:
         if cost is None:
             self.reporter.message("cost: not measured, no photo of this machine could be loaded")
             return
-        self.reporter.cost(cost, len(to_do), self.options.loaders or 1)
+        self.reporter.cost(cost, len(to_do), self.options.processes.loaders or 1)
         out = self.options.out
         if isinstance(out, Path):
             need, free = cost.output_bytes * len(to_do), free_bytes(out)

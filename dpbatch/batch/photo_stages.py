@@ -56,6 +56,7 @@ class PhotoStages:
     weights_sha256: of the network. clip_id: see `dpbatch.tools.models.clip_id`.
     ordinary_sha256: of the network of ordinary photos; "" where they are skipped.
     kept: the restorations that are kept for other choices of depths; None to keep none.
+    finds_ahead: whether loading finds of a photo what it can, see `dpbatch.ahead`.
     """
 
     settings: Settings
@@ -63,6 +64,7 @@ class PhotoStages:
     clip_id: str = ""
     ordinary_sha256: str = ""
     kept: KeptRestorations | None = None
+    finds_ahead: bool = False
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -106,7 +108,8 @@ class PhotoStages:
             raise no_raw_colours(name)
         if files.kind != "ordinary":
             try:
-                return photo.load(files, raw, look)
+                find_for = self.settings.restore.blur if self.finds_ahead else None
+                return photo.load(files, raw, look, find_for=find_for)
             except NotDualPixelError:
                 if not self.ordinary_sha256:
                     raise

@@ -129,7 +129,6 @@ def _networks(settings: Settings) -> tuple[str, ...]:
 class _Common(TypedDict):
     """The arguments that all engines take."""
 
-    loaders: int
     limits: Limits
     should_stop: Callable[[], bool]
     on_retry: Callable[[Job[Location], str], None]
@@ -148,14 +147,15 @@ def _engine(
     clean: Callable[[], None],
 ) -> Engine[Job[Location]]:
     common = _Common(
-        loaders=options.loaders,
         limits=Limits(step_s=options.step_limit_s),
         should_stop=batch.should_stop,
         on_retry=batch.report_retry,
         log=log,
     )
     if options.cluster is None:
-        return LocalEngine(stages, on_progress=reporter.update_progress, **common)
+        return LocalEngine(
+            stages, processes=options.processes, on_progress=reporter.update_progress, **common
+        )
     from dpbatch.engine.ray.engine import RayEngine
 
     first_photo = jobs[0].photo.paths if jobs else ()
@@ -163,6 +163,7 @@ def _engine(
     return RayEngine(
         stages,
         options.cluster,
+        loaders=options.processes.loaders,
         open_check=partial(node_check, models, open_files_check),
         clean=clean,
         on_busy=reporter.update_busy,

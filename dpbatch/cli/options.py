@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dpbatch.focus_settings import RESCUES, FocusSettings
-from dpbatch.location import parse_location
+from dpbatch.location import RemotePath, absolute, parse_location
 from dpbatch.settings import (
     COLOR_SPACES,
     DNG_KINDS,
@@ -238,8 +241,8 @@ jobs_option = speed(
     "--jobs",
     type=click.IntRange(1, 1024),
     metavar="N",
-    help="Read N photos ahead, each in its own process.  [default: 1; with Ray as many as keep the "
-    "GPUs busy]",
+    help="Read N photos ahead, each in its own process.  [default: 1; more on a GPU with four "
+    "cores and more; with Ray as many as keep the GPUs busy]",
 )
 trouble_options = together(
     trouble("--dry-run", is_flag=True, help="Show what would be done and do nothing."),
@@ -319,3 +322,18 @@ def settings_of(given: dict[str, Any]) -> Settings:
     }
     base = load(given["preset"]) if given["preset"] else Settings()
     return merge(base, set_flags, where="command line")
+
+
+def leave_deleted_folder(paths: Sequence[Path | RemotePath]) -> None:
+    """Change to the root folder where the working folder was deleted.
+
+    Processes cannot be started there, and PyTorch does not compute there. Raises SettingsError
+    where a path of this machine is not absolute.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        for path in paths:
+            if isinstance(path, Path):
+                absolute(path)
+        os.chdir(Path(sys.executable).anchor)

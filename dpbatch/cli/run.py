@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +12,8 @@ from dpbatch.cli import options
 from dpbatch.cli.echo import echo
 from dpbatch.cli.options import Number, SectionedCommand
 from dpbatch.engine.choose import ENGINES, choose, uses_gpu
+from dpbatch.engine.processes import processes_here
 from dpbatch.errors import SettingsError
-from dpbatch.location import RemotePath, absolute
 from dpbatch.settings import (
     BLUR_ESTIMATORS,
     FORMATS,
@@ -30,7 +27,7 @@ from dpbatch.settings import (
     settle_network,
     settle_scale,
 )
-from dpbatch.types import ClusterOptions
+from dpbatch.types import ClusterOptions, Processes
 from ldp.blur.estimator import unstretched
 
 if TYPE_CHECKING:
@@ -251,7 +248,8 @@ def run(**given: Any) -> None:
     clip = clip_id(settings.restore)
     stages = PhotoStages(settings, sha256(resolve(settings.restore.model)), clip, ordinary_sha256)
     kept = kept_for(given["out"], given["keep_restoration"], settings, stages.weights_sha256, clip)
-    stages = replace(stages, kept=kept)
+    processes = processes_here(on_gpu, cluster, given["jobs"] or 0)
+    stages = replace(stages, kept=kept, finds_ahead=processes.finds_ahead)
     measure: Measure | None = stages.measure
     if not given["dry_run"]:
         require_clip(settings.restore)
@@ -261,7 +259,7 @@ def run(**given: Any) -> None:
             "does not, and measures no time"
         )
         measure = None
-    _run_batch(given, settings, stages, cluster=cluster, measure=measure)
+    _run_batch(given, settings, stages, processes, cluster=cluster, measure=measure)
 
 
 @click.command(cls=SectionedCommand)
@@ -281,7 +279,8 @@ def split(**given: Any) -> None:
 
     settings = options.settings_of(given)
     settings = replace(settings, restore=replace(settings.restore, ordinary="skip"))
-    _run_batch(given, settings, SplitStages(settings), pairs=False)
+    processes = Processes(given["jobs"] or 1)
+    _run_batch(given, settings, SplitStages(settings), processes, pairs=False)
 
 
 def _with_pictures(settings: Settings, given: dict[str, Any]) -> Settings:
@@ -297,25 +296,11 @@ def _warn(text: str) -> None:
     echo(f"dpbatch: {text}", err=True)
 
 
-def _leave_deleted_folder(paths: Sequence[Path | RemotePath]) -> None:
-    """Change to the root folder where the working folder was deleted.
-
-    Processes cannot be started there, and PyTorch does not compute there. Raises SettingsError
-    where a path of this machine is not absolute.
-    """
-    try:
-        Path.cwd()
-    except OSError:
-        for path in paths:
-            if isinstance(path, Path):
-                absolute(path)
-        os.chdir(Path(sys.executable).anchor)
-
-
 def _run_batch(
     given: dict[str, Any],
     settings: Settings,
     stages: BatchStages,
+    processes: Processes,
     *,
     pairs: bool = True,
     cluster: ClusterOptions | None = None,
@@ -326,7 +311,7 @@ def _run_batch(
     from dpbatch.batch.run import run as run_batch
     from dpbatch.types import RunOptions
 
-    _leave_deleted_folder([*given["inputs"], given["out"]])
+    options.leave_deleted_folder([*given["inputs"], given["out"]])
     times = {"step_limit_s": given["time_limit"], "wait_for_space_s": given["wait_for_space"]}
     run_options = RunOptions(
         inputs=given["inputs"],
@@ -339,7 +324,7 @@ def _run_batch(
         overwrite=given["overwrite"],
         retry_failed=given["retry_failed"],
         max_errors=1 if given["fail_fast"] else given["max_errors"] or 0,
-        loaders=given["jobs"] or (1 if cluster is None else 0),
+        processes=processes,
         **{name: 60 * minutes for name, minutes in times.items() if minutes is not None},
         cluster=cluster,
         dry_run=given["dry_run"],

@@ -1,6 +1,6 @@
 """The engine of one machine: loads photo N+1 and saves photo N-1 while photo N is restored.
 
-    loader(s) --> restorer --> saver        one process each; the parent only forwards results
+    loader(s) --> restorer --> saver(s)     processes; the parent only forwards results
 
 Whatever happens to a process (a crash in LibRaw, a GPU error, the kernel's out-of-memory killer, a
 call that never returns) costs one try of the photo that it worked on, and a new process replaces
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any, Generic
 
 from dpbatch.engine.attempts import Attempts, ignore, never, overdue_reason
-from dpbatch.engine.worker import Crashed, Progressed, Ready, Rejected, Reply, Result, Worker
+from dpbatch.engine.child import Crashed, Progressed, Ready, Rejected, Reply, Result, Started
+from dpbatch.engine.worker import Worker, start_process
 from dpbatch.errors import AbortError, WorkerCrashError
 from dpbatch.types import (
     JobT,
     Limits,
     LoadedT,
     Outcome,
+    Processes,
     RestoredT,
-    Seconds,
     Stages,
     Status,
     outcome_of,
@@ -40,7 +41,7 @@ _POLL_S = 0.25
 class LocalEngine(Generic[JobT, LoadedT, RestoredT]):
     """Runs `stages` on this machine.
 
-    loaders: number of processes that load ahead; each holds one photo.
+    processes: how many there are; each loader and each saver holds one photo.
     should_stop: called several times a second. Once it returns True no photo is started, those
         being loaded or restored are given up, and those already restored are still saved.
     on_progress: called with (job, steps done, steps in all) for the photo being restored.
@@ -50,7 +51,7 @@ class LocalEngine(Generic[JobT, LoadedT, RestoredT]):
     """
 
     stages: Stages[JobT, LoadedT, RestoredT]
-    loaders: int = 1
+    processes: Processes = field(default_factory=Processes)
     should_stop: Callable[[], bool] = never
     on_progress: Callable[[JobT, int, int], None] = ignore
     limits: Limits = field(default_factory=Limits)
@@ -69,11 +70,8 @@ class _Run(Generic[JobT]):
     def __init__(self, engine: LocalEngine[JobT, Any, Any], jobs: Iterable[JobT]) -> None:
         self._engine = engine
         self._attempts = Attempts(jobs, engine.limits, engine.on_retry)
-        # A slot is empty until it is needed, and again after its process died.
-        self._slots: dict[str, Worker[JobT] | None] = {
-            f"load{n}": None for n in range(engine.loaders)
-        }
-        self._slots |= {"restore": None, "save": None}
+        self._workers: list[Worker[JobT]] = []
+        """Of all processes; one is started when it is needed first, and again after it died."""
 
     def outcomes(self) -> Iterator[tuple[JobT, Outcome]]:
         try:
@@ -89,48 +87,75 @@ class _Run(Generic[JobT]):
                 yield from self._poll()
                 yield from self._kill_overdue()
         finally:
-            for worker in self._workers():
+            for worker in self._workers:
                 worker.close()
 
-    def _workers(self) -> list[Worker[JobT]]:
-        return [worker for worker in self._slots.values() if worker is not None]
+    def _of(self, role: str) -> list[Worker[JobT]]:
+        return [worker for worker in self._workers if worker.role == role]
 
     def _in_flight(self) -> int:
-        return sum(worker.job is not None for worker in self._workers())
+        return sum(worker.job is not None for worker in self._workers)
 
-    def _worker(self, slot: str) -> Worker[JobT]:
-        """Return the slot's process; start one if there is none, or if it died while idle."""
-        worker = self._slots[slot]
-        if worker is not None and worker.ready and worker.job is None and worker.is_dead():
-            self._remove(worker)
-            worker = None
-        if worker is None:
-            role = slot.rstrip("0123456789")
-            worker = Worker(role, self._engine.stages, self._engine.log)
-            self._slots[slot] = worker
+    def _idle(self, role: str) -> Worker[JobT] | None:
+        """Return a process that has room for a photo, or None."""
+        for worker in self._of(role):
+            others_idle = all(other.is_idle for other in worker.others)
+            if worker.is_idle and others_idle and worker.is_dead():
+                self._remove(worker)  # it died while it had nothing to do
+        able = (worker for worker in self._of(role) if worker.is_idle and not worker.is_dead())
+        return next(able, None)
+
+    def _idle_or_starting(self, role: str) -> Worker[JobT] | None:
+        """Return a process that has room; where all have photos, start one if there may be one."""
+        worker = self._idle(role)
+        if worker is None and all(each.ready for each in self._of(role)):
+            self._start(role)
         return worker
 
+    def _start(self, role: str) -> Worker[JobT] | None:
+        """Start a process of a role, unless there are as many as there may be."""
+        wanted = self._engine.processes
+        most = {"load": wanted.loaders, "restore": 1, "save": wanted.savers}[role]
+        there = self._of(role)
+        photos = wanted.photos_at_restorer if role == "restore" else 1
+        if len(there) >= most * photos:
+            return None
+        started: list[Worker[JobT]] = start_process(
+            role,
+            self._engine.stages,
+            self._engine.log,
+            photos=photos,
+            threads=int(most > 1),  # several processes are given the cores, one thread each
+        )
+        self._workers += started
+        return started[0]
+
     def _remove(self, worker: Worker[JobT]) -> None:
-        for slot, resident in self._slots.items():
-            if resident is worker:
-                self._slots[slot] = None
+        """Remove a process. Other photos that it had begin again, at no cost of a try."""
+        gone = (worker, *worker.others)
+        self._workers = [each for each in self._workers if each not in gone]
         worker.close()
+        for other in worker.others:
+            if other.job is not None:
+                self._attempts.interrupted(other.job)
 
     def _give_up(self) -> None:
         """Kill what would still take long: loading and restoring."""
-        for worker in self._workers():
-            if worker.role == "load" or (worker.role == "restore" and worker.result is None):
-                self._remove(worker)
+        for worker in self._of("load"):
+            self._remove(worker)
+        restorer = self._of("restore")
+        if restorer and all(worker.result is None for worker in restorer):
+            self._remove(restorer[0])
 
     def _forward_results(self) -> Iterator[tuple[JobT, Outcome]]:
         """Move results one step on, the last step first, so that each makes room for the next."""
-        for slot in ("save", "restore"):
-            before = "restore" if slot == "save" else "load"
-            for worker in self._workers():
-                if worker.role != before or worker.result is None:
-                    continue
-                successor = self._worker(slot)
-                if successor.ready and successor.job is None:
+        for before, role in (("restore", "save"), ("load", "restore")):
+            waiting = [worker for worker in self._of(before) if worker.result is not None]
+            for worker in sorted(waiting, key=lambda worker: worker.since):
+                successor = self._idle_or_starting(role)
+                if successor is None:
+                    break
+                if worker in self._workers:  # its process may have ended with another photo
                     yield from self._forward(worker, successor)
 
     def _forward(
@@ -143,51 +168,56 @@ class _Run(Generic[JobT]):
             # The pipe between them holds half a picture: neither process can go on.
             is_first = worker.is_dead(within_s=0.5)
             dead, other = (worker, successor) if is_first else (successor, worker)
-            job = successor.job
-            assert job is not None
+            dead.blamed_for(successor)
+            other.job = None
             self._remove(other)
-            yield from self._crash(dead, job, successor.seconds)
+            yield from self._crash(dead)
 
     def _start_jobs(self) -> Iterator[tuple[JobT, Outcome]]:
         """Give every idle loader a job."""
-        for slot in [slot for slot in self._slots if slot.startswith("load")]:
-            resident = self._slots[slot]
-            if resident is not None and resident.job is not None:
-                continue
+        for _ in range(self._engine.processes.loaders):
+            worker = self._idle("load")
+            if worker is None and len(self._of("load")) == self._engine.processes.loaders:
+                return
             job = self._attempts.next(self._in_flight())
             if job is None:
                 return
-            self._worker("restore")  # it loads the network while the first photo is loaded
-            worker = self._worker(slot)
+            self._idle_or_starting("restore")  # it loads the network while the first one is loaded
+            worker = worker or self._start("load")
+            assert worker is not None
             try:
                 worker.give(job)
             except OSError:
-                yield from self._crash(worker, job, worker.seconds)
+                yield from self._crash(worker)
 
     def _poll(self) -> Iterator[tuple[JobT, Outcome]]:
         """Wait briefly for replies and handle them."""
         busy = {
             worker.connection: worker
-            for worker in self._workers()
+            for worker in self._workers
             if worker.result is None and (worker.job is not None or not worker.ready)
         }
         for source in connection.wait(list(busy), _POLL_S):
             worker = busy[source]  # type: ignore[index]
+            if worker not in self._workers:
+                continue  # its process ended with another photo
             try:
                 yield from self._handle(worker, worker.connection.recv())
             except (OSError, EOFError):
-                yield from self._crash(worker, worker.job, worker.seconds)
+                yield from self._crash(worker)
 
     def _kill_overdue(self) -> Iterator[tuple[JobT, Outcome]]:
         limit_s = self._engine.limits.step_s
-        for worker in self._workers():
-            if worker.is_overdue(limit_s):
-                yield from self._crash(worker, worker.job, worker.seconds, overdue_reason(limit_s))
+        for worker in self._workers:
+            if worker in self._workers and worker.is_overdue(limit_s):
+                yield from self._crash(worker, overdue_reason(limit_s))
 
     def _handle(self, worker: Worker[JobT], reply: Reply) -> Iterator[tuple[JobT, Outcome]]:
         match reply:
             case Ready():
                 worker.ready, worker.since = True, time.monotonic()
+            case Started():
+                worker.started, worker.since = True, time.monotonic()
             case Progressed(done, total):
                 assert worker.job is not None
                 self._engine.on_progress(worker.job, done, total)
@@ -197,34 +227,35 @@ class _Run(Generic[JobT]):
                 yield worker.release(), outcome_of(error, worker.role, worker.seconds)
             case Result(seconds):
                 _add_seconds(worker, seconds)
-                worker.result = reply
+                worker.result, worker.since = reply, time.monotonic()
                 if worker.role == "save":
                     saved = worker.take_saved()
                     outcome = Outcome(Status.DONE, "save", saved=saved, seconds=worker.seconds)
                     self._attempts.finished()
                     yield worker.release(), outcome
             case Crashed(error, traceback):
-                yield from self._crash(worker, worker.job, worker.seconds, error, traceback)
+                yield from self._crash(worker, error, traceback)
 
     def _crash(
-        self,
-        worker: Worker[JobT],
-        job: JobT | None,
-        seconds: Seconds,
-        error: str = "",
-        traceback: str = "",
+        self, worker: Worker[JobT], error: str = "", traceback: str = ""
     ) -> Iterator[tuple[JobT, Outcome]]:
-        """Remove a process that died or must be killed; its photo has used up one try.
+        """Remove a process; the photo that it worked on has used up one try.
 
-        job: None for a process that died while it started.
+        error: why it must be killed; "" for a process that died.
         """
-        reason = error or worker.exit_reason()
+        if not error:
+            worker = worker.one_that_worked()
+            if worker.last_words is not None:
+                error, traceback = worker.last_words.error, worker.last_words.traceback
+        reason, job = error or worker.exit_reason(), worker.job
         self._remove(worker)
         if not worker.ready or job is None:
             raise AbortError(f"the {worker.role} process could not start: {reason}")
         where = f"; see {self._engine.log}" if self._engine.log and not error else ""
         crash = WorkerCrashError(f"{job}: the {worker.role} process died: {reason}{where}")
-        outcome = self._attempts.crashed(job, worker.role, crash, seconds, has_died=not traceback)
+        outcome = self._attempts.crashed(
+            job, worker.role, crash, worker.seconds, has_died=not traceback
+        )
         if outcome is not None:
             yield job, replace(outcome, detail=traceback)
 

@@ -35,6 +35,7 @@ import torch
 
 import dpbatch
 import ldp
+from dpbatch.engine.processes import core_count
 from dpbatch.errors import DpbatchError
 from dpbatch.photo import LoadedPhoto, centre, load, views_of
 from dpbatch.settings import RawSettings
@@ -148,7 +149,7 @@ def run_check(
 def _environment(device: torch.device) -> dict[str, Any]:
     """Return the device's name, the versions of PyTorch and CUDA, and the number of cores."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = core_count()
     return {
         "name": name,
         "torch": torch.__version__,

@@ -50,6 +50,19 @@ class DisparityEstimator:
         if self.field_falloff is not None and not 0 <= self.field_falloff < 1:
             raise ValueError(f"field_falloff {self.field_falloff}: expected 0 to below 1")
 
+    @property
+    def matching(self) -> DisparityEstimator:
+        """See MatchingEstimator."""
+        return self
+
+    def estimate_from(self, views: ReducibleViews, matched: BlurMap) -> BlurMap:
+        """See MatchingEstimator."""
+        return matched
+
+    def reduces(self, views: ReducibleViews) -> bool:
+        """Whether it looks at a smaller copy of these views."""
+        return views.size[0] * views.size[1] > self.map_pixels
+
     def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of the views: amount, disparity_px and confidence."""
         small = views.reduced(self.map_pixels)

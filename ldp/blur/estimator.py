@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from ldp.blur.disparity import DisparityEstimator
     from ldp.types import BlurMap, ReducibleViews
 
 _STRETCHED = "-stretched"
@@ -44,3 +45,25 @@ class BlurEstimator(Protocol):
     def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of one photo, registered to the mean of its two views."""
         ...
+
+
+@runtime_checkable
+class MatchingEstimator(BlurEstimator, Protocol):
+    """An estimator that matches the views on the CPU, which can be done apart, ahead of time."""
+
+    @property
+    def matching(self) -> DisparityEstimator:
+        """What matches the views."""
+
+    def estimate_from(self, views: ReducibleViews, matched: BlurMap) -> BlurMap:
+        """Return the same map as `estimate`. matched: matching.estimate(views)."""
+
+
+def estimated(estimator: BlurEstimator, views: ReducibleViews, matched: BlurMap | None) -> BlurMap:
+    """Return the blur map of one photo.
+
+    matched: what matching gave ahead of time, used where the estimator does match; None before.
+    """
+    if matched is not None and isinstance(estimator, MatchingEstimator):
+        return estimator.estimate_from(views, matched)
+    return estimator.estimate(views)

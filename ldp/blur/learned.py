@@ -49,10 +49,12 @@ class LearnedEstimator:
 
     def estimate(self, views: ReducibleViews) -> BlurMap:
         """Return the blur map of one photo, registered to the mean of its two views."""
+        return self.estimate_from(views, self.matching.estimate(views))
+
+    def estimate_from(self, views: ReducibleViews, matched: BlurMap) -> BlurMap:
+        """See ldp.blur.estimator.MatchingEstimator."""
         found = self.radius.estimate(views)
-        disparity_px = found.radius_px * np.float32(
-            photo_ratio(found, self.matching.estimate(views))
-        )
+        disparity_px = found.radius_px * np.float32(photo_ratio(found, matched))
         scale_px = np.float32(self.matching.disparity_scale_px)
         return BlurMap(
             amount=np.asarray(-np.expm1(-np.abs(disparity_px) / scale_px), np.float32),

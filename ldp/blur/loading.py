@@ -16,6 +16,7 @@ from ldp.blur.estimator import (
 from ldp.errors import SoftMapError, WeightsError
 
 if TYPE_CHECKING:
+    from ldp.blur.disparity import DisparityEstimator
     from ldp.models.weights import Header
 
 AUTO = "auto"
@@ -63,6 +64,19 @@ def load_estimator(
 
     found = ClipPatchEstimator.load(choose_device(device), clip_weights)
     return replace(found, stretched=name != unstretched(name))
+
+
+def load_matching(name: str) -> DisparityEstimator | None:
+    """Return what matches the views for the estimator of a name; None where it does not match.
+
+    It is what load_estimator(name).matching is, wherever that estimator's networks run.
+    """
+    from ldp.blur.disparity import DisparityEstimator
+
+    if name == "learned":
+        return DisparityEstimator()
+    found = load_estimator(name) if name == "disparity" else None
+    return found if isinstance(found, DisparityEstimator) else None
 
 
 def estimator_name(blur: str, header: Header, path: str) -> str:

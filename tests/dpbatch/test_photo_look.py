@@ -13,6 +13,7 @@ import tifffile
 import torch
 
 from dpbatch import photo
+from dpbatch.ahead import camera_curve
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.output.metadata import ProcessingNote
 from dpbatch.output.tone import ToneCurve, apply_look
@@ -46,7 +47,7 @@ def mean_of(loaded: LoadedPhoto) -> npt.NDArray[np.float32]:
 
 def curve_of(loaded: LoadedPhoto) -> tuple[ToneCurve | None, tuple[str, ...]]:
     views = photo.views_of(loaded, RawSettings(), torch.device("cpu"))
-    return photo.camera_curve(loaded, views)
+    return camera_curve(loaded.name, loaded.preview, views)
 
 
 def result_of(source: Photo, output: OutputSettings, target: Path) -> npt.NDArray[np.uint16]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.run import run
-from dpbatch.types import ClusterOptions, RunOptions
+from dpbatch.types import ClusterOptions, Processes, RunOptions
 from tests.helpers.toy_runs import SETTINGS
 from tests.helpers.toy_stages import CopyStages
 
 if __name__ == "__main__":
     shoot, out, address, actors, save_s = sys.argv[1:]
     cluster = ClusterOptions(address, cpu_actors=int(actors))
-    options = RunOptions((Path(shoot),), Path(out), loaders=0, cluster=cluster)
+    options = RunOptions((Path(shoot),), Path(out), processes=Processes(0), cluster=cluster)
     stages = CopyStages(seconds={"load": 0.1, "restore": 0.3, "save": float(save_s)})
     sys.exit(run(options, SETTINGS, stages, Reporter(sys.stdout)))

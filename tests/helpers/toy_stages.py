@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from dpbatch.errors import DamagedError, DiskFullError, NotDualPixelError
 from dpbatch.output.atomic import atomic_file
@@ -71,6 +72,8 @@ class ToyStages:
             os._exit(9)
         if loaded.size == 667:
             make_trouble("hang")
+        if loaded.size == 668:
+            make_trouble("bug")
         loaded = loaded + loaded.dtype.type(1)  # what arrives may be read-only
         progress(2, 2)
         return loaded
@@ -122,6 +125,43 @@ class OverlappingStages(ToyStages):
         while line not in self.tries.read_text().splitlines():
             assert time.monotonic() < deadline, line
             time.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A picture that leaves a line in a file when it arrives in another process."""
+
+    pixels: Pixels
+    notes: Path
+    line: str
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with self.notes.open("a") as stream:
+            stream.write(self.line + "\n")
+
+
+@dataclass(frozen=True)
+class CrowdedStages(OverlappingStages):
+    """Photos as for OverlappingStages; each is restored until the next one has arrived as well, and
+    the first two are saved until both are being saved."""
+
+    def load(self, job: Toy) -> Any:
+        pixels = super().load(job)
+        assert self.tries is not None
+        return Noted(pixels, self.tries, f"arrived {job.size - 1}")
+
+    def _restore(self, loaded: Any, progress: Progress) -> Pixels:
+        restored = super()._restore(loaded.pixels, progress)
+        if restored.size <= self.last:
+            self._wait_for(f"arrived {restored.size}")
+        return restored
+
+    def save(self, job: Toy, restored: Pixels) -> Saved:
+        self._count(f"save {job.name}")
+        if job.size <= 2:
+            self._wait_for(f"save {2 - job.size}")
+        return super().save(job, restored)
 
 
 def make_trouble(kind: str) -> None:
@@ -222,3 +262,46 @@ class CopyStages:
                 temporary.write_bytes(content[::-1])
         checksums = tuple(stamp(output).blake2b for output in job.outputs)
         return Saved(inputs, job.outputs, self.warnings, checksums=checksums)
+
+
+@dataclass(frozen=True)
+class NetworkLatches:
+    """Loads raws and finds ahead what can be; its network waits until the next photo is matched.
+
+    notes: file that gets a line for each photo that is matched. photos: named 0.CR2 and so on.
+    """
+
+    notes: Path
+    photos: int
+
+    def load(self, job: Job) -> str:
+        from dpbatch import photo
+        from dpbatch.settings import RawSettings
+        from ldp.blur.disparity import DisparityEstimator
+
+        small = DisparityEstimator(map_pixels=1_000)  # looks at a smaller copy even of these
+        with patch("ldp.blur.loading.load_matching", lambda _: small):
+            loaded = photo.load(job.photo, RawSettings(), find_for="disparity")
+        assert loaded.ahead is not None
+        assert loaded.ahead.matched is not None
+        with self.notes.open("a") as stream:
+            stream.write(f"matched {loaded.name}\n")
+        return loaded.name
+
+    def restorer(self) -> Callable[[str, Progress], str]:
+        return self._restore
+
+    def _restore(self, name: str, progress: Progress) -> str:
+        following = int(Path(name).stem) + 1
+        deadline = time.monotonic() + 60
+        while following < self.photos and f"matched {following}.CR2" not in self.lines():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return name
+
+    def save(self, job: Job, restored: str) -> Saved:
+        job.target.write_text(restored)
+        return Saved((), job.outputs)
+
+    def lines(self) -> list[str]:
+        return self.notes.read_text().splitlines() if self.notes.exists() else []

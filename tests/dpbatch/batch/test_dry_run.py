@@ -16,7 +16,7 @@ from dpbatch.batch.run import run
 from dpbatch.errors import DamagedError, SettingsError
 from dpbatch.settings import RestoreSettings, Settings
 from dpbatch.storage.choose import output_folder
-from dpbatch.types import Cost, Job, Photo, RunOptions
+from dpbatch.types import Cost, Job, Photo, Processes, RunOptions
 from ldp.errors import WeightsError
 from tests.helpers.scenes import write_test_dpraw
 from tests.helpers.toy_runs import write_shoot
@@ -28,7 +28,7 @@ COST = Cost(load_s=3.0, restore_s=10.0, output_bytes=300_000_000, device="cpu")
 def dry(shoot: Path, out: Path, measure: Measure | None, loaders: int = 1) -> tuple[int, str]:
     """The exit code and the messages of a dry run of toy stages."""
     messages = io.StringIO()
-    options = RunOptions((shoot,), out, dry_run=True, loaders=loaders)
+    options = RunOptions((shoot,), out, dry_run=True, processes=Processes(loaders))
     code = run(options, Settings(), CopyStages(), Reporter(messages), measure=measure)
     return code, messages.getvalue()
 

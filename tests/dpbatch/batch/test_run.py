@@ -13,6 +13,7 @@ from dpbatch.batch.status import read_status
 from dpbatch.batch.status_text import to_text
 from dpbatch.errors import AbortError, SettingsError
 from dpbatch.settings import OutputSettings, Settings
+from dpbatch.types import Processes
 from tests.helpers.toy_runs import RESULTS, go, journal_text, visible, write_pair, write_shoot
 from tests.helpers.toy_stages import CopyStages
 
@@ -167,7 +168,7 @@ def test_poison_fails_after_three_tries_and_every_other_photo_is_done(
     poison = {"03x": "load:abort", "11x": "restore:exit"}
     for name, trouble in poison.items():
         write_pair(shoot, name, trouble)
-    ran = go(shoot, out, loaders=2)
+    ran = go(shoot, out, processes=Processes(2))
     assert ran.code == 1
     assert Counter(ran.codes.values()) == {"done": 20, "worker-crash": 2}
     assert {name: ran.photos[name]["stage"] for name in poison} == {

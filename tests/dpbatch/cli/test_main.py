@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.cli.main import main
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings, Settings
-from dpbatch.types import RunOptions
+from dpbatch.types import Processes, RunOptions
 from ldp.models.network import LDPNet, NetworkConfig
 from ldp.models.weights import save_network
 from tests.helpers.scenes import write_test_dpraw
@@ -122,7 +123,26 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunOptions, Settings
         return 0
 
     monkeypatch.setattr("dpbatch.batch.run.run", fake_run)
+    monkeypatch.setattr("dpbatch.engine.processes.core_count", lambda: 2)
     return calls
+
+
+def test_beside_a_gpu_many_cores_find_ahead_what_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def fake_run(
+        options: RunOptions, _: Settings, stages: PhotoStages, *__: Any, **___: Any
+    ) -> int:
+        found.append((options.processes, stages.finds_ahead))
+        return 0
+
+    monkeypatch.setattr("dpbatch.batch.run.run", fake_run)
+    for cores in (2, 16):
+        monkeypatch.setattr("dpbatch.engine.processes.core_count", lambda cores=cores: cores)
+        assert dpbatch("run", "in", "--out", "out", "--device", "cuda").exit_code == 0
+    (few, few_ahead), (many, many_ahead) = found
+    assert (few, few_ahead) == (Processes(), False)
+    assert (many.photos_at_restorer, many.finds_ahead, many_ahead) == (2, True, True)
 
 
 def test_without_flags_everything_is_at_its_default(
@@ -168,7 +188,7 @@ def test_flags_override_the_preset_that_overrides_the_defaults(
         overwrite=True,
         retry_failed=True,
         max_errors=3,
-        loaders=2,
+        processes=Processes(2),
         step_limit_s=150,
         wait_for_space_s=0,
         dry_run=True,

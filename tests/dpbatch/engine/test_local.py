@@ -17,8 +17,8 @@ import pytest
 
 from dpbatch.engine.local import LocalEngine
 from dpbatch.errors import AbortError
-from dpbatch.types import Limits, Outcome, Status
-from tests.helpers.toy_stages import OverlappingStages, Toy, ToyStages
+from dpbatch.types import Limits, Outcome, Processes, Status
+from tests.helpers.toy_stages import CrowdedStages, OverlappingStages, Toy, ToyStages
 
 
 def run(engine: LocalEngine[Toy, Any, Any], jobs: list[Toy]) -> dict[str, Outcome]:
@@ -52,7 +52,7 @@ def test_every_photo_goes_through_all_steps_unharmed_by_its_neighbours_end(tmp_p
     for name, trouble in troubles.items():
         jobs += [Toy(name, trouble, folder=tmp_path), Toy(f"after-{name}", folder=tmp_path)]
     log = tmp_path / "log"
-    outcomes = run(LocalEngine(ToyStages(), loaders=2, log=log), jobs)
+    outcomes = run(LocalEngine(ToyStages(), Processes(loaders=2), log=log), jobs)
 
     assert set(outcomes) == {job.name for job in jobs}
     ended = {name: (o.status, o.stage, o.code) for name, o in outcomes.items() if name in troubles}
@@ -84,7 +84,7 @@ def test_poison_is_tried_three_times_at_last_alone_and_harms_no_neighbour(tmp_pa
     tries, retries = tmp_path / "tries", []
     engine = LocalEngine(
         ToyStages(tries=tries),
-        loaders=2,
+        processes=Processes(loaders=2),
         on_retry=lambda job, why: retries.append((job.name, why)),
         log=tmp_path / "log",
     )
@@ -139,6 +139,42 @@ def test_a_photo_that_was_read_survives_the_end_of_the_restorer(tmp_path: Path) 
     outcomes = run(LocalEngine(ToyStages(seconds={"restore": 0.5}, tries=tries)), jobs)
     assert outcomes["next"].status is Status.DONE
     assert tries.read_text().splitlines().count("load next") == 1
+
+
+@pytest.mark.parametrize("size", [666, 668])  # the process exits; an exception ends it
+def test_what_ends_the_restorer_costs_no_other_photo_there_a_try(tmp_path: Path, size: int) -> None:
+    good = [Toy(f"good{n}", "", 100 + n, tmp_path) for n in range(8)]
+    jobs = [*good[:3], Toy("poison", "", size, tmp_path), *good[3:]]
+    retries, tries = [], tmp_path / "tries"
+    engine = LocalEngine(
+        ToyStages(seconds={"restore": 0.05}, tries=tries),
+        Processes(2, 2, 2),
+        on_retry=lambda job, why: retries.append(job.name),
+        log=tmp_path / "log",
+    )
+    outcomes = run(engine, jobs)
+    assert outcomes.pop("poison").code == "worker-crash"
+    assert {outcome.status for outcome in outcomes.values()} == {Status.DONE}
+    assert retries == ["poison", "poison"]
+    assert tries.read_text().splitlines().count("load poison") == 3
+    assert {job.name for job in good} <= {path.name for path in tmp_path.iterdir()}
+    assert not children()
+
+
+@pytest.mark.slow
+def test_a_photo_that_waits_for_one_that_hangs_is_not_overdue(tmp_path: Path) -> None:
+    jobs = [Toy("hangs", "", 667, tmp_path), *(Toy(f"{n}", folder=tmp_path) for n in range(3))]
+    retries: list[str] = []
+    engine = LocalEngine(
+        ToyStages(),
+        Processes(2, 2, 2),
+        limits=Limits(tries=1, step_s=6),
+        on_retry=lambda job, why: retries.append(job.name),
+    )
+    outcomes = run(engine, jobs)
+    assert "the time limit" in outcomes.pop("hangs").message
+    assert {outcome.status for outcome in outcomes.values()} == {Status.DONE}
+    assert not retries
 
 
 @pytest.mark.slow
@@ -223,6 +259,15 @@ def test_steps_of_different_photos_overlap(tmp_path: Path) -> None:
     assert [outcome.status for outcome in outcomes.values()] == [Status.DONE] * 5
 
 
+def test_the_next_photo_arrives_and_several_are_saved_while_one_is_restored(tmp_path: Path) -> None:
+    jobs = [Toy(str(n), "", n + 1, tmp_path) for n in range(5)]
+    stages = CrowdedStages(tries=tmp_path / "tries", last=4)
+    engine = LocalEngine(stages, Processes(1, 2, 2), limits=Limits(tries=1))
+    outcomes = run(engine, jobs)
+    assert [outcome.status for outcome in outcomes.values()] == [Status.DONE] * 5
+    assert all((tmp_path / job.name).read_bytes() == bytes([8]) * job.size for job in jobs)
+
+
 def test_jobs_are_taken_only_as_fast_as_they_are_worked_on(tmp_path: Path) -> None:
     taken, ended, most_in_flight = 0, 0, 0
 
@@ -261,14 +306,17 @@ def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: s
     assert not children()
 
 
-def test_a_stop_finishes_what_is_restored_and_gives_up_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [Processes(), Processes(3, 2, 2)])
+def test_a_stop_finishes_what_is_restored_and_gives_up_the_rest(
+    tmp_path: Path, processes: Processes
+) -> None:
     stop = False
-    engine = LocalEngine(ToyStages(seconds={"save": 0.5}), should_stop=lambda: stop)
+    engine = LocalEngine(ToyStages(seconds={"save": 0.5}), processes, should_stop=lambda: stop)
     outcomes: dict[str, Outcome] = {}
     for job, outcome in engine.run([Toy(str(n), folder=tmp_path) for n in range(50)]):
         outcomes[job.name] = outcome
         stop = True
-    assert 1 <= len(outcomes) <= 3
+    assert 1 <= len(outcomes) <= 2 + processes.savers + processes.photos_at_restorer - 1
     assert all(outcome.status is Status.DONE for outcome in outcomes.values())
     assert {path.name for path in tmp_path.iterdir()} == set(outcomes)  # also no part of a file
 

@@ -1,0 +1,79 @@
+"""What is found of a photo on the processor before its turn to be restored: blur, camera's look.
+
+On a machine with a GPU the processes that load photos do this, so that the GPU does not wait for
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpbatch.output.tone import ToneCurve
+    from ldp import BlurMap, ViewPair
+    from ldp.blur.disparity import DisparityEstimator
+    from ldp.restore.photo_views import PhotoViews
+
+
+@dataclass(frozen=True)
+class FoundAhead:
+    """matched: what matching the views says; None where the blur map is not made of it.
+
+    curve: the camera's tone curve where it is wanted and found. warnings: of finding it.
+    """
+
+    matched: BlurMap | None
+    curve: ToneCurve | None
+    warnings: tuple[str, ...]
+
+
+def find_ahead(name: str, views: PhotoViews, preview: bytes, blur: str) -> FoundAhead:
+    """Find what restoring would otherwise find first.
+
+    name: of the photo's file. views: the photo on the CPU. preview, blur: the camera's JPEG and the
+        name of the blur map, or empty where they are not wanted.
+    """
+    matching = matching_of(blur)
+    matched = None
+    if matching is not None and matching.reduces(views):
+        matched = matching.estimate(views)
+    return FoundAhead(matched, *camera_curve(name, preview, views))
+
+
+def camera_curve(
+    name: str, preview: bytes, views: PhotoViews
+) -> tuple[ToneCurve | None, tuple[str, ...]]:
+    """Return the camera's tone curve where it is wanted and found, and warnings.
+
+    Arguments as for `find_ahead`.
+    """
+    if not preview:
+        return None, ()
+    from dpbatch.output.look import READ_PIXELS
+
+    return curve_of_preview(name, views.reduced(READ_PIXELS), preview)
+
+
+def curve_of_preview(
+    name: str, views: ViewPair, preview: bytes
+) -> tuple[ToneCurve | None, tuple[str, ...]]:
+    """Return the tone curve that a photo's preview shows, and warnings where it does not fit.
+
+    name: of the photo's file. views: the photo, at any size. preview: a JPEG file.
+    """
+    from dpbatch.output.look import fit_preview
+
+    curve = fit_preview(views, preview)
+    if curve is not None:
+        return curve, ()
+    return None, (f"{name}: the preview does not fit the photo; the look is neutral",)
+
+
+@cache
+def matching_of(blur: str) -> DisparityEstimator | None:
+    """Return what matches views for a blur map, loaded once in a process."""
+    from ldp.blur.loading import load_matching
+
+    return load_matching(blur)
