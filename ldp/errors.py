@@ -5,6 +5,7 @@ LdpError
         UnconvertedError     the file is a PyTorch checkpoint, which has to be converted first
         UnknownModelError    the model is neither a shipped network nor a file
     ClipUnavailableError     open_clip or the weights of a CLIP are not there, or do not fit
+    RestormerUnavailableError  deepinv is not installed, of which the network Restormer is
     SoftMapError             the network reads a plane that the blur map does not have
     DeviceError              the device has no such name, or is not in this machine (a ValueError)
     DeviceMemoryError        the memory of the device does not hold the smallest tile
@@ -31,6 +32,10 @@ class UnknownModelError(WeightsError):
 
 class ClipUnavailableError(LdpError):
     """open_clip is not installed, or the weights of a CLIP cannot be had or do not fit."""
+
+
+class RestormerUnavailableError(LdpError):
+    """The library deepinv, of which the network Restormer is, is not installed."""
 
 
 class SoftMapError(LdpError):

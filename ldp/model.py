@@ -36,7 +36,7 @@ from ldp.types import BlurMap, Deblurred, RoundedDeblurred, TensorDeblurred, Vie
 
 if TYPE_CHECKING:
     from ldp.blur.radius import RadiusEstimator
-    from ldp.models.released import LDPReleased
+    from ldp.models.weights import PairNetwork
 
 T = TypeVar("T")
 SCALES = ("auto", "1", "2", "4", "8")
@@ -49,7 +49,7 @@ class Model:
 
     def __init__(
         self,
-        network: LDPNet | LDPReleased,
+        network: PairNetwork,
         *,
         device: str | torch.device = "auto",
         tile: int = 0,
@@ -310,7 +310,7 @@ def load(
         one that the network was trained with.
     clip_weights: for the CLIP maps, one of open_clip's tags or a file.
     protect: keep what is in focus as it is and hold the network back in strong noise, see
-        ldp.restore.protect; None does so but for the released network, which stays the authors'.
+        ldp.restore.protect; None does so but for networks of others, whose results stay theirs.
     scale: by how much the views are scaled down to restore them, 1, 2, 4 or 8, or auto for the
         scale that suits the blur of each region; see ldp.restore.scales.
     whole: one pass over the whole picture as networks were published, see ldp.restore.whole.

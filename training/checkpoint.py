@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ldp.blur.estimator import PAPER_CLIP
 from ldp.errors import WeightsError
 from ldp.models.network import LDPNet
+from ldp.models.released import LDPReleased
+from ldp.models.restormer import Restormer, RestormerConfig
 from ldp.models.vitdeblur import ViTDeblur
 from ldp.models.vitdeblur_weights import load_encoder, load_vitdeblur
 from ldp.models.weights import CLIP_CHOICE, load_network, resolve, save_network, sha256
@@ -29,11 +31,15 @@ _USUAL_AMOUNT = 0.6
 """The blur map's amount that a network of one view begins with, everywhere."""
 
 
+TrainedNetwork: TypeAlias = LDPNet | Restormer | ViTDeblur
+"""The networks that can be trained."""
+
+
 @dataclass(frozen=True)
 class InitialWeights:
     """Weights that a training begins with, and their file's SHA-256."""
 
-    network: LDPNet | ViTDeblur
+    network: TrainedNetwork
     sha256: str
 
 
@@ -58,8 +64,8 @@ class TrainState:
         of a time budget that are spent.
     """
 
-    network: LDPNet | ViTDeblur
-    average: LDPNet | ViTDeblur
+    network: TrainedNetwork
+    average: TrainedNetwork
     optimizer: torch.optim.Optimizer
     stage: int = 0
     step: int = 0
@@ -84,16 +90,15 @@ def load_initial_weights(init: str, settings: TrainSettings) -> InitialWeights:
             raise RecipeError(f"{path}: {found}, but the recipe trains {settings.vitdeblur}")
         return InitialWeights(started, sha256(path))
     network = load_network(path)
-    if not isinstance(network, LDPNet):
+    if isinstance(network, LDPReleased):
         raise WeightsError(f"{path}: the authors' network cannot be trained on")
     digest = sha256(path)
-    if settings.views == 1 and network.config.views == 2:
+    if settings.views == 1 and isinstance(network, LDPNet) and network.config.views == 2:
         network = of_one_view(network)
     # The windows of inference come from the crops, and are no weights.
-    if replace(network.config, crop_px=settings.crop_px) != settings.network:
-        raise RecipeError(
-            f"{path}: weights of {network.config}, but the recipe trains {settings.network}"
-        )
+    wanted = settings.network_of_pairs
+    if replace(network.config, crop_px=settings.crop_px) != wanted:
+        raise RecipeError(f"{path}: weights of {network.config}, but the recipe trains {wanted}")
     return InitialWeights(network, digest)
 
 
@@ -137,12 +142,15 @@ def load_initial_encoder(path: Path, settings: TrainSettings) -> InitialWeights:
     return InitialWeights(network, sha256(path))
 
 
-def _fresh(settings: TrainSettings) -> LDPNet | ViTDeblur:
+def _fresh(settings: TrainSettings) -> TrainedNetwork:
     if settings.is_vitdeblur:
         network = ViTDeblur(settings.vitdeblur)
         network.primary.requires_grad_(not settings.freeze_encoder)
         return network
-    made = LDPNet(settings.network)
+    config = settings.network_of_pairs
+    if isinstance(config, RestormerConfig):
+        return Restormer(config)
+    made = LDPNet(config)
     # Untrained it returns the mean view: training begins at what is to be beaten.
     with torch.no_grad():
         for parameter in made.ending.parameters():
@@ -246,7 +254,7 @@ def save(
         "stage": str(state.stage + 1),
         "started_from": state.started_from,
     }
-    if not settings.is_vitdeblur:
+    if not (settings.is_vitdeblur or settings.is_restormer):
         header["blur_map"] = settings.blur
         if settings.blur == "clip" and settings.clip_choice != PAPER_CLIP:
             header[CLIP_CHOICE] = json.dumps(asdict(settings.clip_choice))

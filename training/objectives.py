@@ -30,7 +30,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class LdpObjective:
-    """training.losses.total of what ldp.models.network.LDPNet restores."""
+    """training.losses.total of what LDP's network or Restormer restores."""
 
     weights: LossWeights
     blur_aware_map: BlurAwareMap | None

@@ -16,6 +16,7 @@ from ldp.blur.clip_dense import DP_FORMATS, check_prompts
 from ldp.blur.clip_model import VIT_B_32
 from ldp.blur.estimator import OPENAI, ClipChoice
 from ldp.models.network import PRIORS, SIZES, NetworkConfig, Prior
+from ldp.models.restormer import RESTORMER_SIZES, RestormerConfig
 from ldp.models.vitdeblur import VITDEBLUR_SIZES, ViTDeblurConfig
 from training.errors import RecipeError
 from training.losses import LossWeights
@@ -61,7 +62,8 @@ _AT_LEAST_1 = (
 class TrainSettings:
     """One training stage.
 
-    map_channel, attention, prior: how the network reads the blur map, see
+    size: one of ldp.models.network.SIZES, or another network: "vitdeblur", "restormer".
+    map_channel, attention, prior: how LDP's network reads the blur map, see
     ldp.models.network.NetworkConfig.
     views: 2, or 1 for a network of ordinary photos, trained on the composite of rendered pairs with
     the noise level as its plane (map_channel); it has no attention.
@@ -152,7 +154,7 @@ class TrainSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        sizes = (*SIZES, *VITDEBLUR_SIZES)
+        sizes = (*SIZES, *VITDEBLUR_SIZES, *RESTORMER_SIZES)
         known = {
             "size": sizes,
             "views": (2, 1),
@@ -173,6 +175,8 @@ class TrainSettings:
             raise RecipeError(f"prompts: {error}") from error
         if self.prior == "soft" and self.blur != "clip":
             raise RecipeError(f"prior 'soft': only blur 'clip' has it, found {self.blur!r}")
+        if self.is_restormer and self.views == 1:
+            raise RecipeError(f"views 1: {self.size} restores pairs of views only")
         self._check_crops()
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
@@ -189,7 +193,7 @@ class TrainSettings:
             if self.crop_px != window or self.crop_sizes_px:
                 raise RecipeError(f"crop_px {self.crop_px}: {self.size} needs its window, {window}")
             return
-        stride = SIZES[self.size].stride
+        stride = self.network_of_pairs.stride
         for side in (self.crop_px, *self.crop_sizes_px):
             if side < stride or side % stride:
                 raise RecipeError(f"crop of {side} px: {self.size} needs a multiple of {stride}")
@@ -200,6 +204,11 @@ class TrainSettings:
         return self.size in VITDEBLUR_SIZES
 
     @property
+    def is_restormer(self) -> bool:
+        """Whether Restormer is trained, and not LDP's network."""
+        return self.size in RESTORMER_SIZES
+
+    @property
     def reads_composite(self) -> bool:
         """Whether the network is given one picture, and not two views."""
         return self.views == 1 or self.is_vitdeblur
@@ -208,6 +217,13 @@ class TrainSettings:
     def vitdeblur(self) -> ViTDeblurConfig:
         """The configuration of ViTDeblur where it is trained."""
         return VITDEBLUR_SIZES[self.size]
+
+    @property
+    def network_of_pairs(self) -> NetworkConfig | RestormerConfig:
+        """The configuration of Restormer where it is trained, else of LDP's network."""
+        if self.is_restormer:
+            return replace(RESTORMER_SIZES[self.size], crop_px=self.crop_px)
+        return self.network
 
     @property
     def network(self) -> NetworkConfig:

@@ -23,11 +23,13 @@ from ldp.blur.estimator import BlurEstimator
 from ldp.blur.loading import load_estimator
 from ldp.devices import choose_precision
 from ldp.models.network import LDPNet, mean_view
+from ldp.models.restormer import Restormer
 from ldp.models.vitdeblur import ViTDeblur
 from ldp.restore.composite import CompositeRestorer
 from ldp.restore.windows import WindowRestorer, WindowSettings
 from ldp.single import BandRestorer
 from ldp.types import BlurMap, Picture, ViewPair, as_float
+from training.checkpoint import TrainedNetwork
 from training.data.dpdd import find_scenes
 from training.data.rendered import crop_settings, validation_pairs
 from training.errors import DataError
@@ -197,9 +199,7 @@ def read_real_scenes(
     return tuple(scenes)
 
 
-def validate(
-    average: LDPNet | ViTDeblur, pictures: ValidationSet, device: torch.device
-) -> Validation:
+def validate(average: TrainedNetwork, pictures: ValidationSet, device: torch.device) -> Validation:
     """Restore and score every picture; neither the weights nor any random state change.
 
     Raises LdpError where a result is not finite.
@@ -207,7 +207,7 @@ def validate(
     started = time.monotonic()
     rendered = []
     if pictures.rendered:
-        assert isinstance(average, LDPNet)  # ViTDeblur is trained on DPDD alone
+        assert not isinstance(average, ViTDeblur)  # it is trained on DPDD alone
         rendered = [_score_rendered(average, example, device) for example in pictures.rendered]
     real = []
     if pictures.real:
@@ -228,12 +228,14 @@ def validate(
     return Validation(ValidationScores(psnr, gain, plain, fitted, least, seconds), tuple(samples))
 
 
-def _restorer(average: LDPNet | ViTDeblur, device: torch.device) -> Callable[[RealScene], Picture]:
+def _restorer(average: TrainedNetwork, device: torch.device) -> Callable[[RealScene], Picture]:
     """Return the function that restores a scene as users' own path does.
 
     ViTDeblur's windows do not overlap here, for a tenth of the time.
     """
-    if isinstance(average, LDPNet) and average.config.views == 2:
+    if isinstance(average, Restormer) or (
+        isinstance(average, LDPNet) and average.config.views == 2
+    ):
         model = ldp.Model(average, device=device)
         return lambda scene: model.restore_uint16(scene.views, blur_map=scene.blur_map).sharp
     restorer: BandRestorer
@@ -247,7 +249,7 @@ def _restorer(average: LDPNet | ViTDeblur, device: torch.device) -> Callable[[Re
 
 
 def _score_rendered(
-    average: LDPNet, example: Example, device: torch.device
+    average: LDPNet | Restormer, example: Example, device: torch.device
 ) -> tuple[float, float, Strip]:
     """Return the PSNR in dB, its gain over the mean view, and the strip."""
     views, blur, sharp = (part[None].to(device) for part in example)

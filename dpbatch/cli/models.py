@@ -31,7 +31,9 @@ def models(ctx: click.Context) -> None:
 @models.command("describe")
 @click.argument("model", metavar="NAME|FILE", required=False)
 @click.option(
-    "--size", metavar="SIZE", help="In place of a file: tiny, small, large, released or vitdeblur."
+    "--size",
+    metavar="SIZE",
+    help="In place of a file: tiny, small, large, released, vitdeblur or restormer.",
 )
 def models_describe(model: str | None, size: str | None) -> None:
     """Print a network's size, cost and origin."""

@@ -13,6 +13,7 @@ from ldp.errors import WeightsError
 from ldp.models.card import read_card
 from ldp.models.weights import (
     RELEASED_FORMAT,
+    RESTORMER_FORMAT,
     VITDEBLUR_FORMAT,
     Header,
     load_network,
@@ -42,6 +43,8 @@ class NetworkFile:
             kind = f"released {kind}"
         if self.header.format == VITDEBLUR_FORMAT:
             kind = "ViTDeblur, single pictures"
+        elif self.header.format == RESTORMER_FORMAT:
+            kind = "Restormer, no blur map"
         elif self.header.network == "NAFNet":
             kind = "single pictures"
         return (
@@ -95,6 +98,8 @@ def _loaded_facts(file: NetworkFile) -> list[tuple[str, str]]:
     reads = ("blur map", file.header.blur_map)
     if file.header.network == "NAFNet":
         reads = ("reads", "single pictures")
+    if file.header.network == "Restormer":
+        reads = ("reads", "two views and no blur map")
     return [("cost", str(cost_of_config(network.config))), reads]
 
 

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ldp.models.network import SIZES, LDPNet, NetworkConfig, parameter_count
 from ldp.models.released import LDPReleased, ReleasedConfig
+from ldp.models.restormer import RESTORMER_SIZES, Restormer, RestormerConfig
 from ldp.models.vitdeblur import ViTDeblur, ViTDeblurConfig
 from ldp.models.vitdeblur_weights import published_parameters
 
@@ -38,7 +39,7 @@ class Cost:
         )
 
 
-def cost_of(network: LDPNet | LDPReleased) -> Cost:
+def cost_of(network: LDPNet | LDPReleased | Restormer) -> Cost:
     """Count the cost of a network with PyTorch's own counter.
 
     network: on the meta device, which computes nothing.
@@ -51,9 +52,14 @@ def cost_of(network: LDPNet | LDPReleased) -> Cost:
     return Cost(parameter_count(network), counter.get_total_flops() // 2)
 
 
-def cost_of_config(config: NetworkConfig | ReleasedConfig) -> Cost:
-    """Count the cost of a network of this configuration; needs no weights."""
+def cost_of_config(config: NetworkConfig | ReleasedConfig | RestormerConfig) -> Cost:
+    """Count the cost of a network of this configuration; needs no weights.
+
+    Raises RestormerUnavailableError where the library of a Restormer is missing.
+    """
     with torch.device("meta"):
+        if isinstance(config, RestormerConfig):
+            return cost_of(Restormer(config))
         return cost_of(
             LDPReleased(config) if isinstance(config, ReleasedConfig) else LDPNet(config)
         )
@@ -94,15 +100,16 @@ def cost_of_vitdeblur(config: ViTDeblurConfig) -> WindowCost:
 
 
 def cost_of_size(size: str) -> Cost | WindowCost:
-    """Count the cost of one of ldp.models.network.SIZES, of `released` or `vitdeblur`, unloaded.
+    """Count the cost of a size of LDP's network or Restormer, of `released` or `vitdeblur`.
 
-    Raises ValueError for a size that is not known.
+    Nothing is loaded. Raises ValueError for a size that is not known, and as cost_of_config does.
     """
     if size == RELEASED:
         return cost_of_config(ReleasedConfig())
     if size == VITDEBLUR:
         return cost_of_vitdeblur(ViTDeblurConfig())
-    if size not in SIZES:
-        known = ", ".join((*SIZES, RELEASED, VITDEBLUR))
+    sizes: dict[str, NetworkConfig | RestormerConfig] = {**SIZES, **RESTORMER_SIZES}
+    if size not in sizes:
+        known = ", ".join((*SIZES, RELEASED, VITDEBLUR, *RESTORMER_SIZES))
         raise ValueError(f"size {size!r}: expected one of {known}")
-    return cost_of_config(SIZES[size])
+    return cost_of_config(sizes[size])

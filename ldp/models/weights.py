@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ldp.blur.estimator import PAPER_CLIP, ClipChoice
 from ldp.errors import UnconvertedError, UnknownModelError, WeightsError
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from ldp.models.network import LDPNet
     from ldp.models.released import LDPReleased
+    from ldp.models.restormer import Restormer
     from ldp.models.vitdeblur import ViTDeblur
 
+    PairNetwork: TypeAlias = LDPNet | LDPReleased | Restormer
+    """A network that restores the two views of a photo."""
     _Network = TypeVar("_Network", bound=nn.Module)
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -35,7 +38,10 @@ RELEASED_FORMAT = "ldp-released-1"
 VITDEBLUR_FORMAT = "vitdeblur-1"
 """The format in the header of a weights file of ldp.models.vitdeblur, a network of one picture."""
 
-FORMATS = (FORMAT, RELEASED_FORMAT, VITDEBLUR_FORMAT)
+RESTORMER_FORMAT = "restormer-1"
+"""The format in the header of a weights file of ldp.models.restormer."""
+
+FORMATS = (FORMAT, RELEASED_FORMAT, RESTORMER_FORMAT, VITDEBLUR_FORMAT)
 
 CLIP_CHOICE = "clip_choice"
 """The note in a header that has the fields of a ClipChoice, where it is not the paper's."""
@@ -47,6 +53,8 @@ _COUNTS_OF_BLOCKS = (
     "attention_below",
     "primary_blocks",
     "contextual_blocks",
+    "blocks",
+    "refinement",
 )
 """Fields of a configuration that are numbers of blocks, or tuples of such."""
 
@@ -57,7 +65,7 @@ _TORCH_MAGIC = (b"PK", b"\x80")  # a zip archive or a pickle: what torch.save wr
 class Header:
     """The header of a weights file.
 
-    config_json: the fields of NetworkConfig, ReleasedConfig or ViTDeblurConfig.
+    config_json: the fields of NetworkConfig, ReleasedConfig, RestormerConfig or ViTDeblurConfig.
     notes: free text, by name.
     """
 
@@ -97,15 +105,18 @@ class Header:
 
     @property
     def network(self) -> str:
-        """The kind of network: LDP's of two views, NAFNet of one view, or ViTDeblur."""
-        if self.format == VITDEBLUR_FORMAT:
-            return "ViTDeblur"
+        """The kind of network: LDP's of two views, NAFNet of one view, Restormer or ViTDeblur."""
+        if self.format in (RESTORMER_FORMAT, VITDEBLUR_FORMAT):
+            return "Restormer" if self.format == RESTORMER_FORMAT else "ViTDeblur"
         return "NAFNet" if self.fields.get("views") == 1 else "LDP"
 
     @property
-    def is_released(self) -> bool:
-        """Whether it is the network that LDP's authors released, converted."""
-        return self.format == RELEASED_FORMAT
+    def is_of_others(self) -> bool:
+        """Whether it is a network to compare with, the LDP authors' own or Restormer.
+
+        Its results stay as it gives them.
+        """
+        return self.format in (RELEASED_FORMAT, RESTORMER_FORMAT)
 
     @property
     def needs_soft_map(self) -> bool:
@@ -171,7 +182,7 @@ def read_header(path: Path) -> Header:
 
 
 def save_network(
-    network: LDPNet | LDPReleased | ViTDeblur,
+    network: PairNetwork | ViTDeblur,
     path: Path,
     notes: dict[str, str] | None = None,
     half: bool = True,
@@ -186,6 +197,7 @@ def save_network(
     from safetensors.torch import save_file
 
     from ldp.models.released import LDPReleased
+    from ldp.models.restormer import Restormer
     from ldp.models.vitdeblur import ViTDeblur
 
     dtype = torch.float16 if half else torch.float32
@@ -193,17 +205,22 @@ def save_network(
         name: value.detach().to("cpu", dtype).contiguous()
         for name, value in network.state_dict().items()
     }
-    kinds: dict[type, str] = {LDPReleased: RELEASED_FORMAT, ViTDeblur: VITDEBLUR_FORMAT}
+    kinds: dict[type, str] = {
+        LDPReleased: RELEASED_FORMAT,
+        Restormer: RESTORMER_FORMAT,
+        ViTDeblur: VITDEBLUR_FORMAT,
+    }
     kind = kinds.get(type(network), FORMAT)
     header = {"format": kind, "config": json.dumps(asdict(network.config)), **(notes or {})}
     save_file(tensors, path, metadata=header)
 
 
-def load_network(path: Path) -> LDPNet | LDPReleased:
+def load_network(path: Path) -> PairNetwork:
     """Build the network of a weights file, in float32 and evaluation mode.
 
     Raises WeightsError where the file is not safetensors, not of this library, damaged, or does not
-    fit the network that its header describes, and for a network of single pictures.
+    fit the network that its header describes, and for a network of single pictures;
+    RestormerUnavailableError where the library of a Restormer is missing.
     """
     header = read_header(path)
     if header.format == VITDEBLUR_FORMAT:
@@ -239,13 +256,16 @@ def load_into(path: Path, build: Callable[[], _Network]) -> _Network:
     return network.eval()
 
 
-def _build(header: Header) -> LDPNet | LDPReleased:
+def _build(header: Header) -> PairNetwork:
     from ldp.models.network import LDPNet, NetworkConfig
     from ldp.models.released import LDPReleased, ReleasedConfig
+    from ldp.models.restormer import Restormer, RestormerConfig
 
     fields = header.fields
     if header.format == RELEASED_FORMAT:
         return LDPReleased(ReleasedConfig(**fields))
+    if header.format == RESTORMER_FORMAT:
+        return Restormer(RestormerConfig(**fields))
     # Earlier versions could attend at deeper levels too and wrote the field, empty where unused.
     if fields.pop("attention_below", ()):
         raise ValueError("attention at deeper levels (attention_below) is no longer supported")

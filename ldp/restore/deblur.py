@@ -33,8 +33,7 @@ from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, 
 from ldp.types import BlurMap, FloatArray, ViewPair
 
 if TYPE_CHECKING:
-    from ldp.models.network import LDPNet
-    from ldp.models.released import LDPReleased
+    from ldp.models.weights import PairNetwork
 
 T = TypeVar("T")
 Finish = Callable[[Tensor], Tensor]
@@ -65,7 +64,7 @@ class Deblurrer:
     compiled: CompiledNetwork | None = None
 
     @classmethod
-    def of(cls, network: LDPNet | LDPReleased, device: torch.device, tile_px: int = 0) -> Deblurrer:
+    def of(cls, network: PairNetwork, device: torch.device, tile_px: int = 0) -> Deblurrer:
         """Prepare a copy of a network: on the device, with local statistics, for inference.
 
         tile_px: rounded up to what the network allows; 0 to choose by the device.

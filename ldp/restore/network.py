@@ -47,7 +47,7 @@ class NetworkFacts(Protocol):
 
 
 class Network(Protocol):
-    """ldp.models.network.LDPNet, ldp.models.released.LDPReleased."""
+    """LDPNet, LDPReleased and Restormer, of the modules of ldp.models."""
 
     @property
     def config(self) -> NetworkFacts:

@@ -19,8 +19,7 @@ from ldp.restore.tile_plan import Band, Tile, Wanting
 from ldp.restore.tiling import Span, map_window
 
 if TYPE_CHECKING:
-    from ldp.models.network import LDPNet
-    from ldp.models.released import LDPReleased
+    from ldp.models.weights import PairNetwork
 
 
 _WARM_UP_PX = 256
@@ -37,9 +36,7 @@ class WholeDeblurrer(Deblurrer):
     """
 
     @classmethod
-    def of(
-        cls, network: LDPNet | LDPReleased, device: torch.device, tile_px: int = 0
-    ) -> WholeDeblurrer:
+    def of(cls, network: PairNetwork, device: torch.device, tile_px: int = 0) -> WholeDeblurrer:
         """Prepare a copy of a network; tile_px has no meaning here."""
         own = copy.deepcopy(network).eval()
         own.use_local_statistics(None)

@@ -179,7 +179,7 @@ def _prepare(
                 estimator_id,
                 patch_px=settings.patch_px,
                 drop=settings.drop_patches,
-                planes=settings.network.map_planes,
+                planes=settings.network_of_pairs.map_planes,
             )
         )
         if reports and (len(prepared) % _REPORT_EVERY == 0 or len(prepared) == len(scenes)):

@@ -7,11 +7,12 @@ from click.testing import CliRunner
 
 from dpbatch.cli.main import main
 from dpbatch.tools import models
-from dpbatch.tools.models import describe
+from dpbatch.tools.models import describe, network_file
 from ldp.errors import WeightsError
 from ldp.models import weights
 from ldp.models.cost import cost_of_config
 from ldp.models.network import LDPNet, NetworkConfig
+from ldp.models.restormer import Restormer, RestormerConfig
 from ldp.models.weights import save_network
 from tests.helpers import released_reference as reference
 
@@ -50,6 +51,17 @@ def test_describe_says_what_file_header_and_card_say(shipped):
     assert lines["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (lines["blur"], lines["licence"], lines["steps"]) == ("map       clip", "CC0-1.0", "5")
     assert lines["cost"] == str(cost_of_config(MICRO))
+
+
+def test_a_restormer_is_described_as_one_without_a_blur_map(tmp_path):
+    pytest.importorskip("deepinv", reason="needs deepinv: pip install 'dpbatch[restormer]'")
+    config = RestormerConfig(width=4, blocks=(1, 1, 1, 1), refinement=1, heads=(1, 1, 1, 1))
+    path = tmp_path / "restormer.safetensors"
+    save_network(Restormer(config), path)
+    assert "Restormer, no blur map, licence not stated" in network_file(str(path)).to_line()
+    lines = dict(line.split(maxsplit=1) for line in describe(str(path)).splitlines())
+    assert lines["reads"] == "two views and no blur map"
+    assert lines["cost"] == str(cost_of_config(config))
 
 
 def test_the_list_names_networks_and_clips(shipped, tmp_path, monkeypatch):

@@ -46,5 +46,6 @@ def test_the_soft_prior_costs_nothing(map_channel, attention):
 
 @pytest.mark.parametrize("size", ["huge", "Small", ""])
 def test_an_unknown_size_is_refused(size):
-    with pytest.raises(ValueError, match="expected one of tiny, small, large, released, vitdeblur"):
+    known = "tiny, small, large, released, vitdeblur, restormer"
+    with pytest.raises(ValueError, match=f"expected one of {known}"):
         cost_of_size(size)
