@@ -84,7 +84,11 @@ class Parsed(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_understood(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "CHECKOUT").mkdir()  # what is to be there already
     parse = argparse.ArgumentParser.parse_args
 
     def parsed(parser: argparse.ArgumentParser) -> None:
@@ -134,3 +138,18 @@ def test_the_changes_of_the_page_on_the_paper_are_understood() -> None:
     for words in changes:
         assert set(words[::2]) == {"--set"}
         assert read_settings(ROOT / "configs" / "ldp-dpdd.toml", words[1::2])
+
+
+def test_sections_with_tables_of_figures_say_what_printed_them() -> None:
+    """A command that the reader can type in, or the commit whose code it was."""
+    silent = []
+    for page in PAGES:
+        if page.suffix != ".md":
+            continue
+        for section in re.split(r"^#+ ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            cells = re.findall(r"^\|.*\|$", section, re.MULTILINE)
+            figures = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", "".join(cells))
+            named = re.search(rf"`[^`]*{_START}|^{_START}|commit [0-9a-f]{{7}}", section, re.M)
+            if len(figures) >= 6 and not named:
+                silent.append(f"{page.name}: {section.splitlines()[0]}")
+    assert silent == []
