@@ -19,7 +19,7 @@ from dpbatch.engine.transport import receive, relay, send
 from dpbatch.types import JobT, LoadedT, RestoredT, Saved, Seconds, Stages
 
 _JOIN_S = 5.0
-_THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 """Read by PyTorch and OpenCV when they are imported."""
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -213,7 +213,7 @@ def _signals_blocked() -> Iterator[None]:
 @contextmanager
 def _threads_named(threads: int) -> Iterator[None]:
     """Have a process that starts in the block compute with so many threads, where that is open."""
-    named = [name for name in _THREADS if threads and name not in os.environ]
+    named = [name for name in THREADS if threads and name not in os.environ]
     os.environ.update(dict.fromkeys(named, str(threads)))
     try:
         yield

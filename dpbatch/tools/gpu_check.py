@@ -2,6 +2,7 @@
 
 python -m dpbatch.tools.gpu_check gpu.json
 
+What reading a photo, finding ahead what the processor can, and writing it take of processor time.
 For each network: the time of a photo on the device by stage, with the network as it is and
 compiled, how long compiling takes anew and with what an earlier run kept, how far the result is
 from the CPU's, and the floor of each stage; then whole runs, in photos a minute. The file is
@@ -21,10 +22,10 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,9 +38,11 @@ import dpbatch
 import ldp
 from dpbatch.engine.processes import core_count
 from dpbatch.errors import DpbatchError
+from dpbatch.networks import two_view_header
 from dpbatch.photo import LoadedPhoto, centre, load, views_of
 from dpbatch.settings import RawSettings
 from dpbatch.terminal import printable, say
+from dpbatch.tools.benchmark.beside import beside_network
 from dpbatch.tools.benchmark.clock import Clock
 from dpbatch.tools.benchmark.figures import Machine
 from dpbatch.tools.benchmark.floor import floor_s, measure_machine, network_cost
@@ -64,8 +67,8 @@ class CheckOptions:
         restored. repeats: photos a stage's time is the median of. photos: of a whole run.
     agreement_px: side of the square of which the CPU's result is compared with the device's.
     tile: as for ldp.load. minutes: no part begins after that.
-    engines: of the whole runs: local, or ray with the GPUs of an actor, as in ray:0.25, of which
-        four share a GPU: one matches views on the processor while another has the GPU.
+    engines: of the whole runs: local, or ray with the GPUs of an actor, as in ray:0.5, of which two
+        share a GPU.
     """
 
     device: str = "cuda"
@@ -76,7 +79,7 @@ class CheckOptions:
     agreement_px: int = 1024
     tile: int = 0
     minutes: float = 8.0
-    engines: tuple[str, ...] = ("ray:0.25", "ray:1", "local", "ray:0.5")
+    engines: tuple[str, ...] = ("local", "ray:1", "ray:0.5", "ray:0.25")
 
 
 def run_check(
@@ -114,12 +117,14 @@ def run_check(
         shoot.mkdir()
         write_photos(shoot, options.size_px, 1, in_focus=0.0)
         (path,) = shoot.iterdir()
-        loaded = load(Photo("raw", (path,), path.stem), RawSettings())
-        parts: list[tuple[str, Callable[[], None]]] = []
+        photo = Photo("raw", (path,), path.stem)
+        parts: list[tuple[str, Callable[[], None]]] = [
+            ("beside the network", partial(_beside, path, options.models, figures))
+        ]
         for name in options.models:
             found: dict[str, Any] = {}
             figures["networks"][name] = found
-            measured = _Measured(options, device, name, machine, loaded, clock, watch)
+            measured = _Measured(options, device, name, machine, photo, clock, watch)
             parts += [
                 (f"{name}: as it is", partial(measured.as_it_is, found)),
                 (f"{name}: agreement", partial(measured.agreement, found)),
@@ -166,9 +171,14 @@ class _Measured:
     device: torch.device
     name: str
     machine: Machine
-    loaded: LoadedPhoto
+    photo: Photo
     clock: Clock
     watch: NetworkWatch
+
+    @cached_property
+    def loaded(self) -> LoadedPhoto:
+        """The photo with what a run beside a GPU finds ahead."""
+        return load(self.photo, RawSettings(), find_for=two_view_header(self.name).blur_map)
 
     def as_it_is(self, figures: dict[str, Any]) -> None:
         """Add the stages' times and their floor."""
@@ -212,9 +222,11 @@ class _Measured:
 
     def _seconds(self, model: ldp.Model) -> tuple[float, dict[str, float]]:
         """Restore the photo; return the time of all, and by stage."""
+        loaded = self.loaded
+        matched = loaded.ahead.matched if loaded.ahead else None
         self.clock.spent = {}
         with self.clock.stage("rest of restoring"):
-            model.restore_photo(partial(views_of, self.loaded, RawSettings()))
+            model.restore_photo(partial(views_of, loaded, RawSettings()), matched=matched)
         stages = {name: spent.wall_s for name, spent in self.clock.spent.items()}
         return sum(stages.values()), stages
 
@@ -227,6 +239,15 @@ class _Measured:
         square = centre(self.loaded, self.options.agreement_px)
         views = views_of(square, RawSettings(), device)
         return model.restore_photo(lambda _: views).sharp
+
+
+def _beside(photo: Path, models: Sequence[str], figures: dict[str, Any]) -> None:
+    """Add what a photo costs the processor beside each network."""
+    for name in models:
+        spent = beside_network(photo, two_view_header(name).blur_map)
+        figures["networks"][name]["beside the network s"] = {
+            part: dataclasses.asdict(each) for part, each in spent.items()
+        }
 
 
 def _run(

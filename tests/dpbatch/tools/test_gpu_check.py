@@ -48,9 +48,11 @@ def test_every_part_of_the_check_has_its_figures_in_the_file() -> None:
     written: list[dict[str, Any]] = []
     figures = run_check(SMALL, lambda found: written.append(json.loads(json.dumps(found))), traced)
     assert json.loads(json.dumps(figures)) == written[-1]
-    assert len(written) == 5  # after each of four parts, and at the end
+    assert len(written) == 6  # after each of five parts, and at the end
     assert written[0]["runs"] == {}
     tiny = figures["networks"]["tiny"]
+    assert set(tiny["beside the network s"]) == {"read", "find ahead", "write"}
+    assert all(spent["cpu_s"] > 0 for spent in tiny["beside the network s"].values())
     for stages in (tiny["stages s"], tiny["stages compiled s"]):
         assert set(stages) == {"develop", "blur map", "network", "rest of restoring", "all"}
         assert all(seconds > 0 for seconds in stages.values())
@@ -69,15 +71,17 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(monkeypatch: pytest.Mon
         raise AbortError("the benchmark's run ended with 3")
 
     monkeypatch.setattr(gpu_check, "measured_run", no_run)
+    monkeypatch.setattr(gpu_check, "beside_network", no_run)
     monkeypatch.setattr(ldp, "load", no_run)
     tried = CheckOptions(
         device="cpu", models=("tiny",), size_px=(320, 192), engines=("local", "ray:1"), photos=1
     )
     told: list[str] = []
     failed = run_check(tried, lambda found: None, tell=told.append)["failed"]
-    first = "tiny: as it is"
+    first = "beside the network"
     assert told[1:3] == [first, f"{first}: failed: the benchmark's run ended with 3"]
     assert list(failed) == [
+        "beside the network",
         "tiny: as it is",
         "tiny: agreement",
         "tiny: compiled",
@@ -97,6 +101,7 @@ def test_parts_for_which_there_is_no_time_are_named() -> None:
         f"{part}: left out, there is no time for it" for part in figures["left out"]
     ]
     assert figures["left out"] == [
+        "beside the network",
         "tiny: as it is",
         "tiny: agreement",
         "tiny: compiled",
