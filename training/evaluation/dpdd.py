@@ -4,10 +4,10 @@
 
 DPDD is the set in its own layout (test_l/source, test_r/source, test_c/target) or in the common
 repack (inputL, inputR, target); training.data.dpdd finds the scenes. Each is restored as `dpbatch
-run` does, with the network's own blur map and in tiles, and compared as 16-bit pictures. Where the
-1-based lists indoor_labels.npy and outdoor_labels.npy lie beside the pictures, both kinds are also
-averaged by themselves. RMSE is what papers call MSE_rel. A scene takes
-about 10 s with `tiny` on one core, the 76 of the test split so 12 minutes.
+run --scale 1` does, with the network's own blur map and in tiles unless --whole is given, and
+compared as 16-bit pictures. Where the 1-based lists indoor_labels.npy and outdoor_labels.npy lie
+beside the pictures, both kinds are also averaged by themselves. RMSE is what papers call MSE_rel. A
+scene takes about 10 s with `tiny` on one core.
 """
 
 from __future__ import annotations

@@ -125,14 +125,15 @@ def load_restorer(
     blur: str = AUTO,
     clip_weights: str = OPENAI,
     whole: bool = False,
+    protect: bool = True,
 ) -> Restore:
-    """Return what `dpbatch run` does with a pair of views: the network's blur map, tiles, 16 bit.
+    """Return what `dpbatch run --scale 1` does with two views: own blur map, tiles, 16 bit.
 
     A network of single pictures is given the mean of the two views, which is the composite photo.
 
     model: a shipped network's name or a .safetensors path.
     windows: how ViTDeblur cuts a picture. blur, clip_weights, whole: of a network of two views, as
-        in ldp.load.
+        in ldp.load. protect: as `dpbatch run` does; False keeps every change of the network.
 
     Raises WeightsError, ClipUnavailableError, ValueError for an impossible device or setting.
     """
@@ -142,13 +143,20 @@ def load_restorer(
             model,
             device=device,
             tile=tile,
+            protect=protect,
             window_stride=chosen.stride_px,
             blending=chosen.blending,
             padding=chosen.padding,
         )
         return lambda views: single.restore_uint16(composite(views))
     loaded = ldp.load(
-        model, device=device, tile=tile, blur=blur, clip_weights=clip_weights, whole=whole
+        model,
+        device=device,
+        tile=tile,
+        blur=blur,
+        clip_weights=clip_weights,
+        whole=whole,
+        protect=None if protect else False,
     )
     return lambda views: loaded.restore_uint16(views).sharp
 

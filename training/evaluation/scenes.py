@@ -6,7 +6,8 @@
 
 SCENES holds NN_L.png, NN_R.png (the views), NN_gt.png (the true photo) and, where another method is
 to stand beside, NN_NAME.png of it (--beside NAME). RESTORED holds NN.tif or NN.png, 8 or 16 bit;
---model restores the views as `dpbatch run` does. The DPDD data set has training.evaluation.dpdd.
+--model restores the views as `dpbatch run --scale 1` does. The DPDD data set has
+training.evaluation.dpdd.
 
 Scores PSNR, PSNR after each channel's exposure is fitted, and after the picture is registered too
 (sub-pixel shift and scale), SSIM, mean absolute error, RMSE (what papers call MSE_rel), and the

@@ -155,6 +155,12 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="one pass over each picture, as the networks' authors do, and no tiles",
     )
+    parser.add_argument(
+        "--no-protect",
+        dest="protect",
+        action="store_false",
+        help="keep every change of a network, in focus and in strong noise too",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
@@ -183,6 +189,7 @@ def chosen_restorers(args: argparse.Namespace) -> dict[str, Restore]:
             blur=args.blur,
             clip_weights=args.clip_weights,
             whole=args.whole,
+            protect=args.protect,
         )
         for model in args.model
     }
@@ -198,8 +205,8 @@ def chosen_measures(args: argparse.Namespace) -> Perceptual:
 
 def chosen_settings(args: argparse.Namespace) -> dict[str, str | int]:
     """Return the options that change figures, for their file."""
-    of_networks = ("protocol", "tile", "blur", "clip_weights", "whole", "window_stride", "blending")
-    names = (*of_networks, "split", "padding", "skip_rows")
+    of_networks = ("tile", "blur", "clip_weights", "whole", "protect", "window_stride", "blending")
+    names = ("protocol", *of_networks, "split", "padding", "skip_rows")
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 

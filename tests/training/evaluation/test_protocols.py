@@ -88,6 +88,19 @@ def test_a_restorer_does_what_users_run(tmp_path, truth):
     np.testing.assert_array_equal(restored, model.restore(views).to_uint16())
 
 
+def test_a_restorer_keeps_every_change_where_it_is_told_so(tmp_path, truth):
+    torch.manual_seed(0)
+    weights = tmp_path / "micro.safetensors"
+    save_network(LDPNet(MICRO), weights)
+    view = (truth * 60000).astype(np.uint16)
+    in_focus = ViewPair(view, view)
+    bare, kept = (load_restorer(str(weights), "cpu", protect=x)(in_focus) for x in (False, True))
+    np.testing.assert_array_equal(kept, view)
+    model = ldp.Model(load_network(weights), device="cpu", protect=False)
+    np.testing.assert_array_equal(bare, model.restore_uint16(in_focus).sharp)
+    assert not np.array_equal(bare, view)
+
+
 def test_a_restorer_does_what_the_networks_authors_run_where_it_is_told_so(tmp_path, truth):
     torch.manual_seed(0)
     config = ReleasedConfig(width=8, encoder=(1,), middle=1, decoder=(1,), crop_px=16)
