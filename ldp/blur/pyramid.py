@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ldp.blur.falloff import agreement, gain_across
-from ldp.blur.filling import fill
+from ldp.blur.filling import fill, fill_up_to_steps
 from ldp.blur.matching import Match, blur, search, warp
 from ldp.types import Plane, ViewPair
 
@@ -25,6 +25,7 @@ _REFINE_REACH_PX = 1.0
 # How far values are spread into areas without texture, as a share of the longer side.
 _FILL_REACH = 0.05
 _FILL_EDGE = 0.05
+_FILL_STEP_PX = 0.05
 # A measurement this far from its filled surroundings has half the weight.
 _OUTLIER_PX = 0.3
 # Two sure measurements that lie this far apart are a third as certain as either.
@@ -193,7 +194,9 @@ def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
     own /= 1.0 + np.square((match.disparity_px - first) / np.float32(_OUTLIER_PX))
     disparity, confidence = _joined(match.disparity_px, own, support)
     values = np.stack([disparity, np.abs(disparity)])
-    disparity, magnitude = fill(values, confidence, guide, reach, _FILL_EDGE)
+    disparity, magnitude = fill_up_to_steps(
+        values, confidence, guide, reach=reach, edge=_FILL_EDGE, step=_FILL_STEP_PX
+    )
     return Found(disparity, magnitude, confidence, 0.0 if support is None else support.falloff)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ldp.blur.filling import fill
+from ldp.blur.filling import fill_up_to_steps
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
 from ldp.types import Picture, Plane, ReducibleViews, ViewPair, as_float
 
@@ -30,6 +30,7 @@ _LOG_SCALES = (-4.0, 3.0)
 _FILL_REACH = 0.02
 """As a share of the longer side."""
 _FILL_EDGE = 0.03
+_FILL_STEP_OCTAVES = 0.2
 _UNSEEN = 1.3
 """Radii up to SMALLEST_RADIUS_PX times this cannot be told from none."""
 
@@ -69,7 +70,14 @@ class RadiusEstimator:
         guide = _resized(0.5 * (left + right), (side.shape[1], side.shape[0]))
         reach = (_FILL_REACH * max(side.shape)) ** 2
         values = np.stack([log_radius, side])
-        log_radius, side = fill(values, certainty, guide[..., None], reach, _FILL_EDGE)
+        log_radius, side = fill_up_to_steps(
+            values,
+            certainty,
+            guide[..., None],
+            reach=reach,
+            edge=_FILL_EDGE,
+            step=_FILL_STEP_OCTAVES,
+        )
         radius = np.exp2(log_radius)
         seen = radius > SMALLEST_RADIUS_PX * _UNSEEN
         signed = np.where(seen, np.copysign(radius, side), 0) * full_px

@@ -76,6 +76,30 @@ def test_what_is_in_focus_has_no_radius(estimator: LearnedEstimator) -> None:
     assert np.mean(np.abs(found) < 0.7) > 0.9
 
 
+@pytest.mark.parametrize("blur", ["disparity", "learned"])
+def test_a_map_has_no_ramp_where_a_border_of_focus_has_no_outline(blur: str) -> None:
+    # One texture, whose right half is blurred: a ramp of 100 px into the left half had made the
+    # network sharpen what is sharp.
+    rng = np.random.default_rng(0)
+    texture = np.full((160, 1600), 0.4, np.float32)
+    for cell_px in (2, 4, 12, 40):
+        size = (160 // cell_px + 2, 1600 // cell_px + 2)
+        cells = rng.uniform(-0.15, 0.15, size).astype(np.float32)
+        texture += cv2.resize(cells, (1600, 160), interpolation=cv2.INTER_CUBIC)
+    linear = np.repeat(texture.clip(0.02, 0.95)[..., None], 3, axis=2)
+    half = np.s_[:, 800:]
+    sharp, soft = (blurred(linear, radius_px, 0.6) for radius_px in (0.0, 10.0))
+    for view, other in ((sharp.left, soft.left), (sharp.right, soft.right)):
+        view[half] = other[half]
+    estimator = load_estimator(blur, device="cpu")
+    found = estimator.estimate(sharp)
+    plane = found.radius_px if blur == "learned" else found.disparity_px
+    assert plane is not None
+    plane = np.median(np.abs(cv2.resize(plane, (1600, 160))), axis=0)
+    assert plane[100:785].max() < 0.3
+    assert np.median(plane[820:]) > 4
+
+
 def test_the_radius_is_in_pixels_of_the_full_size_view(estimator: LearnedEstimator) -> None:
     views = blurred(textured(), 8.0, 0.5)
     size = (1024, 768)
