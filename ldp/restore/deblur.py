@@ -28,7 +28,7 @@ from ldp.restore.protect import Kept
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.scales import ScaledTask, restore_at_scales
 from ldp.restore.tile_plan import Band, TileSizes, Wanting, plan_tiles
-from ldp.restore.tiles import Receive, check_finite, restore_in_tiles
+from ldp.restore.tiles import Receive, check_finite, restore_in_tiles, store
 from ldp.restore.tiling import Progress, Span, as_tensor, map_window, pool_map, rounded_up, spans
 from ldp.types import BlurMap, FloatArray, ViewPair
 
@@ -166,7 +166,7 @@ class Deblurrer:
             if also:
                 also(rows, columns, pixels)
             levels = pixels.clamp(0, 1).mul_(65535).add_(0.5).to(torch.uint16)
-            sharp[rows, columns] = levels.permute(1, 2, 0)
+            store(levels, sharp[rows, columns])
 
         self._restore(views, blur_map, receive, progress, kept, weights=weights)
         if finish is not None:

@@ -9,6 +9,7 @@ is the mean of the views, with its grain, and a share of that change.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ldp.restore.noise import SAMPLE_PX, sample_starts
 from ldp.restore.photo_views import PhotoViews, mean_of, whole
-from ldp.restore.tiling import Span, as_tensor, map_cells, map_window
+from ldp.restore.tiling import Span, WeightCells, as_tensor, map_window
 from ldp.types import BlurMap, Plane, ViewPair
 
 # All in units of the sRGB-encoded picture, white at 1; measured with the simulated sensor from
@@ -108,7 +109,7 @@ class Kept:
 
     def wants(self, rows: Span, columns: Span) -> bool:
         """Whether anything of a tile is kept."""
-        return bool(self._cells(rows.as_slice, columns.as_slice).any())
+        return self._cells.any(rows.as_slice, columns.as_slice)
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """Return what a tile adds to the result, (3, h, w).
@@ -118,7 +119,7 @@ class Kept:
         area = rows.as_slice, columns.as_slice
         if self.shown is not None:
             restored = (restored - mean_of(self.shown.pair(*area))) * self.strength
-        if self._cells(*area).min() == 1:
+        if self._cells.all_1(*area):
             return restored
         return restored * self._window(*area, restored.device)
 
@@ -127,18 +128,21 @@ class Kept:
 
         total: None where no tile adds anything.
         """
-        cells = self._cells(rows, columns)
-        if total is None or not cells.any():
+        if total is None or not self._cells.any(rows, columns):
             return self.views.untouched(rows, columns)
+        is_whole = self._cells.all_1(rows, columns)
+        if is_whole and self.shown is None:
+            return total
         weight = self._window(rows, columns, total.device)
         if self.shown is not None:
             total = total + weight * mean_of(self.views.pair(rows, columns))
-        if cells.min() == 1:
+        if is_whole:
             return total
         return total + (1 - weight) * self.views.untouched(rows, columns)
 
-    def _cells(self, rows: slice, columns: slice) -> Plane:
-        return map_cells(self.weight, self.views.size, rows, columns)
+    @cached_property
+    def _cells(self) -> WeightCells:
+        return WeightCells(self.weight, self.views.size)
 
     def _window(self, rows: slice, columns: slice, device: torch.device) -> Tensor:
         size = (rows.stop - rows.start, columns.stop - columns.start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import cv2
 import torch
 from torch import Tensor
 
@@ -61,7 +62,7 @@ def restore_in_tiles(
             share = kept.share(tile.rows, tile.columns, restored)
             assert total is not None
             inside = slice(tile.rows.start - row.start, tile.rows.stop - row.start)
-            total[:, inside, tile.columns.as_slice].addcmul_(share, _blended(tile, device))
+            _add(share, tile, total[:, inside, tile.columns.as_slice])
             done += 1
             if progress:
                 progress(done, count)
@@ -77,11 +78,12 @@ def restore_in_tiles(
 class _BandSums:
     """The sums of a band's tiles, and those in the rows of pixels that it shares with the next.
 
-    All bands use the same memory: new memory costs a CPU more than the sums.
+    All bands use the same memory: new memory costs a CPU more than the sums. Channels are last in
+    it, as in what networks give.
     """
 
     def __init__(self, width: int, most_rows: int, device: torch.device) -> None:
-        self._shape, self._device = (3, most_rows, width), device
+        self._shape, self._device = (most_rows, width, 3), device
         self._memory: Tensor | None = None
         self._shared: slice | None = None
 
@@ -92,7 +94,7 @@ class _BandSums:
         if shared is None and not band.tiles:
             return None
         if self._memory is None:
-            self._memory = torch.empty(self._shape, device=self._device)
+            self._memory = torch.empty(self._shape, device=self._device).permute(2, 0, 1)
         first_new = 0
         if shared is not None:
             first_new = shared.stop - shared.start
@@ -133,8 +135,30 @@ def parts(rows: slice, width: int, device: torch.device) -> Iterator[tuple[slice
         top = bottom
 
 
-def _blended(tile: Tile, device: torch.device) -> Tensor:
+def store(planes: Tensor, pixels: Tensor) -> None:
+    """Copy a part of a picture, (3, h, w), into a part of one that has channels last, (h, w, 3)."""
+    if planes.device.type == "cpu" and planes.stride(2) == 1:  # the same, three times as fast
+        cv2.merge(list(planes.numpy()), pixels.numpy())
+    else:
+        pixels.copy_(planes.permute(1, 2, 0))
+
+
+def _add(share: Tensor, tile: Tile, total: Tensor) -> None:
+    """Add what a tile gives, (3, h, w), blended where it overlaps its neighbours."""
+    rows, columns = tile.rows, tile.columns
     down, across = (
-        torch.from_numpy(blend_weights(span)).to(device) for span in (tile.rows, tile.columns)
+        torch.from_numpy(blend_weights(span)).to(total.device) for span in (rows, columns)
     )
-    return down[:, None] * across
+    every = slice(0, columns.length)
+    own_rows = slice(rows.before, rows.length - rows.after)
+    own_columns = slice(columns.before, columns.length - columns.after)
+    shared = (
+        (slice(0, own_rows.start), every),
+        (slice(own_rows.stop, rows.length), every),
+        (own_rows, slice(0, own_columns.start)),
+        (own_rows, slice(own_columns.stop, columns.length)),
+    )
+    for lines, part in shared:
+        weights = down[lines, None] * across[part]
+        total[:, lines, part].addcmul_(share[:, lines, part], weights)
+    total[:, own_rows, own_columns].add_(share[:, own_rows, own_columns])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -122,12 +123,43 @@ def map_cells(plane: Plane, size: tuple[int, int], rows: slice, columns: slice) 
 
     size: (H, W) of the picture, in whose pixels rows and columns are given.
     """
+    return plane[_cells(plane, size, rows, columns)]
+
+
+def _cells(plane: Plane, size: tuple[int, int], rows: slice, columns: slice) -> tuple[slice, slice]:
     cells = []
     for part, side, count in zip((rows, columns), size, plane.shape, strict=True):
         first = int((part.start + 0.5) * (count / side) - 0.5)
         last = int((part.stop - 0.5) * (count / side) - 0.5) + 1
         cells.append(slice(max(first, 0), min(last, count - 1) + 1))
-    return plane[cells[0], cells[1]]
+    return cells[0], cells[1]
+
+
+class WeightCells:
+    """Tells of a map of weights in [0, 1], without looking at all cells, where it is 0 or 1."""
+
+    def __init__(self, plane: Plane, size: tuple[int, int]) -> None:
+        """size: (H, W) of the picture that it covers."""
+        self._plane, self._size = plane, size
+        self._above_0 = cv2.integral((plane > 0).astype(np.uint8))
+        self._at_1 = cv2.integral((plane >= 1).astype(np.uint8))
+
+    def any(self, rows: slice, columns: slice) -> bool:
+        """Whether any of map_cells is above 0."""
+        return self._count(self._above_0, _cells(self._plane, self._size, rows, columns)) > 0
+
+    def all_1(self, rows: slice, columns: slice) -> bool:
+        """Whether all of map_cells are 1."""
+        down, across = cells = _cells(self._plane, self._size, rows, columns)
+        area = (down.stop - down.start) * (across.stop - across.start)
+        return self._count(self._at_1, cells) == area
+
+    @staticmethod
+    def _count(sums: npt.NDArray[np.generic], cells: tuple[slice, slice]) -> int:
+        (top, bottom), (left, right) = ((part.start, part.stop) for part in cells)
+        corners = sums[bottom, right], sums[top, right], sums[bottom, left], sums[top, left]
+        last, above, before, both = map(int, corners)
+        return last - above - before + both
 
 
 def map_window(

@@ -1,12 +1,16 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import from_numpy
 
+from ldp.restore.tiles import store
 from ldp.restore.tiling import (
     RowBlender,
+    WeightCells,
     blend_weights,
+    map_cells,
     pool_map,
     read_map_window,
     read_window,
@@ -103,3 +107,37 @@ def test_a_pooled_map_is_the_adaptive_pooling_of_the_interpolated_one(size, map_
     whole = read_map_window(plane, size, 0, 0, *size)
     expected = F.adaptive_avg_pool2d(from_numpy(whole)[None], 8)[0]
     np.testing.assert_allclose(pool_map(plane, size, 8), expected, atol=1e-6)
+
+
+def test_weights_of_a_part_are_told_as_by_looking_at_its_cells() -> None:
+    rng = np.random.default_rng(3)
+    size = (97, 141)
+    for shape in ((1, 1), (13, 29), size):
+        plane = np.clip(rng.normal(0.5, 1.0, shape), 0, 1).astype(np.float32)
+        plane[: shape[0] // 2, shape[1] // 2 :] = 0
+        plane[shape[0] // 2 :, : shape[1] // 2] = 1
+        told = WeightCells(plane, size)
+        seen = set()
+        for _ in range(400):
+            rows, columns = (
+                slice(*sorted(rng.choice(side + 1, 2, replace=False))) for side in size
+            )
+            cells = map_cells(plane, size, rows, columns)
+            any_above, all_1 = bool(cells.any()), bool(cells.min() == 1)
+            assert (told.any(rows, columns), told.all_1(rows, columns)) == (any_above, all_1)
+            seen.add((any_above, all_1))
+        assert len(seen) == (1 if shape == (1, 1) else 3)
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.float32])
+def test_planes_are_stored_in_a_part_of_a_picture(kind: torch.dtype) -> None:
+    for height, width in ((1, 1), (1, 5), (7, 1), (6, 9)):
+        picture = torch.zeros((11, 14, 3), dtype=kind)
+        planes = torch.arange(3 * (height + 2) * (width + 1)).reshape(3, height + 2, -1).to(kind)
+        for part in (planes[:, 1 : 1 + height, :width], planes[:, :height, 1:].contiguous()):
+            last = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # channels last in memory
+            for given in (part, last):
+                store(given, picture[3 : 3 + height, 4 : 4 + width])
+                expected = np.zeros((11, 14, 3), np.float32)
+                expected[3 : 3 + height, 4 : 4 + width] = part.permute(1, 2, 0).numpy()
+                np.testing.assert_array_equal(picture.numpy(), expected)
