@@ -152,7 +152,7 @@ class WeightCells:
         """Whether all of map_cells are 1."""
         down, across = cells = _cells(self._plane, self._size, rows, columns)
         area = (down.stop - down.start) * (across.stop - across.start)
-        return self._count(self._at_1, cells) == area
+        return bool(self._count(self._at_1, cells) == area)
 
     @staticmethod
     def _count(sums: npt.NDArray[np.generic], cells: tuple[slice, slice]) -> int:
