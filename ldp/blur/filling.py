@@ -8,7 +8,6 @@ from ldp.types import Plane
 
 _SWEEPS = 3
 _FIRST_REACH = 1 / 16
-"""Of the reach: the first fill spreads values over a quarter of the distance."""
 
 
 def fill_up_to_steps(
@@ -23,9 +22,22 @@ def fill_up_to_steps(
     step: a difference of this size between neighbours of the first plane weakens their edge_weight
     to 1/e. Other arguments and the result are those of `fill`.
     """
-    (first,) = fill(values[:1], weights, guide, _FIRST_REACH * reach, edge)
-    steps = first[..., None] * np.float32(edge / step)
-    return fill(values, weights, np.concatenate([guide, steps], axis=2), reach, edge)
+    first = short_fill(values[0], weights, guide, reach, edge)
+    return fill(values, weights, with_steps(guide, first, edge, step), reach, edge)
+
+
+def short_fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:
+    """Fill one plane, (h, w), over a quarter of the distance that `fill` does."""
+    (filled,) = fill(values[None], weights, guide, _FIRST_REACH * reach, edge)
+    return filled
+
+
+def with_steps(guide: Plane, values: Plane, edge: float, step: float) -> Plane:
+    """Return a guide for `fill` that also has the steps of `values`, (h, w), as edges.
+
+    edge: as given to `fill`. step: of `values`, as much as `edge` is of the guide.
+    """
+    return np.concatenate([guide, values[..., None] * np.float32(edge / step)], axis=2)
 
 
 def fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:

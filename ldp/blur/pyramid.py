@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ldp.blur.falloff import agreement, gain_across
-from ldp.blur.filling import fill, fill_up_to_steps
+from ldp.blur.filling import fill, short_fill, with_steps
 from ldp.blur.matching import Match, blur, search, warp
 from ldp.types import Plane, ViewPair
 
@@ -25,7 +25,9 @@ _REFINE_REACH_PX = 1.0
 # How far values are spread into areas without texture, as a share of the longer side.
 _FILL_REACH = 0.05
 _FILL_EDGE = 0.05
-_FILL_STEP_PX = 0.05
+_FILL_STEP_PX = 0.1
+_WIDEST_DIP_PX = 25
+_NEAR_AND_FAR_PX = 0.3
 # A measurement this far from its filled surroundings has half the weight.
 _OUTLIER_PX = 0.3
 # Two sure measurements that lie this far apart are a third as certain as either.
@@ -193,11 +195,31 @@ def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
     (first,) = fill(disparity[None], confidence, guide, reach, _FILL_EDGE)
     own /= 1.0 + np.square((match.disparity_px - first) / np.float32(_OUTLIER_PX))
     disparity, confidence = _joined(match.disparity_px, own, support)
-    values = np.stack([disparity, np.abs(disparity)])
-    disparity, magnitude = fill_up_to_steps(
-        values, confidence, guide, reach=reach, edge=_FILL_EDGE, step=_FILL_STEP_PX
-    )
+    steps = short_fill(disparity, confidence, guide, reach, _FILL_EDGE)
+    magnitude = _filled(np.abs(disparity), confidence, guide, _magnitude_steps(steps))
+    disparity = _filled(disparity, confidence, guide, steps)
     return Found(disparity, magnitude, confidence, 0.0 if support is None else support.falloff)
+
+
+def _filled(values: Plane, weights: Plane, guide: Plane, steps: Plane) -> Plane:
+    """Fill a plane, but not across the guide's edges and the steps of `steps`."""
+    reach = (_FILL_REACH * max(guide.shape)) ** 2
+    ends = with_steps(guide, steps, _FILL_EDGE, _FILL_STEP_PX)
+    (filled,) = fill(values[None], weights, ends, reach, _FILL_EDGE)
+    return filled
+
+
+def _magnitude_steps(disparity_px: Plane) -> Plane:
+    """Return the magnitude without the dip between a near and a far object.
+
+    The disparity passes through zero there, but nothing is in focus.
+    """
+    magnitude_px = np.abs(disparity_px)
+    box = cv2.getStructuringElement(cv2.MORPH_RECT, (_WIDEST_DIP_PX, _WIDEST_DIP_PX))
+    near = cv2.dilate(disparity_px, box) > _NEAR_AND_FAR_PX
+    far = cv2.erode(disparity_px, box) < -_NEAR_AND_FAR_PX
+    closed = cv2.morphologyEx(magnitude_px, cv2.MORPH_CLOSE, box)
+    return np.asarray(np.where(near & far, closed, magnitude_px), np.float32)
 
 
 def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[Plane, Plane]:
