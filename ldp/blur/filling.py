@@ -28,7 +28,7 @@ def fill_up_to_steps(
 
 def short_fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:
     """Fill one plane, (h, w), over a quarter of the distance that `fill` does."""
-    (filled,) = fill(values[None], weights, guide, _FIRST_REACH * reach, edge)
+    filled: Plane = fill(values[None], weights, guide, _FIRST_REACH * reach, edge)[0]
     return filled
 
 

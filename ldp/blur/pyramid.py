@@ -205,7 +205,7 @@ def _filled(values: Plane, weights: Plane, guide: Plane, steps: Plane) -> Plane:
     """Fill a plane, but not across the guide's edges and the steps of `steps`."""
     reach = (_FILL_REACH * max(guide.shape)) ** 2
     ends = with_steps(guide, steps, _FILL_EDGE, _FILL_STEP_PX)
-    (filled,) = fill(values[None], weights, ends, reach, _FILL_EDGE)
+    filled: Plane = fill(values[None], weights, ends, reach, _FILL_EDGE)[0]
     return filled
 
 
