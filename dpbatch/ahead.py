@@ -29,6 +29,32 @@ class FoundAhead:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class UnfittedLook:
+    """What the camera's tone curve is fitted to, which takes 0.1 s.
+
+    Beside a CPU that restores, the process that saves does it; a GPU applies the curve, and has to
+    have it. name: of the photo's file. small: the photo, scaled down. preview: the camera's JPEG.
+    """
+
+    name: str
+    small: ViewPair
+    preview: bytes
+
+    @classmethod
+    def of(cls, name: str, preview: bytes, views: PhotoViews) -> UnfittedLook | None:
+        """Return that of a photo; None without a preview, so where its look is not wanted."""
+        if not preview:
+            return None
+        from dpbatch.output.look import READ_PIXELS, mean_pair
+
+        return cls(name, mean_pair(views.reduced(READ_PIXELS)), preview)
+
+    def fit(self) -> tuple[ToneCurve | None, tuple[str, ...]]:
+        """Return the curve, and warnings where the preview does not fit the photo."""
+        return curve_of_preview(self.name, self.small, self.preview)
+
+
 def find_ahead(name: str, views: PhotoViews, preview: bytes, blur: str) -> FoundAhead:
     """Find what restoring would otherwise find first.
 
@@ -39,21 +65,8 @@ def find_ahead(name: str, views: PhotoViews, preview: bytes, blur: str) -> Found
     matched = None
     if matching is not None and matching.reduces(views):
         matched = matching.estimate(views)
-    return FoundAhead(matched, *camera_curve(name, preview, views))
-
-
-def camera_curve(
-    name: str, preview: bytes, views: PhotoViews
-) -> tuple[ToneCurve | None, tuple[str, ...]]:
-    """Return the camera's tone curve where it is wanted and found, and warnings.
-
-    Arguments as for `find_ahead`.
-    """
-    if not preview:
-        return None, ()
-    from dpbatch.output.look import READ_PIXELS
-
-    return curve_of_preview(name, views.reduced(READ_PIXELS), preview)
+    unfitted = UnfittedLook.of(name, preview, views)
+    return FoundAhead(matched, *(unfitted.fit() if unfitted else (None, ())))
 
 
 def curve_of_preview(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ldp
-from dpbatch.ahead import camera_curve
+from dpbatch.ahead import UnfittedLook
 from dpbatch.errors import RestoreError, SettingsError, no_raw_colours, too_large
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.hints import hinted
@@ -68,7 +68,8 @@ class RestoredPhoto:
         needs it.
     blur_map: None where nothing needs it.
     orientation: the EXIF orientation that turns it upright.
-    curve: the camera's tone curve; None for a neutral look.
+    curve: the camera's tone curve; None for a neutral look, and where it is not `fitted` yet.
+    unfitted: what it is fitted to.
     has_look: whether curve and exposure have been applied.
     raw: what editors go on with; None where only the picture is wanted.
     is_ordinary: whether it has one view. map_is_change: whether the amounts of its map are those
@@ -85,8 +86,16 @@ class RestoredPhoto:
     raw: RestoredRaw | None = None
     is_ordinary: bool = False
     map_is_change: bool = False
+    unfitted: UnfittedLook | None = None
     original: npt.NDArray[np.uint16] | None = None
     original_raw: RestoredRaw | None = None
+
+    def fitted(self) -> RestoredPhoto:
+        """Return it with the camera's curve, and the warnings of fitting it."""
+        if self.unfitted is None:
+            return self
+        curve, warnings = self.unfitted.fit()
+        return replace(self, curve=curve, warnings=self.warnings + warnings, unfitted=None)
 
 
 def load(
@@ -143,25 +152,6 @@ def developed(loaded: LoadedPhoto, settings: RawSettings) -> ViewPair:
     from dpbatch.raw.develop import develop
 
     return develop(loaded.stored, settings)
-
-
-def centre(photo: LoadedPhoto, side_px: int) -> LoadedPhoto:
-    """Return a square of the photo's middle, smaller where the photo is; side_px is even."""
-    from ldp.types import ViewPair
-
-    photo = replace(photo, ahead=None)
-    height, width = photo.size
-    top, left = (max(0, (side - side_px) // 4 * 2) for side in (height, width))
-    area = (slice(top, top + side_px), slice(left, left + side_px))
-    stored = photo.stored
-    if isinstance(stored, ViewPair):
-        return replace(
-            photo, stored=replace(stored, left=stored.left[area], right=stored.right[area])
-        )
-    composite, photodiode = stored.composite[area], stored.photodiode[area]
-    return replace(
-        photo, stored=replace(stored, composite=composite, photodiode=photodiode, preview=b"")
-    )
 
 
 class Restorer:
@@ -238,6 +228,7 @@ class Restorer:
             loaded.warnings + opened.warnings,
             opened.has_look,
             opened.collector.result() if opened.collector else None,
+            unfitted=opened.unfitted,
             original=original,
             original_raw=original_raw,
         )
@@ -260,6 +251,7 @@ class _OpenedPhoto:
         self._views: PhotoViews | None = None
         self._device: torch.device | None = None
         self.curve: ToneCurve | None = None
+        self.unfitted: UnfittedLook | None = None
         self.warnings: tuple[str, ...] = ()
         self.has_look = False
         self.collector: Collector | None = None
@@ -268,11 +260,14 @@ class _OpenedPhoto:
         """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
         views = views_of(self._loaded, self._raw, device)
         ahead = self._loaded.ahead
+        self.curve, self.unfitted, self.warnings = None, None, ()
         if ahead is not None:
             self.curve, self.warnings = ahead.curve, ahead.warnings
-        else:
-            name, preview = self._loaded.name, self._loaded.preview
-            self.curve, self.warnings = camera_curve(name, preview, views)
+        elif unfitted := UnfittedLook.of(self._loaded.name, self._loaded.preview, views):
+            if device.type == "cpu":
+                self.unfitted = unfitted
+            else:
+                self.curve, self.warnings = unfitted.fit()
         self._views, self._device, self.has_look = views, device, False
         self.collector = self._collector(views, device)
         return views
@@ -345,4 +340,4 @@ def save(
     """
     from dpbatch import rescue
 
-    return rescue.save(restored, target, settings, note, focus or FocusSettings())
+    return rescue.save(restored.fitted(), target, settings, note, focus or FocusSettings())

@@ -163,7 +163,7 @@ class PhotoStages:
         if isinstance(loaded, LoadedOrdinary):
             part = ordinary.centre(loaded, _MEASURED_PX)
         else:
-            part = photo.centre(loaded, _MEASURED_PX)
+            part = centre(loaded, _MEASURED_PX)
         restorer = self._restorer(keep_blur_map=False)
         restorer(part, ignore)  # the first photo also loads libraries
         start_s = time.perf_counter()
@@ -181,6 +181,7 @@ class PhotoStages:
     def save(self, job: Job, restored: Stamped[RestoredPhoto]) -> Saved:
         """See `photo.save`."""
         settings, output = self.settings, self.settings.output
+        restored = replace(restored, value=restored.value.fitted())
         warnings = restored.value.warnings
         network, sha256 = settings.restore.model, self.weights_sha256
         fingerprint = self.fingerprint
@@ -312,4 +313,23 @@ def processing_note(
         settings=described(settings),
         source_blake2b=_joined(file.blake2b for file in inputs),
         fingerprint=fingerprint,
+    )
+
+
+def centre(loaded: LoadedPhoto, side_px: int) -> LoadedPhoto:
+    """Return a square of the photo's middle, smaller where the photo is; side_px is even."""
+    from ldp.types import ViewPair
+
+    loaded = replace(loaded, ahead=None)
+    height, width = loaded.size
+    top, left = (max(0, (side - side_px) // 4 * 2) for side in (height, width))
+    area = (slice(top, top + side_px), slice(left, left + side_px))
+    stored = loaded.stored
+    if isinstance(stored, ViewPair):
+        return replace(
+            loaded, stored=replace(stored, left=stored.left[area], right=stored.right[area])
+        )
+    composite, photodiode = stored.composite[area], stored.photodiode[area]
+    return replace(
+        loaded, stored=replace(stored, composite=composite, photodiode=photodiode, preview=b"")
     )

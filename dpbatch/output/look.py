@@ -99,6 +99,12 @@ def _quantiles(picture: FloatArray) -> npt.NDArray[np.float64]:
     return np.quantile(_luminance(picture).astype(np.float64), _LEVELS)
 
 
+def mean_pair(views: ViewPair) -> ViewPair:
+    """Return a pair that gives the same curve, with the mean of two views in place of both."""
+    mean = _mean_of(views)
+    return ViewPair(mean, mean)
+
+
 def _mean_of(views: ViewPair) -> FloatArray:
     """Return the mean of the two views in [0, 1], at least _LONG_SIDE_PX if they are."""
     step = max(1, max(views.size) // (2 * _LONG_SIDE_PX))

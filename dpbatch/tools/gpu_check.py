@@ -36,10 +36,11 @@ import torch
 
 import dpbatch
 import ldp
+from dpbatch.batch.photo_stages import centre
 from dpbatch.engine.processes import core_count
 from dpbatch.errors import DpbatchError
 from dpbatch.networks import two_view_header
-from dpbatch.photo import LoadedPhoto, centre, load, views_of
+from dpbatch.photo import LoadedPhoto, load, views_of
 from dpbatch.settings import RawSettings
 from dpbatch.terminal import printable, say
 from dpbatch.tools.benchmark.beside import beside_network

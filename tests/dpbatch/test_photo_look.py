@@ -13,7 +13,7 @@ import tifffile
 import torch
 
 from dpbatch import photo
-from dpbatch.ahead import camera_curve
+from dpbatch.ahead import UnfittedLook
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.output.metadata import ProcessingNote
 from dpbatch.output.tone import ToneCurve, apply_look
@@ -47,7 +47,8 @@ def mean_of(loaded: LoadedPhoto) -> npt.NDArray[np.float32]:
 
 def curve_of(loaded: LoadedPhoto) -> tuple[ToneCurve | None, tuple[str, ...]]:
     views = photo.views_of(loaded, RawSettings(), torch.device("cpu"))
-    return camera_curve(loaded.name, loaded.preview, views)
+    unfitted = UnfittedLook.of(loaded.name, loaded.preview, views)
+    return unfitted.fit() if unfitted else (None, ())
 
 
 def result_of(source: Photo, output: OutputSettings, target: Path) -> npt.NDArray[np.uint16]:
