@@ -10,7 +10,7 @@ _FEW_CORES = 4
 """With fewer, one photo is read and one written while one is restored, and restoring finds all."""
 _SPARE_CORES = 8
 """For each process that loads where a CPU restores, which has cores to spare from then on."""
-_LOADERS, _SAVERS = 9 / 16, 3 / 16
+_LOADERS, _SAVERS = 10 / 16, 3 / 16
 """For each core where a GPU restores: with 16 cores about 100 photos of 30 MP a minute, see
 docs/speed.md."""
 _MOST_LOADERS, _MOST_SAVERS = 18, 6

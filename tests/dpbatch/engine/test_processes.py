@@ -17,7 +17,7 @@ def test_few_cores_have_one_process_for_each_step(cores: int, on_gpu: bool) -> N
 
 
 @pytest.mark.parametrize(
-    ("cores", "loaders", "savers"), [(4, 2, 1), (8, 4, 1), (16, 9, 3), (64, 18, 6)]
+    ("cores", "loaders", "savers"), [(4, 2, 1), (8, 5, 1), (16, 10, 3), (64, 18, 6)]
 )
 def test_beside_a_gpu_they_follow_the_cores(cores: int, loaders: int, savers: int) -> None:
     found = processes_for(cores, 512 * GIB, on_gpu=True)
