@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from ldp.types import Plane
@@ -10,30 +11,34 @@ _SWEEPS = 3
 _FIRST_REACH = 1 / 16
 
 
-def fill_up_to_steps(
-    values: Plane, weights: Plane, guide: Plane, *, reach: float, edge: float, step: float
+def short_fill(
+    values: Plane, weights: Plane, guide: Plane, *, reach: float, edge: float, least: float
 ) -> Plane:
-    """Fit smooth planes as `fill` does, with breaks also where the first of the planes has a step.
+    """Fill one plane, (h, w), over a quarter of the distance that `fill` does, to find its steps.
 
-    Not every step of depth has an edge in the picture: without one, `fill` makes a ramp of it, as
-    wide as it spreads values, and what is in focus beside it is taken for blurred. So the values
-    are filled over a short distance first, and the steps that are left weaken the second fill.
-
-    step: a difference of this size between neighbours of the first plane weakens their edge_weight
-    to 1/e. Other arguments and the result are those of `fill`.
+    least: the weight that the plane filled over the whole distance has everywhere. Where less is
+        measured a short fill would have steps of its own, or zeros.
     """
-    first = short_fill(values[0], weights, guide, reach, edge)
-    return fill(values, weights, with_steps(guide, first, edge, step), reach, edge)
-
-
-def short_fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float) -> Plane:
-    """Fill one plane, (h, w), over a quarter of the distance that `fill` does."""
-    filled: Plane = fill(values[None], weights, guide, _FIRST_REACH * reach, edge)[0]
+    smooth = fill(values[None], weights, guide, reach, edge)[0]
+    total = weights + np.float32(least)
+    joined = (weights * values + np.float32(least) * smooth) / total
+    filled: Plane = fill(joined[None], total, guide, _FIRST_REACH * reach, edge)[0]
     return filled
+
+
+def without_dips(values: Plane, widest: int, least: float) -> Plane:
+    """Return (h, w) values without dips narrower than `widest` cells and deeper than `least`."""
+    box = cv2.getStructuringElement(cv2.MORPH_RECT, (widest, widest))
+    closed = cv2.morphologyEx(values, cv2.MORPH_CLOSE, box)
+    return np.asarray(np.where(closed - values > least, closed, values), np.float32)
 
 
 def with_steps(guide: Plane, values: Plane, edge: float, step: float) -> Plane:
     """Return a guide for `fill` that also has the steps of `values`, (h, w), as edges.
+
+    Not every step of depth has an edge in the picture: without one, `fill` makes a ramp of it, as
+    wide as it spreads values, and what is in focus beside it is taken for blurred. So the values
+    are filled over a short distance first, and the steps that are left end the second fill.
 
     edge: as given to `fill`. step: of `values`, as much as `edge` is of the guide.
     """

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ldp.blur.falloff import agreement, gain_across
-from ldp.blur.filling import fill, short_fill, with_steps
+from ldp.blur.filling import fill, short_fill, with_steps, without_dips
 from ldp.blur.matching import Match, blur, search, warp
 from ldp.types import Plane, ViewPair
 
@@ -26,8 +26,9 @@ _REFINE_REACH_PX = 1.0
 _FILL_REACH = 0.05
 _FILL_EDGE = 0.05
 _FILL_STEP_PX = 0.1
+_LEAST_CONFIDENCE = 0.02
 _WIDEST_DIP_PX = 25
-_NEAR_AND_FAR_PX = 0.3
+_DIP_PX = 0.6
 # A measurement this far from its filled surroundings has half the weight.
 _OUTLIER_PX = 0.3
 # Two sure measurements that lie this far apart are a third as certain as either.
@@ -195,8 +196,13 @@ def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
     (first,) = fill(disparity[None], confidence, guide, reach, _FILL_EDGE)
     own /= 1.0 + np.square((match.disparity_px - first) / np.float32(_OUTLIER_PX))
     disparity, confidence = _joined(match.disparity_px, own, support)
-    steps = short_fill(disparity, confidence, guide, reach, _FILL_EDGE)
-    magnitude = _filled(np.abs(disparity), confidence, guide, _magnitude_steps(steps))
+    # Between a near and a far object the disparity passes through zero, but nothing is in focus.
+    steps = short_fill(
+        disparity, confidence, guide, reach=reach, edge=_FILL_EDGE, least=_LEAST_CONFIDENCE
+    )
+    magnitude = _filled(
+        np.abs(disparity), confidence, guide, without_dips(np.abs(steps), _WIDEST_DIP_PX, _DIP_PX)
+    )
     disparity = _filled(disparity, confidence, guide, steps)
     return Found(disparity, magnitude, confidence, 0.0 if support is None else support.falloff)
 
@@ -207,19 +213,6 @@ def _filled(values: Plane, weights: Plane, guide: Plane, steps: Plane) -> Plane:
     ends = with_steps(guide, steps, _FILL_EDGE, _FILL_STEP_PX)
     filled: Plane = fill(values[None], weights, ends, reach, _FILL_EDGE)[0]
     return filled
-
-
-def _magnitude_steps(disparity_px: Plane) -> Plane:
-    """Return the magnitude without the dip between a near and a far object.
-
-    The disparity passes through zero there, but nothing is in focus.
-    """
-    magnitude_px = np.abs(disparity_px)
-    box = cv2.getStructuringElement(cv2.MORPH_RECT, (_WIDEST_DIP_PX, _WIDEST_DIP_PX))
-    near = cv2.dilate(disparity_px, box) > _NEAR_AND_FAR_PX
-    far = cv2.erode(disparity_px, box) < -_NEAR_AND_FAR_PX
-    closed = cv2.morphologyEx(magnitude_px, cv2.MORPH_CLOSE, box)
-    return np.asarray(np.where(near & far, closed, magnitude_px), np.float32)
 
 
 def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[Plane, Plane]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from ldp.blur.filling import fill_up_to_steps
+from ldp.blur.filling import fill, short_fill, with_steps, without_dips
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
 from ldp.types import Picture, Plane, ReducibleViews, ViewPair, as_float
 
@@ -31,6 +31,9 @@ _FILL_REACH = 0.02
 """As a share of the longer side."""
 _FILL_EDGE = 0.03
 _FILL_STEP_OCTAVES = 0.2
+_LEAST_CERTAINTY = 1.0
+_WIDEST_SPOT = 21
+_SPOT_OCTAVES = 0.5
 _UNSEEN = 1.3
 """Radii up to SMALLEST_RADIUS_PX times this cannot be told from none."""
 
@@ -67,17 +70,16 @@ class RadiusEstimator:
         full_px = np.float32(views.size[1] / left.shape[1])
         log_radius, log_scale, side = _merged(list(self._at_scales(left, right)))
         certainty = np.exp(-2 * log_scale)
-        guide = _resized(0.5 * (left + right), (side.shape[1], side.shape[0]))
+        guide = _resized(0.5 * (left + right), (side.shape[1], side.shape[0]))[..., None]
         reach = (_FILL_REACH * max(side.shape)) ** 2
-        values = np.stack([log_radius, side])
-        log_radius, side = fill_up_to_steps(
-            values,
-            certainty,
-            guide[..., None],
-            reach=reach,
-            edge=_FILL_EDGE,
-            step=_FILL_STEP_OCTAVES,
+        first = short_fill(
+            log_radius, certainty, guide, reach=reach, edge=_FILL_EDGE, least=_LEAST_CERTAINTY
         )
+        # Small spots without a radius are even or overexposed rather than in focus.
+        steps = without_dips(first, _WIDEST_SPOT, _SPOT_OCTAVES)
+        guide = with_steps(guide, steps, _FILL_EDGE, _FILL_STEP_OCTAVES)
+        values = np.stack([log_radius, side])
+        log_radius, side = fill(values, certainty, guide, reach, _FILL_EDGE)
         radius = np.exp2(log_radius)
         seen = radius > SMALLEST_RADIUS_PX * _UNSEEN
         signed = np.where(seen, np.copysign(radius, side), 0) * full_px
