@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,11 +165,13 @@ class Restorer:
         output: OutputSettings | None = None,
         *,
         keep_original: bool = False,
+        correct_depth: bool = False,
     ) -> None:
         """Load the weights.
 
         settings: the network is named (settle_network). raw: how photos are developed. output: what
             is to be written; None for a plain picture. keep_original: also return the photo before.
+            correct_depth: look again at the depths of the map that is kept.
 
         Raises ldp.errors.WeightsError or ClipUnavailableError where there are none that fit,
         SettingsError where this machine has no such device.
@@ -190,6 +192,7 @@ class Restorer:
         self._raw = raw
         self._output = output or OutputSettings(look="neutral")
         self._keep_blur_map, self._keep_original = keep_blur_map, keep_original
+        self._correct_depth = correct_depth
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
             self._model.compile_in_background()
@@ -218,10 +221,15 @@ class Restorer:
             )
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
+        blur_map = deblurred.blur_map if self._keep_blur_map else None
+        if blur_map is not None and self._correct_depth:
+            from ldp.blur.reconsider import reconsidered
+
+            blur_map = reconsidered(blur_map, opened.views, deblurred.sharp)
         original, original_raw = opened.untouched() if self._keep_original else (None, None)
         return RestoredPhoto(
             deblurred.sharp,
-            deblurred.blur_map if self._keep_blur_map else None,
+            blur_map,
             loaded.stored.orientation,
             loaded.metadata,
             opened.curve,
@@ -234,83 +242,79 @@ class Restorer:
         )
 
 
+@dataclass
 class _OpenedPhoto:
-    """A photo on the device that restores it.
+    """A photo on the device that restores it, once it is `on` one.
 
     curve: of the camera. has_look: whether it and the exposure have been applied. collector: of
         what editors go on with, where that is wanted.
     """
 
-    def __init__(
-        self, loaded: LoadedPhoto, raw: RawSettings, output: OutputSettings, with_look: bool
-    ) -> None:
-        self._wants_look = with_look
-        self._loaded = loaded
-        self._raw = raw
-        self._output = output
-        self._views: PhotoViews | None = None
-        self._device: torch.device | None = None
-        self.curve: ToneCurve | None = None
-        self.unfitted: UnfittedLook | None = None
-        self.warnings: tuple[str, ...] = ()
-        self.has_look = False
-        self.collector: Collector | None = None
+    loaded: LoadedPhoto
+    raw: RawSettings
+    output: OutputSettings
+    wants_look: bool
+    views: PhotoViews = field(init=False)
+    device: torch.device = field(init=False)
+    curve: ToneCurve | None = None
+    unfitted: UnfittedLook | None = None
+    warnings: tuple[str, ...] = ()
+    has_look: bool = False
+    collector: Collector | None = None
 
     def on(self, device: torch.device) -> PhotoViews:
         """Return its views on a device. Raises RestoreError for a DNG of what is no raw."""
-        views = views_of(self._loaded, self._raw, device)
-        ahead = self._loaded.ahead
+        views = views_of(self.loaded, self.raw, device)
+        ahead = self.loaded.ahead
         self.curve, self.unfitted, self.warnings = None, None, ()
         if ahead is not None:
             self.curve, self.warnings = ahead.curve, ahead.warnings
-        elif unfitted := UnfittedLook.of(self._loaded.name, self._loaded.preview, views):
+        elif unfitted := UnfittedLook.of(self.loaded.name, self.loaded.preview, views):
             if device.type == "cpu":
                 self.unfitted = unfitted
             else:
                 self.curve, self.warnings = unfitted.fit()
-        self._views, self._device, self.has_look = views, device, False
-        self.collector = self._collector(views, device)
+        self.views, self.device, self.has_look = views, device, False
+        self.collector = self._collector()
         return views
 
     def untouched(self) -> tuple[npt.NDArray[np.uint16], RestoredRaw | None]:
         """Return the photo that `on` opened before it was restored, and what editors need of it."""
         from ldp.restore.untouched import untouched_parts, untouched_uint16
 
-        views, device = self._views, self._device
-        assert views is not None
-        assert device is not None
-        collector = self._collector(views, device)
+        collector = self._collector()
         if collector is None:
-            return untouched_uint16(views), None
-        for rows, columns, pixels in untouched_parts(views):
+            return untouched_uint16(self.views), None
+        for rows, columns, pixels in untouched_parts(self.views):
             collector(rows, columns, pixels)
-        return untouched_uint16(views), collector.result()
+        return untouched_uint16(self.views), collector.result()
 
     def collect(self, rows: slice, columns: slice, pixels: torch.Tensor) -> None:
         """Hand a part of the restored picture to the collector."""
         if self.collector is not None:
             self.collector(rows, columns, pixels)
 
-    def _collector(self, views: PhotoViews, device: torch.device) -> Collector | None:
+    def _collector(self) -> Collector | None:
         from dpbatch.raw.develop import RawViews
         from dpbatch.raw.frames import RawPair
 
-        if isinstance(views, RawViews) and isinstance(self._loaded.stored, RawPair):
+        stored, views = self.loaded.stored, self.views
+        if isinstance(views, RawViews) and isinstance(stored, RawPair):
             from dpbatch.editing import collector_for
 
-            return collector_for(self._loaded.stored, views, self._output, device)
-        if self._output.format == "dng":
-            raise no_raw_colours(self._loaded.name)
+            return collector_for(stored, views, self.output, self.device)
+        if self.output.format == "dng":
+            raise no_raw_colours(self.loaded.name)
         return None
 
     def with_look(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the look on a GPU; beside a CPU that restores, the process that saves does it."""
-        if rows.device.type == "cpu" or not self._wants_look:
+        if rows.device.type == "cpu" or not self.wants_look:
             return rows
         from dpbatch.output.tone import apply_look_tensor
 
         self.has_look = True
-        return apply_look_tensor(rows, self.curve, self._output.exposure, channels=-1)
+        return apply_look_tensor(rows, self.curve, self.output.exposure, channels=-1)
 
 
 def views_of(loaded: LoadedPhoto, settings: RawSettings, device: torch.device) -> PhotoViews:
@@ -334,9 +338,9 @@ def save(
 ) -> dict[Path, Written]:
     """Turn the photo upright and write it to `target`, its layers beside it and before it.
 
-    focus: what of the photo is to be sharp; None for all of it.
+    focus: what of the photo is to be sharp; None for all of it. Returns the files by path.
 
-    Returns the files by path. Raises OutputError.
+    Raises OutputError.
     """
     from dpbatch import rescue
 

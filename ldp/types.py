@@ -97,6 +97,10 @@ class BlurMap:
     magnitude_px: size of the disparity in the same pixels, for estimators that fill it in apart:
         between a near object and a far one a filled disparity passes through 0, its magnitude does
         not. None stands for |disparity_px|.
+    corrected_px: (h, w) of its own, a better disparity where the restored photo shows that
+        disparity_px is wrong (ldp.blur.reconsider), NaN elsewhere; None for nowhere.
+    falloff: the share of the disparity that is lost at the frame's left and right edge and that the
+        map makes up for, see DisparityEstimator.
     """
 
     amount: Plane
@@ -105,6 +109,8 @@ class BlurMap:
     soft: Plane | None = None
     radius_px: Plane | None = None
     magnitude_px: Plane | None = None
+    corrected_px: Plane | None = None
+    falloff: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,11 @@ class PhotoStages:
     def restorer(self) -> Callable[[Stamped[Loaded], Progress], Stamped[RestoredPhoto]]:
         """See `photo.Restorer` and `ordinary.OrdinaryRestorer`; what was kept passes through."""
         settings, is_kept = self.settings, self.kept is not None
-        needs_map = bool(settings.output.chosen_layers) or settings.focus.needs_depth
+        layers = settings.output.chosen_layers
         restore = self._restorer(
-            keep_blur_map=needs_map or is_kept,
+            keep_blur_map=bool(layers) or settings.focus.needs_depth or is_kept,
             keep_original=needs_original_of(settings) or is_kept,
+            correct_depth="depth" in layers or settings.focus.needs_depth or is_kept,
         )
 
         def finish(loaded: Stamped[Loaded], progress: Progress) -> Stamped[RestoredPhoto]:
@@ -136,7 +137,9 @@ class PhotoStages:
 
         return finish
 
-    def _restorer(self, keep_blur_map: bool, keep_original: bool = False) -> _Restorer:
+    def _restorer(
+        self, keep_blur_map: bool, keep_original: bool = False, correct_depth: bool = False
+    ) -> _Restorer:
         settings = self.settings
         of_two_views = photo.Restorer(
             settings.restore,
@@ -144,6 +147,7 @@ class PhotoStages:
             keep_blur_map,
             settings.output,
             keep_original=keep_original,
+            correct_depth=correct_depth,
         )
         of_one_view = None
         if self.ordinary_sha256:

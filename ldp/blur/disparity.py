@@ -80,4 +80,5 @@ class DisparityEstimator:
             disparity_px=found.disparity_px * scale,
             confidence=found.confidence,
             magnitude_px=magnitude_px,
+            falloff=falloff,
         )

@@ -61,6 +61,7 @@ class LearnedEstimator:
             disparity_px=disparity_px,
             confidence=found.confidence,
             radius_px=found.radius_px,
+            falloff=matched.falloff,
         )
 
 

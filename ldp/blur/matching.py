@@ -8,6 +8,7 @@ shifted by half the disparity, so that the result is registered to their mean.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +22,9 @@ _NORMALISE_SIGMA_PX = 6.0
 _WINDOW_SIGMA_PX = 2.5
 _SCALES = 4
 _SMALLEST_SIDE_PX = 4
+_EDGE_NORMALISE_SIGMA_PX = 3.0
+_EDGE_WINDOW_SIGMA_PX = 1.5
+_EDGE_SCALES = 3
 # Contrast below this many standard deviations of the noise has little weight. The floor is about
 # half a step of an 8-bit picture, whose noise may be too small to be measured.
 _NOISE_MARGIN = 3.0
@@ -61,6 +65,31 @@ def search(left: Plane, right: Plane, reach_px: float, step_px: float = 0.5) -> 
     for candidate_px in candidates_px:
         candidates.add(float(candidate_px), _cost(scales, float(candidate_px), left.shape))
     return candidates.result()
+
+
+def edge_costs(
+    left: Plane, right: Plane, disparities_px: Sequence[float] | npt.NDArray[np.float64]
+) -> Iterator[Plane]:
+    """Yield for each disparity how much the changes along x of two views differ, (h, w) from 0.
+
+    Changes are compared and not lightness: a strong edge does not tell on its surroundings beyond
+    its blur and the windows, which are small, so that the sums over parts of a picture are free to
+    follow its outlines.
+
+    left, right: see `search`.
+    """
+    scales = []
+    size, fine_width = left.shape[:2], left.shape[1]
+    left, right = blur(left, _PREFILTER_SIGMA_PX), blur(right, _PREFILTER_SIGMA_PX)
+    for _ in range(_EDGE_SCALES):
+        changes = _normalised_change(left), _normalised_change(right)
+        scales.append(_Scale(*changes, left.shape[1] / fine_width))
+        half = ((left.shape[1] + 1) // 2, (left.shape[0] + 1) // 2)
+        if min(half) < _SMALLEST_SIDE_PX:
+            break
+        left, right = _shrunk(left, half), _shrunk(right, half)
+    for disparity_px in disparities_px:
+        yield _cost(scales, float(disparity_px), size, _EDGE_WINDOW_SIGMA_PX)
 
 
 def warp(view: Plane, shift_px: Plane) -> Plane:
@@ -130,13 +159,28 @@ def _normalised(picture: Plane) -> Plane:
     return normalised
 
 
-def _cost(scales: list[_Scale], disparity_px: float, shape: tuple[int, ...]) -> Plane:
+def _normalised_change(picture: Plane) -> Plane:
+    """Normalise the change along x to a local deviation of 1, less where there is only noise."""
+    central = np.array([[-0.5, 0, 0.5]], np.float32)
+    change = cv2.filter2D(picture, -1, central, borderType=cv2.BORDER_REFLECT)
+    variance = blur(np.square(change), _EDGE_NORMALISE_SIGMA_PX)
+    # White noise has this share of its deviation left in such a difference.
+    floor = 0.7 * (_NOISE_MARGIN * noise_sigma(picture) + _NOISE_FLOOR)
+    return np.asarray(change / np.sqrt(variance + np.float32(floor * floor)), np.float32)
+
+
+def _cost(
+    scales: list[_Scale],
+    disparity_px: float,
+    shape: tuple[int, ...],
+    window_sigma_px: float = _WINDOW_SIGMA_PX,
+) -> Plane:
     """Return the difference of the views at one disparity, summed over the scales."""
     total = np.zeros(shape, np.float32)
     for scale in scales:
         half = 0.5 * disparity_px * scale.per_fine_px
         difference = _shifted(scale.left, half) - _shifted(scale.right, -half)
-        cost = blur(difference * difference, _WINDOW_SIGMA_PX)
+        cost = blur(difference * difference, window_sigma_px)
         total += cv2.resize(cost, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
     return total
 

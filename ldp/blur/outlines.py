@@ -97,7 +97,7 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
 
     sharp: (H, W, 3), the restored picture in the orientation of the map.
 
-    Where the map has a confidence, its sure values decide.
+    Where the map has a confidence, its sure values decide; where it was corrected, that does.
 
     The planes amount, disparity_px and confidence come back as (h, w), of about `work_pixels`
     pixels, or of H x W if that is less; the others as they were. `enlarged` makes them as large as
@@ -111,11 +111,14 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
     def filtered(plane: Plane) -> Plane:
         return edges(_fitted(plane, (guide.shape[1], guide.shape[0])))
 
-    def aligned(plane: Plane) -> Plane:
+    def aligned(plane: Plane, corrected: Plane | None = None) -> Plane:
         size = small.shape[1], small.shape[0]
         plane = _fitted(plane, size)
         if confidence is not None:
             plane = _filled(plane, _fitted(confidence, size), small)
+        if corrected is not None:
+            better = cv2.resize(corrected, size, interpolation=cv2.INTER_NEAREST)
+            plane = np.where(np.isnan(better), plane, better).astype(np.float32)
         for vote in votes:
             plane = _weighted_median(plane, vote)
         return np.asarray(filtered(plane).clip(plane.min(), plane.max()), np.float32)
@@ -124,9 +127,21 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
     return replace(
         blur_map,
         amount=aligned(blur_map.amount),
-        disparity_px=None if disparity_px is None else aligned(disparity_px),
+        disparity_px=None if disparity_px is None else aligned(disparity_px, blur_map.corrected_px),
         confidence=None if confidence is None else filtered(confidence).clip(0, 1),
     )
+
+
+def filled_disparity(blur_map: BlurMap, sharp: Picture) -> Plane:
+    """Return a map's disparity as `align` fills it in before the votes, of about VOTE_PIXELS.
+
+    The map has a disparity and a confidence. sharp: see `align`.
+    """
+    assert blur_map.disparity_px is not None
+    assert blur_map.confidence is not None
+    small = reduced(sharp, VOTE_PIXELS)
+    size = small.shape[1], small.shape[0]
+    return _filled(_fitted(blur_map.disparity_px, size), _fitted(blur_map.confidence, size), small)
 
 
 def certainty(plane: Plane, confidence: Plane) -> Plane:

@@ -13,12 +13,13 @@ from dpbatch.batch.kept import KeptRestorations, forget, kept_folder, restoratio
 from dpbatch.batch.photo_stages import PhotoStages, layer_suffixes
 from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
-from dpbatch.output.metadata import read_note
+from dpbatch.output.metadata import PhotoMetadata, read_note
 from dpbatch.output.whole import opens
+from dpbatch.photo import RestoredPhoto
 from dpbatch.raw.masks import check_mask
 from dpbatch.settings import OutputSettings, RestoreSettings, Settings
 from dpbatch.types import Job, Photo, Saved
-from ldp.types import Picture
+from ldp.types import BlurMap, Picture
 from tests.helpers.scenes import write_test_dpraw
 
 SIZE = (128, 192)
@@ -190,3 +191,43 @@ def test_every_form_of_layers_is_written_and_known(
         assert (34377 in tags) == (form == "alpha")
         assert (37724 in tags) == (form == "photoshop")
     assert saved.rescued == ""
+
+
+def test_a_correction_of_the_depth_is_kept(tmp_path: Path) -> None:
+    corrected = np.where(np.eye(3) > 0, np.nan, 2).astype(np.float32)
+    plane, picture = np.ones((4, 4), np.float32), np.zeros((4, 4, 3), np.uint16)
+    blur_map = BlurMap(plane, plane, plane, corrected_px=corrected)
+    metadata = PhotoMetadata()
+    kept = KeptRestorations(kept_folder(tmp_path), "key")
+    kept.write("a.tif", (), RestoredPhoto(picture, blur_map, 1, metadata, original=picture))
+    read = kept.read("a.tif", (), metadata)
+    assert read is not None
+    assert read.blur_map is not None
+    np.testing.assert_array_equal(read.blur_map.corrected_px, corrected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (with_focus(focus_range="5:-5"), True),
+        (replace(PLAIN, output=replace(PLAIN.output, layers=("depth",))), True),
+        (replace(PLAIN, output=replace(PLAIN.output, layers=("blur",))), False),
+        (with_focus(strength=0.5), False),
+    ],
+)
+def test_depth_is_looked_at_again_only_where_it_is_asked_for(
+    settings: Settings,
+    expected: bool,
+    raw: Photo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maps: list[BlurMap] = []
+
+    def looked_at(blur_map: BlurMap, *_: object) -> BlurMap:
+        maps.append(blur_map)
+        return blur_map
+
+    monkeypatch.setattr("ldp.blur.reconsider.reconsidered", looked_at)
+    run(settings, raw, tmp_path)
+    assert bool(maps) == expected

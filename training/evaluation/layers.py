@@ -25,6 +25,7 @@ import numpy as np
 
 import ldp
 from ldp.blur.outlines import align, enlarged
+from ldp.blur.reconsider import reconsidered
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.errors import DataError
 from training.evaluation.disparity import read_inverse_depth, read_views, scene_folders
@@ -150,10 +151,10 @@ def _has_one_step(
 
 
 def _maps(model: ldp.Model, views: ViewPair) -> dict[str, BlurMap]:
-    """Return the map as it was measured, and aligned to the restored picture."""
+    """Return the map as it was measured, and corrected by and aligned to the restored picture."""
     measured = model.estimator.estimate(views)
     sharp = model.restore_uint16(views, blur_map=measured).sharp
-    aligned = align(measured, sharp)
+    aligned = align(reconsidered(measured, views, sharp), sharp)
     assert aligned.disparity_px is not None
     large = enlarged(aligned.disparity_px, sharp)
     return {"measured": measured, "aligned": BlurMap(aligned.amount, large)}

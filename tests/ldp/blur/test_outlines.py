@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,15 @@ def test_the_filter_gives_back_a_plane_that_is_linear_in_the_colours() -> None:
 def test_pictures_are_reduced_only_where_they_are_large() -> None:
     assert reduced(PICTURE, 10**6) is PICTURE
     assert reduced(PICTURE, SIZE[0] * SIZE[1] // 4).shape == (60, 80, 3)
+
+
+def test_a_corrected_disparity_counts_and_other_planes_stay() -> None:
+    even = np.full(SIZE, 1.5, np.float32)
+    wrong = BlurMap(even / EIGHT, np.where(X < EDGE, even, 3), np.ones(SIZE, np.float32))
+    corrected = np.where(X < EDGE, np.float32(-2), np.float32(np.nan))
+    before, after = align(wrong, PICTURE), align(replace(wrong, corrected_px=corrected), PICTURE)
+    assert before.disparity_px is not None
+    assert after.disparity_px is not None
+    assert np.abs(after.disparity_px[:, : EDGE - 4] + 2).max() < 0.2
+    assert np.abs(after.disparity_px - before.disparity_px)[:, EDGE + 4 :].max() < 0.2
+    np.testing.assert_array_equal(after.amount, before.amount)

@@ -42,6 +42,6 @@ def test_the_chosen_depth_is_as_sharp_as_restored_whole_and_the_other_is_left_al
     for found in scores.values():
         assert found.gain_db > 2
         assert found.loss_db < 0.1
-        assert found.untouched > 0.97
+        assert found.untouched > 0.99
         # Around outlines a share is lost: the more a network gains, the more in dB.
         assert found.all_loss_db < 0.075 * found.all_gain_db
