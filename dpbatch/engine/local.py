@@ -125,7 +125,8 @@ class _Run(Generic[JobT]):
             self._engine.stages,
             self._engine.log,
             photos=photos,
-            threads=int(most > 1),  # several processes are given the cores, one thread each
+            # Several processes share the cores, and those that find ahead leave most of them alone.
+            threads=int(most > 1 or (role == "load" and wanted.finds_ahead)),
         )
         self._workers += started
         return started[0]

@@ -9,7 +9,7 @@ from dpbatch.types import ClusterOptions, Processes
 _FEW_CORES = 4
 """With fewer, one photo is read and one written while one is restored, and restoring finds all."""
 _SPARE_CORES = 8
-"""For each process that loads where a CPU restores, which has cores to spare from then on."""
+"""From which on a CPU that restores has cores to spare: one in four loads, and finds ahead."""
 _LOADERS, _SAVERS = 10 / 16, 3 / 16
 """For each core where a GPU restores: with 16 cores about 100 photos of 30 MP a minute, see
 docs/speed.md."""
@@ -43,8 +43,10 @@ def processes_for(cores: int, memory_bytes: int, *, on_gpu: bool, loaders: int =
         savers = _bounded(cores * _SAVERS, min(_MOST_SAVERS, fitting // 4))
         chosen = _bounded(cores * _LOADERS, min(_MOST_LOADERS, fitting - savers))
         return Processes(loaders or chosen, savers, photos_at_restorer=2, finds_ahead=True)
-    chosen = _bounded(cores / _SPARE_CORES, min(_MOST_LOADERS, fitting // 2))
-    return Processes(loaders or chosen, finds_ahead=cores >= _SPARE_CORES)
+    if cores < _SPARE_CORES:
+        return Processes(loaders or 1)
+    chosen = _bounded(cores / 4, min(_MOST_LOADERS, fitting // 2))
+    return Processes(loaders or chosen, finds_ahead=True)
 
 
 def core_count() -> int:

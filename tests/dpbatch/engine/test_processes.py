@@ -26,8 +26,9 @@ def test_beside_a_gpu_they_follow_the_cores(cores: int, loaders: int, savers: in
 
 def test_a_cpu_that_restores_finds_ahead_where_it_has_cores_to_spare() -> None:
     assert processes_for(4, 64 * GIB, on_gpu=False) == Processes()
-    assert processes_for(8, 64 * GIB, on_gpu=False) == Processes(1, finds_ahead=True)
-    assert processes_for(16, 64 * GIB, on_gpu=False) == Processes(2, finds_ahead=True)
+    assert processes_for(8, 64 * GIB, on_gpu=False) == Processes(2, finds_ahead=True)
+    assert processes_for(16, 64 * GIB, on_gpu=False) == Processes(4, finds_ahead=True)
+    assert processes_for(16, 8 * GIB, on_gpu=False).loaders == 1
 
 
 @pytest.mark.parametrize("memory_gib", [1, 4, 8, 16, 24, 32])
