@@ -5,8 +5,9 @@ Keys at the top of the file hold for every stage; each `[[stage]]` table changes
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -55,6 +56,20 @@ _AT_LEAST_1 = (
     "start_scenes",
     "pool_scenes",
     "scene_every",
+    "threads",
+)
+_SHARES = ("in_focus_share", "far_share", "mosaic_share", "jpeg_share")
+_BELOW_1 = ("ema_decay", "beta2")
+_ABOVE_0 = ("learning_rate", "gradient_limit", "charbonnier_eps", "radius_px")
+_NOT_BELOW_0 = (
+    "final_learning_rate",
+    "weight_decay",
+    "blur_aware_weight",
+    "blur_weighting_weight",
+    "token_weight",
+    "sharpness_weight",
+    "rare_radius_px",
+    "noise_stops",
 )
 
 
@@ -184,8 +199,21 @@ class TrainSettings:
         for name in ("validate_pairs", "validate_scenes", "workers"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"{name} {getattr(self, name)}: expected 0 or more")
+        self._check_numbers()
         if self.batch % self.accumulate:
             raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
+
+    def _check_numbers(self) -> None:
+        ranges: dict[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
+            "from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
+            "0 or more and below 1": (_BELOW_1, lambda value: 0 <= value < 1),
+            "above 0": (_ABOVE_0, lambda value: 0 < value < math.inf),
+            "0 or more": (_NOT_BELOW_0, lambda value: 0 <= value < math.inf),
+        }
+        for expected, (names, fits) in ranges.items():
+            for name in names:
+                if not fits(getattr(self, name)):
+                    raise RecipeError(f"{name} {getattr(self, name)}: expected {expected}")
 
     def _check_crops(self) -> None:
         if self.size in VITDEBLUR_SIZES:
@@ -265,6 +293,8 @@ def read_settings(path: Path, changes: Sequence[str] = ()) -> list[TrainSettings
     changed = dict(map(_change, changes))
     try:
         shared = msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
     tables = shared.pop("stage", [{}])

@@ -34,6 +34,7 @@ from dpbatch.types import (
     outcome_of,
 )
 
+_STARTS = 3
 _POLL_S = 0.25
 
 
@@ -72,6 +73,9 @@ class _Run(Generic[JobT]):
         self._attempts = Attempts(jobs, engine.limits, engine.on_retry)
         self._workers: list[Worker[JobT]] = []
         """Of all processes; one is started when it is needed first, and again after it died."""
+        self._roles_that_started: set[str] = set()
+        self._deaths_at_start = 0
+        """In a row."""
 
     def outcomes(self) -> Iterator[tuple[JobT, Outcome]]:
         try:
@@ -217,6 +221,8 @@ class _Run(Generic[JobT]):
         match reply:
             case Ready():
                 worker.ready, worker.since = True, time.monotonic()
+                self._roles_that_started.add(worker.role)
+                self._deaths_at_start = 0
             case Started():
                 worker.started, worker.since = True, time.monotonic()
             case Progressed(done, total):
@@ -251,7 +257,11 @@ class _Run(Generic[JobT]):
         reason, job = error or worker.exit_reason(), worker.job
         self._remove(worker)
         if not worker.ready or job is None:
-            raise AbortError(f"the {worker.role} process could not start: {reason}")
+            if error or not self._may_start_again(worker.role):
+                raise AbortError(f"the {worker.role} process could not start: {reason}")
+            if job is not None:
+                self._attempts.interrupted(job)
+            return
         where = f"; see {self._engine.log}" if self._engine.log and not error else ""
         crash = WorkerCrashError(f"{job}: the {worker.role} process died: {reason}{where}")
         outcome = self._attempts.crashed(
@@ -259,6 +269,14 @@ class _Run(Generic[JobT]):
         )
         if outcome is not None:
             yield job, replace(outcome, detail=traceback)
+
+    def _may_start_again(self, role: str) -> bool:
+        """Count a process that died before it was ready; others of its role were ready before.
+
+        Memory is short while a network is loaded, and the kernel may kill whatever takes it.
+        """
+        self._deaths_at_start += 1
+        return role in self._roles_that_started and self._deaths_at_start < _STARTS
 
 
 @contextmanager

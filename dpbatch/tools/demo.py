@@ -50,12 +50,15 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     restore = settle_scale(RestoreSettings(model=model, ordinary=ordinary), header.is_of_others)
     of_ordinary = checked_sha256(restore)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
-    for folder in (shoot, compare):
-        folder.mkdir(parents=True, exist_ok=True)
-    say(f"Rendering six raw files into {shoot}")
-    scenes = demo_scenes()
-    without_views = ordinary_scene()
-    write_shoot(shoot, scenes, without_views)
+    try:
+        for folder in (shoot, compare):
+            folder.mkdir(parents=True, exist_ok=True)
+        say(f"Rendering six raw files into {shoot}")
+        scenes = demo_scenes()
+        without_views = ordinary_scene()
+        write_shoot(shoot, scenes, without_views)
+    except OSError as error:
+        raise AbortError(f"{out}: the output folder cannot be written: {error}") from error
     options = "--layers blur,disparity --look neutral --overwrite"
     if of_ordinary:
         options += f" --ordinary {ordinary}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -96,6 +97,20 @@ class ToyStages:
         where, _, trouble = job.trouble.partition(":")
         if where == stage:
             make_trouble(trouble)
+
+
+@dataclass(frozen=True)
+class KilledAtStart(ToyStages):
+    """The restorer's second start, and as many as follow, are killed. Needs `tries`."""
+
+    killed: int = 1
+
+    def restorer(self) -> Callable[[Pixels, Progress], Pixels]:
+        assert self.tries is not None
+        self._count("start")
+        if 2 <= self.tries.read_text().splitlines().count("start") < 2 + self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().restorer()
 
 
 @dataclass(frozen=True)

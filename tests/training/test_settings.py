@@ -26,6 +26,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ('blur = "sonar"', "blur 'sonar': expected one of disparity, clip"),
         ('prior = "hard"', "prior 'hard': expected one of amount, soft"),
         ('prior = "soft"', "prior 'soft': only blur 'clip' has it, found 'disparity'"),
+        ("threads = 0", "threads 0: expected 1 or more"),
+        ("ema_decay = 2.0", "ema_decay 2.0: expected 0 or more and below 1"),
+        ("beta2 = 1.0", "beta2 1.0: expected 0 or more and below 1"),
+        ("far_share = 2.0", "far_share 2.0: expected from 0 to 1"),
+        ("learning_rate = inf", "learning_rate inf: expected above 0"),
+        ("weight_decay = nan", "weight_decay nan: expected 0 or more"),
         ("stage = 3", r"stage is 3, expected \[\[stage\]\] tables"),
         ("[[stage]]\nstepz = 1", "unknown stepz"),
         ('[[stage]]\n[[stage]]\nsize = "small"', "size differs between stages"),
@@ -36,6 +42,11 @@ def test_settings_that_cannot_be_meant_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(path)
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nosuch\.toml: cannot be read: No such file"):
+        read_settings(tmp_path / "nosuch.toml")
 
 
 def test_settings_are_read_over_the_defaults(tmp_path):

@@ -18,7 +18,13 @@ import pytest
 from dpbatch.engine.local import LocalEngine
 from dpbatch.errors import AbortError
 from dpbatch.types import Limits, Outcome, Processes, Status
-from tests.helpers.toy_stages import CrowdedStages, OverlappingStages, Toy, ToyStages
+from tests.helpers.toy_stages import (
+    CrowdedStages,
+    KilledAtStart,
+    OverlappingStages,
+    Toy,
+    ToyStages,
+)
 
 
 def run(engine: LocalEngine[Toy, Any, Any], jobs: list[Toy]) -> dict[str, Outcome]:
@@ -303,6 +309,23 @@ def test_progress_and_seconds_are_those_of_the_photo(tmp_path: Path) -> None:
 def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:
     with pytest.raises(AbortError, match="restore process could not start"):
         run(LocalEngine(ToyStages(setup=trouble)), [Toy("a", folder=tmp_path)])
+    assert not children()
+
+
+@pytest.mark.parametrize("killed", [2, 3])
+def test_a_process_that_replaces_another_may_be_killed_twice_at_its_start(
+    tmp_path: Path, killed: int
+) -> None:
+    # "poison" ends the restorer; starting another one takes the most memory of all.
+    jobs = [Toy("poison", "", 666, tmp_path), Toy("a", folder=tmp_path), Toy("b", folder=tmp_path)]
+    engine = LocalEngine(KilledAtStart(tries=tmp_path / "tries", killed=killed))
+    if killed > 2:
+        with pytest.raises(AbortError, match="could not start: killed by SIGKILL"):
+            run(engine, jobs)
+    else:
+        outcomes = run(engine, jobs)
+        assert [outcomes[name].status for name in ("a", "b")] == [Status.DONE] * 2
+        assert outcomes["poison"].status is Status.FAILED
     assert not children()
 
 

@@ -36,6 +36,13 @@ def test_missing_weights_stop_the_demo_before_it_writes_anything(tmp_path: Path)
     assert not (tmp_path / "demo").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    with pytest.raises(AbortError, match="demo: the output folder cannot be written"):
+        run_demo(file / "demo", "tiny")
+
+
 @pytest.mark.slow
 def test_the_demo_ends_as_planned_and_the_photos_become_sharper(
     scenes: list[DemoScene],
