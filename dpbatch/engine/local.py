@@ -166,8 +166,9 @@ class _Run(Generic[JobT]):
     def _forward(
         self, worker: Worker[JobT], successor: Worker[JobT]
     ) -> Iterator[tuple[JobT, Outcome]]:
+        limit_s = self._engine.limits.step_s
         try:
-            with _killed_after(self._engine.limits.step_s, worker, successor):
+            with _killed_after(limit_s, worker, successor) as killed:
                 worker.forward(successor)
         except (OSError, EOFError):
             # The pipe between them holds half a picture: neither process can go on.
@@ -176,7 +177,7 @@ class _Run(Generic[JobT]):
             dead.blamed_for(successor)
             other.job = None
             self._remove(other)
-            yield from self._crash(dead)
+            yield from self._crash(dead, overdue_reason(limit_s) if killed.is_set() else "")
 
     def _start_jobs(self) -> Iterator[tuple[JobT, Outcome]]:
         """Give every idle loader a job."""
@@ -280,13 +281,18 @@ class _Run(Generic[JobT]):
 
 
 @contextmanager
-def _killed_after(limit_s: float, *workers: Worker[JobT]) -> Iterator[None]:
-    """Kill the processes where the block takes longer than that; 0 never does."""
+def _killed_after(limit_s: float, *workers: Worker[JobT]) -> Iterator[threading.Event]:
+    """Kill the processes where the block takes longer than that; 0 never does.
+
+    The event is set where they are killed.
+    """
+    killed = threading.Event()
     if limit_s <= 0:
-        yield
+        yield killed
         return
 
     def kill() -> None:
+        killed.set()
         for worker in workers:
             worker.kill()
 
@@ -294,7 +300,7 @@ def _killed_after(limit_s: float, *workers: Worker[JobT]) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield killed
     finally:
         timer.cancel()
 

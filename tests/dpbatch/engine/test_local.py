@@ -201,6 +201,29 @@ def test_a_step_that_hangs_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_picture_that_does_not_arrive_is_stopped_at_the_time_limit(tmp_path: Path) -> None:
+    # The process that restores is frozen once the next picture, larger than a pipe, is on its way.
+    frozen: list[psutil.Process] = []
+
+    def freeze(job: Toy, done: int, total: int) -> None:
+        if not frozen:
+            frozen.extend(children())
+            for child in frozen:
+                child.suspend()
+
+    jobs = [Toy(f"{n}", "", 4_000_000 + n, tmp_path) for n in range(3)]
+    limits = Limits(tries=3, step_s=5)
+    retries: list[str] = []
+    engine = LocalEngine(
+        ToyStages(), limits=limits, on_progress=freeze, on_retry=lambda _, why: retries.append(why)
+    )
+    outcomes = run(engine, jobs)
+    assert {outcome.status for outcome in outcomes.values()} == {Status.DONE}
+    assert retries
+    assert all("the time limit (--time-limit)" in why for why in retries)
+
+
+@pytest.mark.slow
 def test_photos_that_wait_for_the_parent_are_not_overdue(tmp_path: Path) -> None:
     jobs = [Toy(f"{n}", folder=tmp_path) for n in range(5)]
     engine = LocalEngine(ToyStages(), limits=Limits(tries=1, step_s=6))
