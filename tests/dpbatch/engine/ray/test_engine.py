@@ -16,7 +16,7 @@ import pytest
 
 from dpbatch.engine.local import LocalEngine
 from dpbatch.errors import AbortError
-from dpbatch.types import Engine, Limits, Outcome, Status
+from dpbatch.types import Engine, Limits, Outcome, Processes, Status
 from tests.helpers.ray_helpers import one_node
 from tests.helpers.toy_runs import wait_for
 from tests.helpers.toy_stages import OwnMemoryToys, Toy, ToyStages
@@ -51,7 +51,9 @@ def run(engine: Engine[Toy], jobs: list[Toy]) -> dict[str, Outcome]:
 
 
 def make(kind: str, stages: ToyStages, **options: Any) -> Engine[Toy]:
-    return LocalEngine(stages, **options) if kind == "local" else RayEngine(stages, TWO, **options)
+    if kind == "local":
+        return LocalEngine(stages, Processes(options.pop("loaders", 1)), **options)
+    return RayEngine(stages, TWO, **options)
 
 
 @pytest.mark.usefixtures("cluster")
