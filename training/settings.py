@@ -60,8 +60,9 @@ _AT_LEAST_1 = (
 )
 _SHARES = ("in_focus_share", "far_share", "mosaic_share", "jpeg_share")
 _BELOW_1 = ("ema_decay", "beta2")
-_ABOVE_0 = ("learning_rate", "gradient_limit", "charbonnier_eps", "radius_px")
+_ABOVE_0 = ("gradient_limit", "charbonnier_eps", "radius_px")
 _NOT_BELOW_0 = (
+    "learning_rate",
     "final_learning_rate",
     "weight_decay",
     "blur_aware_weight",
