@@ -15,9 +15,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.types import Plane
+from ldp.types import Picture, Plane, as_float
 
 _PREFILTER_SIGMA_PX = 0.7
+# Weights of the three channels: green is the least noisy.
+_LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 _NORMALISE_SIGMA_PX = 6.0
 _WINDOW_SIGMA_PX = 2.5
 _SCALES = 4
@@ -50,6 +52,11 @@ class Match:
     curvature: Plane
     cost: Plane
     inconsistency_px: Plane
+
+
+def lightness(view: Picture) -> Plane:
+    """Return the lightness that is matched, (h, w) float32 with white at 1, of an RGB view."""
+    return np.asarray(as_float(view) @ _LIGHTNESS, np.float32)
 
 
 def search(left: Plane, right: Plane, reach_px: float, step_px: float = 0.5) -> Match:

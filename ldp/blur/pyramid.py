@@ -10,14 +10,12 @@ import numpy as np
 
 from ldp.blur.falloff import agreement, gain_across
 from ldp.blur.filling import fill, short_fill, with_steps, without_dips
-from ldp.blur.matching import Match, blur, search, warp
+from ldp.blur.matching import Match, blur, lightness, search, warp
 from ldp.types import Plane, ViewPair
 
 if TYPE_CHECKING:
     from ldp.blur.radius import RadiusEstimator
 
-LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
-"""Weights of the three channels in the lightness that is matched: green is the least noisy."""
 _SEARCH_PIXELS = 500_000
 # The blur's shape is looked at in the largest picture of a pyramid with at most so many pixels.
 _SHAPE_PIXELS = 600_000
@@ -90,7 +88,7 @@ def coarse_to_fine(
     shows_shape = radius is not None and height * width <= _SHAPE_PIXELS
     coarse: _Support | None = None
     if height * width <= search_pixels:
-        match = search(left @ LIGHTNESS, right @ LIGHTNESS, reach_px)
+        match = search(lightness(left), lightness(right), reach_px)
     else:
         half = ((width + 1) // 2, (height + 1) // 2)
         coarse = _enlarged(
@@ -138,7 +136,7 @@ def _with_shape(
         return coarse
     gain = np.float32(agreed.ratio) * gain_across(size[0], agreed.falloff)
     # Noise has no shape, whatever the network sees in it: even areas are filled from around them.
-    textured = _textured(left @ LIGHTNESS, right @ LIGHTNESS, own)
+    textured = _textured(lightness(left), lightness(right), own)
     shape = _Support(gain * radius_px, np.float32(agreed.trust) * radius_confidence * textured)
     if coarse is None:
         return replace(shape, falloff=agreed.falloff)
@@ -173,7 +171,7 @@ def _refined(left: Plane, right: Plane, prior_px: Plane) -> Match:
     # warp() is exact at 1/32 px.
     half = np.rint(16.0 * prior_px) / np.float32(32.0)
     left, right = warp(left, half), warp(right, -half)
-    match = search(left @ LIGHTNESS, right @ LIGHTNESS, _REFINE_REACH_PX)
+    match = search(lightness(left), lightness(right), _REFINE_REACH_PX)
     return replace(match, disparity_px=match.disparity_px + 2 * half)
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from ldp.blur.filling import fill, short_fill, with_steps, without_dips
+from ldp.blur.matching import lightness
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
-from ldp.types import Picture, Plane, ReducibleViews, ViewPair, as_float
+from ldp.types import Plane, ReducibleViews
 
-_LIGHTNESS = np.array([0.3, 0.5, 0.2], np.float32)
 _SMALLEST_SIDE_PX = 96
 _SCALES = 6
 _ROUNDS = 4
@@ -66,7 +66,8 @@ class RadiusEstimator:
 
     def estimate(self, views: ReducibleViews) -> RadiusMap:
         """Return the radius map of two views, registered to their mean."""
-        left, right = _lightness_of(views.reduced(self.pixels))
+        small = views.reduced(self.pixels)
+        left, right = lightness(small.left), lightness(small.right)
         full_px = np.float32(views.size[1] / left.shape[1])
         log_radius, log_scale, side = _merged(list(self._at_scales(left, right)))
         certainty = np.exp(-2 * log_scale)
@@ -118,14 +119,6 @@ class _Found:
     log_radius: Plane
     log_scale: Plane
     side: Plane
-
-
-def _lightness_of(views: ViewPair) -> tuple[Plane, Plane]:
-    return _lightness(views.left), _lightness(views.right)
-
-
-def _lightness(view: Picture) -> Plane:
-    return np.asarray(as_float(view) @ _LIGHTNESS, np.float32)
 
 
 def _resized(plane: Plane, size: tuple[int, int]) -> Plane:

@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from ldp.blur.beliefs import LARGEST_STEP, Costs, Levels, beliefs
 from ldp.blur.falloff import evening
-from ldp.blur.matching import edge_costs
+from ldp.blur.matching import edge_costs, lightness
 from ldp.blur.outlines import filled_disparity
 from ldp.blur.parts import Parts, divide, gradient_x
-from ldp.blur.pyramid import LIGHTNESS
 from ldp.types import BlurMap, FloatArray, Picture, Plane, ReducibleViews, ViewPair, as_float
 
 VIEW_PIXELS = 400_000
@@ -148,7 +147,7 @@ def _matched(
     low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
     step_px = min(_COARSEST_STEP_PX, (high - low) / _LEVELS)
     levels_px = np.arange(np.floor(low / step_px), np.ceil(high / step_px) + 1) * step_px
-    left, right = as_float(views.left) @ LIGHTNESS, as_float(views.right) @ LIGHTNESS
+    left, right = lightness(views.left), lightness(views.right)
     volume = np.stack(list(edge_costs(left, right, levels_px)))
     of_views = _view_costs(parts, volume, _edge_weights(guide, levels_px))
     weights = parts.sums(confidence)
