@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ from ldp.restore.reduced_views import ReducedViews
 from ldp.restore.scale_weights import ScaleWeights
 from ldp.restore.tile_plan import Band, Wanting
 from ldp.restore.tiles import Receive, restore_in_tiles
-from ldp.restore.tiling import Progress, Span, as_tensor, map_cells, map_window
+from ldp.restore.tiling import Progress, Span, WeightCells, as_tensor, map_window
 from ldp.types import BlurMap, Plane
 
 GRAIN_REACH = 1 / 32
@@ -202,7 +202,11 @@ class _ScaledKept:
             slice(max(0, span.start - _REACH_CELLS), min(side, span.stop + _REACH_CELLS))
             for span, side in zip((rows, columns), self.views.size, strict=True)
         ]
-        return bool(map_cells(self.weight, self.views.size, *area).any())
+        return self._cells.any(*area)
+
+    @cached_property
+    def _cells(self) -> WeightCells:
+        return WeightCells(self.weight, self.views.size)
 
     def share(self, rows: Span, columns: Span, restored: Tensor) -> Tensor:
         """See ldp.restore.tiles.Keeping."""
@@ -229,15 +233,18 @@ class _Correction:
 
     def part(self, rows: slice, columns: slice) -> Tensor | None:
         """Return a part of that share, (3, h, w); None where it is 0."""
-        cells = map_cells(self.share, self.size, rows, columns)
-        if not cells.any():
+        if not self._cells.any(rows, columns):
             return None
         part = carried_up(self.pixels, self.factor, rows, columns)
-        if cells.min() == 1:
+        if self._cells.all_1(rows, columns):
             return part
         share = as_tensor(self.share).to(part.device)
         extent = (rows.stop - rows.start, columns.stop - columns.start)
         return part * map_window(share, self.size, rows.start, columns.start, *extent)
+
+    @cached_property
+    def _cells(self) -> WeightCells:
+        return WeightCells(self.share, self.size)
 
 
 @dataclass(frozen=True)
@@ -260,7 +267,7 @@ class _AddedTo:
         """See ldp.restore.tiles.Keeping."""
         area = rows.as_slice, columns.as_slice
         has_grain = self.kept.shown is None and self.kept.noise > 0
-        if has_grain and map_cells(self.grain, self.views.size, *area).any():
+        if has_grain and self._grain_cells.any(*area):
             mean = mean_of(self.views.pair(*area))
             extent = (rows.length, columns.length)
             grain = as_tensor(self.grain).to(restored.device)
@@ -268,6 +275,10 @@ class _AddedTo:
             grainy = with_grain(restored, mean, self.kept.noise)
             restored = torch.lerp(restored, grainy, share)
         return self.kept.share(rows, columns, restored)
+
+    @cached_property
+    def _grain_cells(self) -> WeightCells:
+        return WeightCells(self.grain, self.views.size)
 
     def finished(self, rows: slice, columns: slice, total: Tensor | None) -> Tensor:
         """See ldp.restore.tiles.Keeping."""

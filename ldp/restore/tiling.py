@@ -118,17 +118,16 @@ def as_tensor(plane: Plane) -> Tensor:
     return torch.from_numpy(plane if plane.flags.writeable else plane.copy())
 
 
-def map_cells(plane: Plane, size: tuple[int, int], rows: slice, columns: slice) -> Plane:
-    """Return the part of a map that a part of its picture is interpolated from by map_window.
+def map_cells(
+    shape: tuple[int, ...], size: tuple[int, int], rows: slice, columns: slice
+) -> tuple[slice, slice]:
+    """Return which part of a map a part of its picture is interpolated from by map_window.
 
-    size: (H, W) of the picture, in whose pixels rows and columns are given.
+    shape: (h, w) of the map. size: (H, W) of the picture, in whose pixels rows and columns are
+        given.
     """
-    return plane[_cells(plane, size, rows, columns)]
-
-
-def _cells(plane: Plane, size: tuple[int, int], rows: slice, columns: slice) -> tuple[slice, slice]:
     cells = []
-    for part, side, count in zip((rows, columns), size, plane.shape, strict=True):
+    for part, side, count in zip((rows, columns), size, shape, strict=True):
         first = int((part.start + 0.5) * (count / side) - 0.5)
         last = int((part.stop - 0.5) * (count / side) - 0.5) + 1
         cells.append(slice(max(first, 0), min(last, count - 1) + 1))
@@ -140,17 +139,17 @@ class WeightCells:
 
     def __init__(self, plane: Plane, size: tuple[int, int]) -> None:
         """size: (H, W) of the picture that it covers."""
-        self._plane, self._size = plane, size
+        self._shape, self._size = plane.shape, size
         self._above_0 = cv2.integral((plane > 0).astype(np.uint8))
         self._at_1 = cv2.integral((plane >= 1).astype(np.uint8))
 
     def any(self, rows: slice, columns: slice) -> bool:
         """Whether any of map_cells is above 0."""
-        return self._count(self._above_0, _cells(self._plane, self._size, rows, columns)) > 0
+        return self._count(self._above_0, map_cells(self._shape, self._size, rows, columns)) > 0
 
     def all_1(self, rows: slice, columns: slice) -> bool:
         """Whether all of map_cells are 1."""
-        down, across = cells = _cells(self._plane, self._size, rows, columns)
+        down, across = cells = map_cells(self._shape, self._size, rows, columns)
         area = (down.stop - down.start) * (across.stop - across.start)
         return bool(self._count(self._at_1, cells) == area)
 

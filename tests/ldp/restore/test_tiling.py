@@ -122,7 +122,7 @@ def test_weights_of_a_part_are_told_as_by_looking_at_its_cells() -> None:
             rows, columns = (
                 slice(*sorted(rng.choice(side + 1, 2, replace=False))) for side in size
             )
-            cells = map_cells(plane, size, rows, columns)
+            cells = plane[map_cells(shape, size, rows, columns)]
             any_above, all_1 = bool(cells.any()), bool(cells.min() == 1)
             assert (told.any(rows, columns), told.all_1(rows, columns)) == (any_above, all_1)
             seen.add((any_above, all_1))
