@@ -46,31 +46,49 @@ _SAME_IN_ALL_STAGES = (
     "validate_scenes",
 )
 
-_AT_LEAST_1 = (
-    "steps",
-    "batch",
-    "accumulate",
-    "save_every",
-    "report_every",
-    "validate_every",
-    "start_scenes",
-    "pool_scenes",
-    "scene_every",
-    "threads",
-)
-_SHARES = ("in_focus_share", "far_share", "mosaic_share", "jpeg_share")
-_BELOW_1 = ("ema_decay", "beta2")
-_ABOVE_0 = ("gradient_limit", "charbonnier_eps", "radius_px")
-_NOT_BELOW_0 = (
-    "learning_rate",
-    "final_learning_rate",
-    "weight_decay",
-    "blur_aware_weight",
-    "blur_weighting_weight",
-    "token_weight",
-    "sharpness_weight",
-    "rare_radius_px",
-    "noise_stops",
+_Fits = Callable[[float], bool]
+_RANGES: tuple[tuple[str, _Fits, tuple[str, ...]], ...] = (
+    (
+        "1 or more",
+        lambda value: value >= 1,
+        (
+            "steps",
+            "batch",
+            "accumulate",
+            "save_every",
+            "report_every",
+            "validate_every",
+            "start_scenes",
+            "pool_scenes",
+            "scene_every",
+            "threads",
+        ),
+    ),
+    (
+        "0 or more",
+        lambda value: 0 <= value < math.inf,
+        (
+            "validate_pairs",
+            "validate_scenes",
+            "workers",
+            "learning_rate",
+            "final_learning_rate",
+            "weight_decay",
+            "blur_aware_weight",
+            "blur_weighting_weight",
+            "token_weight",
+            "sharpness_weight",
+            "rare_radius_px",
+            "noise_stops",
+        ),
+    ),
+    ("above 0", lambda x: 0 < x < math.inf, ("gradient_limit", "charbonnier_eps", "radius_px")),
+    (
+        "from 0 to 1",
+        lambda value: 0 <= value <= 1,
+        ("in_focus_share", "far_share", "mosaic_share", "jpeg_share"),
+    ),
+    ("0 or more and below 1", lambda value: 0 <= value < 1, ("ema_decay", "beta2")),
 )
 
 
@@ -194,27 +212,12 @@ class TrainSettings:
         if self.is_restormer and self.views == 1:
             raise RecipeError(f"views 1: {self.size} restores pairs of views only")
         self._check_crops()
-        for name in _AT_LEAST_1:
-            if getattr(self, name) < 1:
-                raise RecipeError(f"{name} {getattr(self, name)}: expected 1 or more")
-        for name in ("validate_pairs", "validate_scenes", "workers"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} {getattr(self, name)}: expected 0 or more")
-        self._check_numbers()
-        if self.batch % self.accumulate:
-            raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
-
-    def _check_numbers(self) -> None:
-        ranges: dict[str, tuple[tuple[str, ...], Callable[[float], bool]]] = {
-            "from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
-            "0 or more and below 1": (_BELOW_1, lambda value: 0 <= value < 1),
-            "above 0": (_ABOVE_0, lambda value: 0 < value < math.inf),
-            "0 or more": (_NOT_BELOW_0, lambda value: 0 <= value < math.inf),
-        }
-        for expected, (names, fits) in ranges.items():
+        for expected, fits, names in _RANGES:
             for name in names:
                 if not fits(getattr(self, name)):
                     raise RecipeError(f"{name} {getattr(self, name)}: expected {expected}")
+        if self.batch % self.accumulate:
+            raise RecipeError(f"batch {self.batch}: expected a multiple of accumulate")
 
     def _check_crops(self) -> None:
         if self.size in VITDEBLUR_SIZES:
