@@ -106,8 +106,10 @@ class Header:
     @property
     def network(self) -> str:
         """The kind of network: LDP's of two views, NAFNet of one view, Restormer or ViTDeblur."""
-        if self.format in (RESTORMER_FORMAT, VITDEBLUR_FORMAT):
-            return "Restormer" if self.format == RESTORMER_FORMAT else "ViTDeblur"
+        if self.format == RESTORMER_FORMAT:
+            return "Restormer"
+        if self.format == VITDEBLUR_FORMAT:
+            return "ViTDeblur"
         return "NAFNet" if self.fields.get("views") == 1 else "LDP"
 
     @property
