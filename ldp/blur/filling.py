@@ -12,14 +12,20 @@ _FIRST_REACH = 1 / 16
 
 
 def short_fill(
-    values: Plane, weights: Plane, guide: Plane, *, reach: float, edge: float, least: float
+    values: Plane,
+    weights: Plane,
+    guide: Plane,
+    smooth: Plane,
+    *,
+    reach: float,
+    edge: float,
+    least: float,
 ) -> Plane:
     """Fill one plane, (h, w), over a quarter of the distance that `fill` does, to find its steps.
 
-    least: the weight that the plane filled over the whole distance has everywhere. Where less is
-        measured a short fill would have steps of its own, or zeros.
+    smooth: the plane filled over the whole distance; it counts with the weight `least` everywhere.
+        Where less is measured a short fill would have steps of its own, or zeros.
     """
-    smooth = fill(values[None], weights, guide, reach, edge)[0]
     total = weights + np.float32(least)
     joined = (weights * values + np.float32(least) * smooth) / total
     filled: Plane = fill(joined[None], total, guide, _FIRST_REACH * reach, edge)[0]

@@ -196,7 +196,7 @@ def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
     disparity, confidence = _joined(match.disparity_px, own, support)
     # Between a near and a far object the disparity passes through zero, but nothing is in focus.
     steps = short_fill(
-        disparity, confidence, guide, reach=reach, edge=_FILL_EDGE, least=_LEAST_CONFIDENCE
+        disparity, confidence, guide, first, reach=reach, edge=_FILL_EDGE, least=_LEAST_CONFIDENCE
     )
     magnitude = _filled(
         np.abs(disparity), confidence, guide, without_dips(np.abs(steps), _WIDEST_DIP_PX, _DIP_PX)

@@ -73,8 +73,15 @@ class RadiusEstimator:
         certainty = np.exp(-2 * log_scale)
         guide = _resized(0.5 * (left + right), (side.shape[1], side.shape[0]))[..., None]
         reach = (_FILL_REACH * max(side.shape)) ** 2
+        smooth = fill(log_radius[None], certainty, guide, reach, _FILL_EDGE)[0]
         first = short_fill(
-            log_radius, certainty, guide, reach=reach, edge=_FILL_EDGE, least=_LEAST_CERTAINTY
+            log_radius,
+            certainty,
+            guide,
+            smooth,
+            reach=reach,
+            edge=_FILL_EDGE,
+            least=_LEAST_CERTAINTY,
         )
         # Small spots without a radius are even or overexposed rather than in focus.
         steps = without_dips(first, _WIDEST_SPOT, _SPOT_OCTAVES)

@@ -14,7 +14,8 @@ REACH = 20.0**2
 
 def filled_up_to_steps(values: Plane, weights: Plane, guide: Plane) -> Plane:
     """Fill with breaks at the steps that a short fill leaves."""
-    first = short_fill(values[0], weights, guide, reach=REACH, edge=0.03, least=0.02)
+    smooth = fill(values, weights, guide, REACH, 0.03)[0]
+    first = short_fill(values[0], weights, guide, smooth, reach=REACH, edge=0.03, least=0.02)
     return fill(values, weights, with_steps(guide, first, 0.03, 0.1), REACH, 0.03)
 
 
