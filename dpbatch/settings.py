@@ -255,10 +255,10 @@ def settle_blur(settings: Settings, trained_with: str, needs_soft_map: bool = Fa
     return replace(settings, restore=replace(settings.restore, blur=blur))
 
 
-def settle_scale(restore: RestoreSettings, is_of_others: bool) -> RestoreSettings:
+def settle_scale(restore: RestoreSettings, is_third_party: bool) -> RestoreSettings:
     """Return the settings with scale 1, if none was chosen, for a network of others, whose results
-    are to be theirs. is_of_others: see ldp.models.weights.Header."""
-    return replace(restore, scale="1") if is_of_others and not restore.scale else restore
+    are to be theirs. is_third_party: see ldp.models.weights.Header."""
+    return replace(restore, scale="1") if is_third_party and not restore.scale else restore
 
 
 def parse_gains(white_balance: str) -> tuple[float, float, float]:

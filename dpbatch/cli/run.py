@@ -229,7 +229,7 @@ def run(**given: Any) -> None:
             f"{header.blur_map!r}, and --blur {settings.restore.blur} gives it another one"
         )
     settings = settle_blur(settings, header.blur_map, header.needs_soft_map)
-    settings = replace(settings, restore=settle_scale(settings.restore, header.is_of_others))
+    settings = replace(settings, restore=settle_scale(settings.restore, header.is_third_party))
     ordinary_sha256 = checked_sha256(settings.restore)
 
     from dpbatch.batch.kept import kept_for

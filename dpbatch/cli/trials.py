@@ -134,7 +134,7 @@ def _measured_settings(model: str, device: str, preset: str | None) -> Settings:
         restore = replace(restore, device=device)
     restore = settle_network(restore, uses_gpu(restore.device, None))
     header = two_view_header(restore.model)
-    restore = settle_scale(restore, header.is_of_others)
+    restore = settle_scale(restore, header.is_third_party)
     return settle_blur(replace(settings, restore=restore), header.blur_map, header.needs_soft_map)
 
 

@@ -47,7 +47,7 @@ def run_demo(out: Path, model: str, ordinary: str = "skip") -> int:
     Raises SettingsError or WeightsError before anything is written, AbortError for another outcome.
     """
     header = two_view_header(model)
-    restore = settle_scale(RestoreSettings(model=model, ordinary=ordinary), header.is_of_others)
+    restore = settle_scale(RestoreSettings(model=model, ordinary=ordinary), header.is_third_party)
     of_ordinary = checked_sha256(restore)
     shoot, sharp, compare = out / "shoot", out / "sharp", out / "compare"
     try:

@@ -113,7 +113,7 @@ class Header:
         return "NAFNet" if self.fields.get("views") == 1 else "LDP"
 
     @property
-    def is_of_others(self) -> bool:
+    def is_third_party(self) -> bool:
         """Whether it is a network to compare with, the LDP authors' own or Restormer.
 
         Its results stay as it gives them.

@@ -151,10 +151,10 @@ def test_the_scale_is_auto_where_it_can_be_and_was_not_chosen() -> None:
     assert RestoreSettings(protect=False).chosen_scale == "1"
     assert RestoreSettings(protect=False, scale="auto").chosen_scale == "auto"
     assert RestoreSettings(scale="2").chosen_scale == "2"
-    assert settle_scale(RestoreSettings(), is_of_others=True).chosen_scale == "1"
+    assert settle_scale(RestoreSettings(), is_third_party=True).chosen_scale == "1"
     for restore in (RestoreSettings(), RestoreSettings(scale="auto")):
-        assert settle_scale(restore, is_of_others=False) == restore
-    assert settle_scale(RestoreSettings(scale="auto"), is_of_others=True).chosen_scale == "auto"
+        assert settle_scale(restore, is_third_party=False) == restore
+    assert settle_scale(RestoreSettings(scale="auto"), is_third_party=True).chosen_scale == "auto"
     assert '"scale":"auto"' in described(Settings())
 
 

@@ -57,7 +57,7 @@ def test_what_is_saved_is_loaded_and_restores_a_whole_picture(network, tmp_path)
     save_network(network, path, half=False)
     header = read_header(path)
     assert (header.network, header.views, header.blur_map) == ("Restormer", 2, "disparity")
-    assert header.is_of_others
+    assert header.is_third_party
     loaded = load_network(path)
     assert loaded.config == MICRO
     assert parameter_count(loaded) == parameter_count(network)
