@@ -69,23 +69,33 @@ def fill(values: Plane, weights: Plane, guide: Plane, reach: float, edge: float)
     """
     across = np.ascontiguousarray(_ties(guide, axis=1, edge=edge).T)
     down = _ties(guide, axis=0, edge=edge)
-    planes = np.concatenate([weights * values, weights[None]])
+    rows = np.stack([*(weights * plane for plane in values), weights], axis=1)
     for sweep in range(1, _SWEEPS + 1):
         strength = 1.5 * 4.0 ** (_SWEEPS - sweep) / (4.0**_SWEEPS - 1.0) * reach
-        columns = np.ascontiguousarray(planes.transpose(2, 0, 1))
-        columns = _solve(columns, across, strength)
-        rows = np.ascontiguousarray(columns.transpose(2, 1, 0))
-        planes = _solve(rows, down, strength).transpose(1, 0, 2)
-    spread = np.ascontiguousarray(planes[-1])
+        columns = _solve(_turned(rows), across, strength)
+        rows = _solve(_turned(columns), down, strength)
+    spread = np.ascontiguousarray(rows[:, -1])
     filled: Plane = np.zeros_like(values)
-    np.divide(planes[:-1], spread, out=filled, where=spread > 1e-12)
+    np.divide(rows[:, :-1].transpose(1, 0, 2), spread, out=filled, where=spread > 1e-12)
     return filled
+
+
+def _turned(planes: Plane) -> Plane:
+    """Return planes of rows as planes of columns and vice versa, (n, p, m) -> (m, p, n)."""
+    count, every, length = planes.shape
+    turned = np.empty((length, every, count), np.float32)
+    for plane in range(every):
+        cv2.transpose(planes[:, plane], dst=turned[:, plane])
+    return turned
 
 
 def _ties(guide: Plane, axis: int, edge: float) -> Plane:
     """Return the edge_weight of each pixel and the next one along the axis, in (0, 1]."""
-    step = np.diff(guide, axis=axis)
-    ties: Plane = np.exp(-np.sqrt(np.square(step).sum(axis=2)) / np.float32(edge))
+    total = np.zeros((1, 1), np.float32)
+    for channel in np.moveaxis(guide, 2, 0):  # NumPy takes several times as long for a short axis
+        step = np.diff(channel, axis=axis)
+        total = total + step * step
+    ties: Plane = np.exp(-np.sqrt(total) / np.float32(edge))
     return ties
 
 
@@ -94,19 +104,25 @@ def _solve(planes: Plane, ties: Plane, strength: float) -> Plane:
 
     planes: (n, p, m), p planes that share the ties. ties: (n - 1, m). The loop runs over n only.
     """
-    count = planes.shape[0]
     off = np.float32(-strength) * ties
-    diagonal = np.ones((count, planes.shape[2]), np.float32)
+    diagonal = np.ones((len(planes), planes.shape[2]), np.float32)
     diagonal[:-1] -= off
     diagonal[1:] -= off
-    carried = np.empty_like(off)
-    solved = np.empty_like(planes)
+    carried, solved = np.empty_like(off), np.empty_like(planes)
+    # A row is so short that looking it up and new memory would take as long as the arithmetic.
     pivot = 1.0 / diagonal[0]
-    solved[0] = planes[0] * pivot
-    for i in range(1, count):
-        carried[i - 1] = off[i - 1] * pivot
-        pivot = 1.0 / (diagonal[i] - off[i - 1] * carried[i - 1])
-        solved[i] = (planes[i] - off[i - 1] * solved[i - 1]) * pivot
-    for i in range(count - 2, -1, -1):
-        solved[i] -= carried[i] * solved[i + 1]
+    last = np.multiply(planes[0], pivot, out=solved[0])
+    short, row = np.empty_like(pivot), np.empty_like(last)
+    parts = zip(off, carried, diagonal[1:], planes[1:], solved[1:], strict=True)
+    for tie, share, middle, given, found in parts:
+        np.multiply(tie, pivot, out=share)
+        np.multiply(tie, share, out=short)
+        np.subtract(middle, short, out=short)
+        np.reciprocal(short, out=pivot)
+        np.multiply(tie, last, out=row)
+        np.subtract(given, row, out=row)
+        last = np.multiply(row, pivot, out=found)
+    for share, found in zip(carried[::-1], solved[-2::-1], strict=True):
+        np.multiply(share, last, out=row)
+        last = np.subtract(found, row, out=found)
     return solved
