@@ -13,11 +13,11 @@ from ldp.types import Plane
 FACTORS = (1, 2, 4, 8)
 """By how much the views are scaled down, both sides, for one correction each."""
 LARGEST_RADIUS_PX = 12.0
-"""The radius, in pixels of the scaled views, from which on the next scale does better. `tiny` does
-as well with 6 px at the one as with 12 px at the other, and gains most at 8 to 11 px. For a network
-that was trained on smaller radii alone it is the largest of them."""
-BLENDED_OCTAVES = 0.7
-"""The span of radii around it, by their logarithm, in which a region gets a share of both."""
+"""The radius, in pixels of the scaled views, up to which a scale suits. `tiny` gains most at 8 to
+11 px. For a network that was trained on smaller radii alone it is the largest of them."""
+BLENDED_OCTAVES = (-0.18, 0.32)
+"""Radii, in octaves above it, between which a region gets a share of both scales. Their middle is
+above it: with 13 px of one scale `tiny` and `small` do as well as with half of that at the next."""
 IN_FOCUS_RADIUS_PX = (0.6, 1.2)
 """Up to the first radius nothing is corrected, from the second on everything is. Of what is in
 focus 99 % are found to have 0.53 px or less."""
@@ -110,8 +110,9 @@ def _suited(radius_px: Plane, factors: Sequence[int], largest_radius_px: float) 
     """One plane for each factor: its share of a region by the region's radius. The first factor
     takes all smaller radii, the last one all larger ones."""
     octaves = np.log2(np.maximum(radius_px, np.float32(1e-3)) / np.float32(largest_radius_px))
+    first, last = BLENDED_OCTAVES
     passed = [
-        np.clip((octaves - np.float32(np.log2(factor))) / BLENDED_OCTAVES + 0.5, 0, 1)
+        np.clip((octaves - np.float32(np.log2(factor)) - np.float32(first)) / (last - first), 0, 1)
         for factor in factors[:-1]
     ]
     wanted = _out_of_focus(radius_px)

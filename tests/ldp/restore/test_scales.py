@@ -53,8 +53,8 @@ def test_each_radius_gets_its_scale_and_weights_add_up_to_1() -> None:
     weights = weights_for(radius, (20 * 40, 160 * 40))  # stripes much wider than the radii
     middle = np.stack([plane[10, 10::20] for plane in weights.planes])
     expected: list[list[float]] = [
-        [0, 1, 1, 0.5, 0, 0, 0, 0],
-        [0, 0, 0, 0.5, 1, 0, 0, 0],
+        [0, 1, 1, 0.64, 0, 0, 0, 0],
+        [0, 0, 0, 0.36, 1, 0, 0, 0],
         [0, 0, 0, 0, 0, 1, 0, 0],
         [0, 0, 0, 0, 0, 0, 1, 1],
     ]
