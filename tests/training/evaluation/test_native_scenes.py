@@ -7,13 +7,14 @@ import argparse
 import numpy as np
 import pytest
 
-from training.evaluation.native import inside, width_height
+from training.evaluation.native import estimator_for, inside, width_height
 from training.evaluation.native_scenes import (
     NativeScene,
     held_out_scenes,
     make_pair,
     standard_scenes,
 )
+from training.simulator.scenes import ESTIMATOR
 
 SIZE = (72, 96)
 
@@ -33,6 +34,12 @@ def test_a_score_leaves_out_as_much_of_the_border_as_mirrored_content_reaches_in
     rows = np.arange(12, dtype=np.float32)[:, None, None] * np.ones((1, 20, 3), np.float32)
     np.testing.assert_array_equal(inside(rows, 4), rows[4:8, 4:16])
     np.testing.assert_array_equal(inside(rows, 6), rows)
+
+
+def test_whole_frames_are_judged_with_the_estimator_of_any_photo() -> None:
+    assert estimator_for((4000, 6000), "disparity") == "disparity"
+    assert estimator_for((900, 1200), "disparity") == ESTIMATOR
+    assert estimator_for((900, 1200), "learned") == "learned"
 
 
 def test_held_out_scenes_have_all_radii_both_ratios_and_mixed_depths_of_their_own() -> None:
