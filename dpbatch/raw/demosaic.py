@@ -15,8 +15,9 @@ Pattern = tuple[tuple[int, int], tuple[int, int]]
 """Channels (0 red, 1 green, 2 blue) of the top left 2x2 pixels, by row."""
 
 _HALO = REACH + REACH % 2
-_BAND_ROWS = {"cpu": 96, "cuda": 1024}
-"""Rows of a band: on a CPU its planes stay in the cache, on a GPU its kernels are large enough."""
+_BAND_ROWS = {"cpu": 288, "cuda": 1024}
+"""Rows of a band: on a CPU all of a part that is read at a time, as every band computes a halo; on
+a GPU its kernels are large enough."""
 _OTHER_BAND_ROWS = 256
 _KNEE = 0.07
 """Square root of the linear value at which `_compressed` turns from a line to a square root."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from dpbatch.raw.splitter import Splitter
 from dpbatch.settings import RawSettings
 from ldp.restore.photo_views import whole
 from ldp.srgb import encode_signed_srgb_tensor
+from ldp.threads import side_by_side, thread_count
 from ldp.types import ViewPair
 
 VIEW_GAIN = 2.0
@@ -28,6 +31,9 @@ _ENCODED_PX = {"cpu": 1 << 15}
 """Encoded at a time: on a CPU they stay in its cache."""
 _REDUCED_ROWS = {"cpu": 16, "cuda": 512}
 """Rows of cells read at a time: on a GPU enough to keep it busy."""
+PIECE_PX = {"cpu": (256, 1536)}
+"""The least and the most columns that are developed at a time. On a CPU they stay in its cache, and
+several threads have a piece each."""
 _USUAL_PIXELS = 2_000_000
 """Asked for by the blur map; what needs fewer takes them from there."""
 _ENOUGH_CELLS = 0.7
@@ -63,16 +69,22 @@ class RawViews:
 
     def pair(self, rows: slice, columns: slice) -> Tensor:
         """See PhotoViews."""
-        cells, inner = self._around(rows, columns)
-        left, right = self._views(*cells)
-        return torch.cat([self._developed(view)[:, *inner] for view in (left, right)])
+
+        def develop(piece: slice) -> tuple[Tensor, ...]:
+            cells, inner = self._around(rows, piece)
+            return tuple(self._developed(view)[:, *inner] for view in self._views(*cells))
+
+        return self._in_pieces(develop, rows, columns, channels=6)
 
     def untouched(self, rows: slice, columns: slice) -> Tensor:
         """See PhotoViews: the composite's own development. The last part is kept."""
+
+        def develop(piece: slice) -> tuple[Tensor, ...]:
+            cells, inner = self._around(rows, piece)
+            return (self._developed(self._composite(*cells).clamp_(max=1))[:, *inner],)
+
         if self._last is None or self._last[:2] != (rows, columns):
-            cells, inner = self._around(rows, columns)
-            part = self._developed(self._composite(*cells).clamp_(max=1))[:, *inner]
-            self._last = rows, columns, part
+            self._last = rows, columns, self._in_pieces(develop, rows, columns, channels=3)
         return self._last[2]
 
     def light(self, rows: slice, columns: slice, largest: float) -> Tensor:
@@ -109,12 +121,40 @@ class RawViews:
         height, width = self._splitter.size_cells
         rows_at_once = side * max(1, _REDUCED_ROWS[self._splitter.device.type] // side)
         left, right = (np.empty((height // side, width // side, 3), np.float32) for _ in range(2))
-        for top in range(0, height, rows_at_once):
+
+        def reduce(top: int) -> None:
             views = self._views(slice(top, min(top + rows_at_once, height)), slice(0, width))
             both = torch.cat([self._binned(view, side) for view in views]).permute(1, 2, 0)
             lines = slice(top // side, top // side + len(both))
             left[lines], right[lines] = both[..., :3].cpu().numpy(), both[..., 3:].cpu().numpy()
+
+        side_by_side(reduce, range(0, height, rows_at_once), self._splitter.device)
         return ViewPair(left, right)
+
+    def _in_pieces(
+        self,
+        develop: Callable[[slice], tuple[Tensor, ...]],
+        rows: slice,
+        columns: slice,
+        channels: int,
+    ) -> Tensor:
+        """Return a part, (channels, h, w), from pieces of its columns.
+
+        develop: returns the pictures of a piece, (3, h, w) each.
+        """
+        device = self._splitter.device
+        width = columns.stop - columns.start
+        part = torch.empty((channels, rows.stop - rows.start, width), device=device)
+        least, most = PIECE_PX.get(device.type, (width, width))
+        count = max(-(-width // most), min(thread_count(device), width // least))
+        edges = [width * number // count for number in range(count + 1)]
+
+        def fill(piece: slice) -> None:
+            found = develop(slice(columns.start + piece.start, columns.start + piece.stop))
+            torch.cat(found, out=part[:, :, piece])
+
+        side_by_side(fill, [slice(*ends) for ends in pairwise(edges)], device)
+        return part
 
     def _around(
         self, rows: slice, columns: slice

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dpbatch.raw.cells import CFA_POSITIONS, block_sums
 from dpbatch.raw.splitter import BAND_CELLS, SplitCells
+from ldp.threads import side_by_side
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -142,13 +143,15 @@ class _Cells(NamedTuple):
 def _sums(photo: CellSource, side: int) -> FloatArray:
     """Return count, left and right of the reliable samples of squares, (3, 4, rows, columns)."""
     height, width = photo.size_cells
-    found = []
     step = side * max(1, BAND_CELLS[photo.device.type] // side)
-    for top in range(0, height, step):
+
+    def summed(top: int) -> Tensor:
         cells = photo.subtracted(slice(top, min(top + step, height)), slice(0, width))
         reliable = ~cells.unreliable
         planes = reliable.float(), cells.left * reliable, cells.right * reliable
-        found.append(torch.stack([block_sums(plane, side) for plane in planes]))
+        return torch.stack([block_sums(plane, side) for plane in planes])
+
+    found = side_by_side(summed, range(0, height, step), photo.device)
     return np.asarray(torch.cat(found, 2).double().cpu().numpy(), np.float64)
 
 

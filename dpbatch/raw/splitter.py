@@ -17,6 +17,7 @@ from dpbatch.raw.highlights import (
     Highlights,
     measure_ratios,
 )
+from ldp.threads import side_by_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,24 +137,23 @@ class Splitter:
     def _block_sums(self) -> BlockSums | None:
         """Sum the reliable samples of all blocks; None where every sample is reliable."""
         height, width = self.size_cells
-        found = []
-        clipped = 0
         band = BAND_CELLS[self.device.type]
-        for top in range(0, height, band):
+
+        def measure(top: int) -> tuple[int, list[Tensor]]:
             raw = self._raw(slice(top, min(top + band, height)), slice(0, width))
             first, second = self._subtracted(*raw)
             unreliable = self._unreliable(*raw)
-            clipped += int(unreliable.sum())
-            found.append(
-                [
-                    block_sums(plane, BLOCK_CELLS)
-                    for plane in (first * ~unreliable, second * ~unreliable, unreliable.float())
-                ]
-            )
+            planes = first * ~unreliable, second * ~unreliable, unreliable.float()
+            return int(unreliable.sum()), [block_sums(plane, BLOCK_CELLS) for plane in planes]
+
+        measured = side_by_side(measure, range(0, height, band), self.device)
+        clipped = sum(count for count, _ in measured)
         self.clipped_share = clipped / max(1, 4 * height * width)
         if not clipped:
             return None
-        return BlockSums(*(torch.cat(planes, 1) for planes in zip(*found, strict=True)))
+        return BlockSums(
+            *(torch.cat(planes, 1) for planes in zip(*(sums for _, sums in measured), strict=True))
+        )
 
 
 def _uploaded(mosaic: npt.NDArray[np.uint16], device: torch.device) -> Tensor:

@@ -19,7 +19,11 @@ from ldp.restore.tiling import Indices, reflected
 from ldp.types import ViewPair, as_float
 
 BLOCK_PX = {"cpu": (256, 1024), "cuda": (1024, 4096)}
-"""Rows and columns that RollingViews computes at a time: on a CPU they stay in its cache."""
+"""Rows and columns of the parts that a photo is read and handed on in: on a CPU they stay in its
+cache."""
+GRID_PX = {"cpu": (256, 64), "cuda": (1024, 4096)}
+"""Rows and columns of the blocks of RollingViews; those that are missing side by side are read as
+one part."""
 _KEPT_BYTES = {"cpu": 0, "cuda": 8 << 30}
 """At least the rows of one window are kept. On a CPU more would be fresh memory, which costs a page
 fault for every 4 KiB."""
@@ -94,7 +98,7 @@ class RollingViews:
     def __init__(self, source: PhotoViews, device: torch.device) -> None:
         self._source = source
         self._device = device
-        self._block = BLOCK_PX[device.type]
+        self._block = GRID_PX[device.type]
         self._bands: OrderedDict[int, tuple[Tensor, set[int]]] = OrderedDict()
         self._most_used = 2
 
@@ -135,13 +139,23 @@ class RollingViews:
             self._bands[number] = self._unused_band(), set()
         self._bands.move_to_end(number)
         pixels, done = self._bands[number]
-        for block in range(columns.start // width, -(-columns.stop // width)):
-            if block not in done:
-                part = slice(block * width, min((block + 1) * width, self.size[1]))
-                both = self._source.pair(rows, part).permute(1, 2, 0)
-                pixels[: rows.stop - rows.start, part] = both
-                done.add(block)
+        for first, last in self._missing(done, columns):
+            part = slice(first * width, min(last * width, self.size[1]))
+            both = self._source.pair(rows, part).permute(1, 2, 0)
+            pixels[: rows.stop - rows.start, part] = both
+            done.update(range(first, last))
         return pixels
+
+    def _missing(self, done: set[int], columns: slice) -> list[tuple[int, int]]:
+        """Return the runs of blocks that cover the columns and are not done: first, last + 1."""
+        width = self._block[1]
+        runs: list[tuple[int, int]] = []
+        for block in range(columns.start // width, -(-columns.stop // width)):
+            if block in done:
+                continue
+            first = runs.pop()[0] if runs and runs[-1][1] == block else block
+            runs.append((first, block + 1))
+        return runs
 
     def _unused_band(self) -> Tensor:
         """Return memory of a row of blocks: that of the one that was used longest ago, or new."""

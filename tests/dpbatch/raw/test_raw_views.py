@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dpbatch.raw import develop
 from dpbatch.raw.camera_space import camera_to_srgb
 from dpbatch.raw.clipping import ClipLevels
 from dpbatch.raw.develop import RawViews
@@ -133,8 +135,8 @@ def test_colours_of_a_smooth_scene_are_libraws(tmp_path: Path) -> None:
     path = tmp_path / "a.cr2"
     write_dpraw_cr2(path, mosaic / 2, mosaic / 2, wb_rggb=WB_RGGB, black_level=BLACK)
     found = linear(opened(read_dual(path)))
-    with composite_in_libraw(path) as develop:
-        libraw = develop()
+    with composite_in_libraw(path) as develop_composite:
+        libraw = develop_composite()
     assert libraw.shape == found.shape[1:]
     for picture in found:
         # LibRaw gives colours outside sRGB as 0.
@@ -168,6 +170,29 @@ def test_a_part_is_developed_as_it_is_in_the_whole(
         (views.untouched(*area), views.untouched(rows, columns)),
     ):
         np.testing.assert_allclose(part, whole[:, rows, columns], atol=2e-5)
+
+
+@pytest.fixture
+def _three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_three_threads")
+def test_pieces_beside_each_other_are_developed_as_one(
+    photo: RawPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = slice(11, 307), slice(21, 446)
+    found = []
+    for pieces in ((1000, 1000), (100, 1000), (20, 60)):
+        monkeypatch.setitem(develop.PIECE_PX, "cpu", pieces)
+        views = opened(photo, RawSettings())
+        found.append((views.pair(*part), views.untouched(*part)))
+    for pair, untouched in found[1:]:
+        np.testing.assert_allclose(pair, found[0][0], atol=2e-5)
+        np.testing.assert_allclose(untouched, found[0][1], atol=2e-5)
 
 
 def test_few_pixels_come_without_demosaicing_and_look_alike(photo: RawPair) -> None:

@@ -44,6 +44,7 @@ class Counting:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(photo_views.BLOCK_PX, "cpu", (16, 32))
+    monkeypatch.setitem(photo_views.GRID_PX, "cpu", (16, 32))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
