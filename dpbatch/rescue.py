@@ -167,7 +167,7 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
     if focus.is_everything or restored.original is None:
         return Chosen(sharp, planes=planes)
     weights, how = weights_of(
-        aligned, sharp, focus, restored.metadata.carrier, restored.orientation
+        blur_map, aligned, sharp, focus, restored.metadata.carrier, restored.orientation
     )
     warning = "" if weights.any() or focus.strength == 0 else _nothing_chosen(aligned, how)
     return Chosen(blended(restored.original, sharp, weights), weights, planes, how, warning)
@@ -231,6 +231,7 @@ def blended_raw(
 
 
 def weights_of(
+    blur_map: BlurMap | None,
     aligned: BlurMap | None,
     sharp: Picture16,
     settings: FocusSettings,
@@ -239,7 +240,8 @@ def weights_of(
 ) -> tuple[Plane16, str]:
     """Return where the restored picture is kept, (H, W), 65535 for whole, and that in words.
 
-    aligned: the map with its steps at the outlines; None where no depth is asked for.
+    blur_map: as it was measured. aligned: with its steps at the outlines. Both are None where no
+        depth is asked for.
     sharp: (H, W, 3).
     carrier: of the photo's metadata. orientation: turns the sensor's picture upright.
 
@@ -250,10 +252,10 @@ def weights_of(
     if settings.mask:
         path = Path(settings.mask)
         mask = mask_weights(read_mask(path), orientation, size, path.name)
-    if aligned is None:
-        aligned = BlurMap(np.ones((1, 1), np.float32))
+    if blur_map is None or aligned is None:
+        blur_map = aligned = BlurMap(np.ones((1, 1), np.float32))
     ranges = depth_ranges(aligned, settings, af_areas(carrier))
-    weights = focus_weights(aligned, sharp, settings, ranges, mask)
+    weights = focus_weights(blur_map, aligned, sharp, settings, ranges, mask)
     parts = [depth.described for depth in ranges]
     if settings.mask:
         parts.append(f"mask {Path(settings.mask).name}")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
-from ldp.blur.outlines import VOTE_PIXELS, certainty, enlarged_bands
+from ldp.blur.outlines import VOTE_PIXELS, certainty, enlarged_bands, share_within
 from ldp.types import BlurMap, Picture16, Plane, Plane16
 
 SUBJECT_DEPTH = 0.12
@@ -33,6 +33,9 @@ _LARGE = 0.25
 """A depth that so many pixels have, as a share of the mean over all depths, is a region."""
 _BINS = 64
 _BIN_SIGMA = 2.0
+_SHARES_WITHIN = (0.05, 0.55)
+"""Up to the first share of its surroundings within the ranges, a pixel is not in them, whatever its
+depth; from the second on its depth alone counts."""
 _ASPECT_TOLERANCE = 0.02
 _INVERSE = {6: 8, 8: 6}
 """The orientations that do not undo themselves."""
@@ -73,6 +76,15 @@ class DepthRange:
         if self.far_px is not None:
             weights *= _falling((np.float32(self.far_px) - disparity_px) / self.softness_px)
         return np.asarray(weights, np.float32)
+
+    def takes_in(self, disparity_px: Plane) -> npt.NDArray[np.bool_]:
+        """Return where the weight is above 0."""
+        is_within = np.ones(disparity_px.shape, bool)
+        if self.near_px is not None:
+            is_within &= disparity_px < self.near_px + self.softness_px
+        if self.far_px is not None:
+            is_within &= disparity_px > self.far_px - self.softness_px
+        return is_within
 
 
 def depth_ranges(
@@ -191,6 +203,7 @@ def mask_weights(mask: Plane16, orientation: int, size: tuple[int, int], name: s
 
 
 def focus_weights(
+    blur_map: BlurMap,
     aligned: BlurMap,
     sharp: Picture16,
     settings: FocusSettings,
@@ -199,17 +212,13 @@ def focus_weights(
 ) -> Plane16:
     """Return the weight of the restored picture, (H, W) uint16, 65535 where it is kept whole.
 
-    aligned: the photo's map with its steps at the outlines (ldp.blur.outlines.align).
-    sharp: (H, W, 3) uint16. mask: see `mask_weights`.
+    blur_map: of the photo, as it was measured. aligned: with its steps at the outlines
+    (ldp.blur.outlines.align). sharp: (H, W, 3) uint16. mask: see `mask_weights`.
     """
     height, width = sharp.shape[:2]
     weights = np.empty((height, width), np.uint16)
     if ranges:
-        plane = np.ones_like(aligned.amount)
-        for depth in ranges:
-            assert aligned.disparity_px is not None
-            plane = plane * depth.weights(aligned.disparity_px)
-        bands = enlarged_bands(plane, sharp)
+        bands = enlarged_bands(_depth_weights(blur_map, aligned, sharp, ranges), sharp)
     else:
         bands = iter([(slice(0, height), np.ones((height, width), np.float32))])
     for rows, band in bands:
@@ -218,6 +227,28 @@ def focus_weights(
             band *= mask[rows]
         weights[rows] = np.rint(band.clip(0, 1) * np.float32(65535))
     return weights
+
+
+def _depth_weights(
+    blur_map: BlurMap, aligned: BlurMap, sharp: Picture16, ranges: Sequence[DepthRange]
+) -> Plane:
+    """Return the weights of the depths of an aligned map, at its size.
+
+    Where an outline passes through the ranges on the way from one depth to another, they are 0.
+    """
+    disparity_px = aligned.disparity_px
+    assert disparity_px is not None
+
+    def is_within(measured_px: Plane) -> npt.NDArray[np.bool_]:
+        taken_in = [depth.takes_in(measured_px) for depth in ranges]
+        return np.asarray(np.logical_and.reduce(taken_in), bool)
+
+    plane = np.ones_like(disparity_px)
+    for depth in ranges:
+        plane *= depth.weights(disparity_px)
+    low, high = (np.float32(share) for share in _SHARES_WITHIN)
+    share = share_within(blur_map, sharp, is_within)
+    return np.asarray(np.minimum(plane, ((share - low) / (high - low)).clip(0, 1)), np.float32)
 
 
 def blended(original: Picture16, sharp: Picture16, weights: Plane16) -> Picture16:

@@ -10,11 +10,12 @@ Stereo Matching and Beyond", ICCV 2013), whose guide is the restored picture too
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ldp.blur.filling import fill
 from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float, reduced_picture
@@ -37,6 +38,8 @@ _EDGE = 1e-4
 """Variance of the guide within a window above which it counts as an edge."""
 _LEVELS = 24
 _LEAST_WEIGHT = 1e-6
+_MAJORITY = 0.1
+"""Shares that differ from a half by more decide a vote alone."""
 _ENLARGING_RADIUS_PX = 2
 _BAND_ROWS = 512
 
@@ -103,33 +106,90 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
     pixels, or of H x W if that is less; the others as they were. `enlarged` makes them as large as
     the picture.
     """
-    confidence = blur_map.confidence
-    guide, small = reduced(sharp, work_pixels), reduced(sharp, min(work_pixels, VOTE_PIXELS))
-    edges = GuidedFilter.of(guide, _EDGE_RADIUS_PX)
-    votes = [GuidedFilter.of(small, radius) for radius in _VOTE_RADII_PX]
-
-    def filtered(plane: Plane) -> Plane:
-        return edges(_fitted(plane, (guide.shape[1], guide.shape[0])))
+    guides = _Guides.of(sharp, work_pixels)
+    confidence, disparity_px = blur_map.confidence, blur_map.disparity_px
 
     def aligned(plane: Plane, corrected: Plane | None = None) -> Plane:
-        size = small.shape[1], small.shape[0]
-        plane = _fitted(plane, size)
+        plane = guides.fitted(plane)
         if confidence is not None:
-            plane = _filled(plane, _fitted(confidence, size), small)
+            plane = _filled(plane, guides.fitted(confidence), guides.small)
         if corrected is not None:
-            better = cv2.resize(corrected, size, interpolation=cv2.INTER_NEAREST)
+            better = guides.parts(corrected)
             plane = np.where(np.isnan(better), plane, better).astype(np.float32)
-        for vote in votes:
+        for vote in guides.votes:
             plane = _weighted_median(plane, vote)
-        return np.asarray(filtered(plane).clip(plane.min(), plane.max()), np.float32)
+        return np.asarray(guides.filtered(plane).clip(plane.min(), plane.max()), np.float32)
 
-    disparity_px = blur_map.disparity_px
     return replace(
         blur_map,
         amount=aligned(blur_map.amount),
         disparity_px=None if disparity_px is None else aligned(disparity_px, blur_map.corrected_px),
-        confidence=None if confidence is None else filtered(confidence).clip(0, 1),
+        confidence=None if confidence is None else guides.filtered(confidence).clip(0, 1),
     )
+
+
+def share_within(
+    blur_map: BlurMap,
+    sharp: Picture,
+    is_within: Callable[[Plane], npt.NDArray[np.bool_]],
+    work_pixels: int = WORK_PIXELS,
+) -> Plane:
+    """Return the share of each pixel's surroundings whose disparity is within a range, in [0, 1].
+
+    A map passes between two depths through all that lie between them, and so does all that is
+    interpolated from it. Here every measured disparity is judged first, and what is filled in and
+    voted for is the judgement: between two things outside the range nothing is within. Steep
+    slopes do not count (see `certainty`).
+
+    blur_map: as it was measured, with disparities. sharp, work_pixels, size of the result: see
+    `align`.
+    """
+    assert blur_map.disparity_px is not None
+    guides = _Guides.of(sharp, work_pixels)
+    disparity_px = guides.fitted(blur_map.disparity_px)
+    confidence = blur_map.confidence
+    sure = np.ones_like(disparity_px) if confidence is None else guides.fitted(confidence)
+    share = is_within(disparity_px).astype(np.float32)
+    share = _filled(share, sure, guides.small, slopes_of=disparity_px)
+    if blur_map.corrected_px is not None:
+        better = guides.parts(blur_map.corrected_px)
+        share = np.where(np.isnan(better), share, is_within(better)).astype(np.float32)
+    for vote in guides.votes:
+        share = (np.float32(0.5) + (vote(share) - np.float32(0.5)) / (2 * _MAJORITY)).clip(0, 1)
+    return np.asarray(guides.filtered(share).clip(0, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class _Guides:
+    """A picture at the sizes at which maps are aligned to it, and its filters.
+
+    small: (h, w, 3), of about VOTE_PIXELS. size: (width, height) of the result.
+    """
+
+    small: FloatArray
+    size: tuple[int, int]
+    votes: tuple[GuidedFilter, ...]
+    edges: GuidedFilter
+
+    @classmethod
+    def of(cls, sharp: Picture, work_pixels: int) -> _Guides:
+        guide, small = reduced(sharp, work_pixels), reduced(sharp, min(work_pixels, VOTE_PIXELS))
+        votes = tuple(GuidedFilter.of(small, radius) for radius in _VOTE_RADII_PX)
+        size = guide.shape[1], guide.shape[0]
+        return cls(small, size, votes, GuidedFilter.of(guide, _EDGE_RADIUS_PX))
+
+    def fitted(self, plane: Plane) -> Plane:
+        """Return a plane at the size of `small`."""
+        return _fitted(plane, (self.small.shape[1], self.small.shape[0]))
+
+    def parts(self, corrected: Plane) -> Plane:
+        """Return a plane that is even but for steps, NaN where nothing is known, at that size."""
+        size = self.small.shape[1], self.small.shape[0]
+        return np.asarray(cv2.resize(corrected, size, interpolation=cv2.INTER_NEAREST), np.float32)
+
+    def filtered(self, plane: Plane) -> Plane:
+        """Return a plane at the size of the result, its steps at the edges."""
+        return self.edges(_fitted(plane, self.size))
 
 
 def filled_disparity(blur_map: BlurMap, sharp: Picture) -> Plane:
@@ -156,9 +216,15 @@ def certainty(plane: Plane, confidence: Plane) -> Plane:
     return np.asarray(np.square(confidence) / (1 + steepness**4), np.float32)
 
 
-def _filled(plane: Plane, confidence: Plane, guide: FloatArray) -> Plane:
-    """Return the plane filled in from its sure values up to the edges of the guide."""
-    weights = certainty(plane, confidence) + np.float32(_LEAST_WEIGHT)
+def _filled(
+    plane: Plane, confidence: Plane, guide: FloatArray, slopes_of: Plane | None = None
+) -> Plane:
+    """Return the plane filled in from its sure values up to the edges of the guide.
+
+    slopes_of: what has the slopes on which values are not sure; the plane itself by default.
+    """
+    weights = certainty(plane if slopes_of is None else slopes_of, confidence)
+    weights = weights + np.float32(_LEAST_WEIGHT)
     reach = (_FILL_REACH * max(guide.shape)) ** 2
     (filled,) = fill(plane[None], weights, guide, reach, _FILL_EDGE)
     return np.asarray(filled, np.float32)

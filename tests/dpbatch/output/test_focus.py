@@ -32,7 +32,7 @@ def _map(near_px: float = 3.0, far_px: float = -2.0) -> BlurMap:
 def _weights(settings: FocusSettings, blur_map: BlurMap | None = None, areas=()) -> np.ndarray:
     blur_map = blur_map or _map()
     ranges = depth_ranges(blur_map, settings, areas)
-    return focus_weights(blur_map, SHARP, settings, ranges)
+    return focus_weights(blur_map, blur_map, SHARP, settings, ranges)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ldp.blur.outlines import GuidedFilter, align, enlarged, reduced
+from ldp.blur.outlines import GuidedFilter, align, enlarged, reduced, share_within
 from ldp.types import BlurMap
 
 SIZE = (120, 160)
@@ -81,3 +81,35 @@ def test_a_corrected_disparity_counts_and_other_planes_stay() -> None:
     assert np.abs(after.disparity_px[:, : EDGE - 4] + 2).max() < 0.2
     assert np.abs(after.disparity_px - before.disparity_px)[:, EDGE + 4 :].max() < 0.2
     np.testing.assert_array_equal(after.amount, before.amount)
+
+
+@pytest.mark.parametrize("width_px", [4, 16])
+@pytest.mark.parametrize("with_confidence", [True, False])
+def test_a_step_past_a_range_is_nowhere_within(width_px: float, with_confidence: bool) -> None:
+    ramp = _ramp(EDGE, width_px)
+    confidence = np.ones(SIZE, np.float32) if with_confidence else None
+    found = BlurMap(np.abs(ramp) / 8, ramp, confidence)
+    assert ((ramp > 0) & (ramp < 1)).any()
+    passed = share_within(found, PICTURE, lambda disparity_px: np.abs(disparity_px - 0.5) < 0.5)
+    assert passed.max() < 0.05
+    near = share_within(found, PICTURE, lambda disparity_px: disparity_px > 0)
+    assert near[:, EDGE + 4 :].min() > 0.9
+    assert near[:, : EDGE - 4].max() < 0.1
+
+
+def test_a_slope_is_within_a_range_where_its_depth_is() -> None:
+    slope = np.asarray(X / SIZE[1], np.float32)
+    found = BlurMap(slope, slope, np.ones(SIZE, np.float32))
+    even = np.full_like(PICTURE, 0.5)
+    share = share_within(found, even, lambda disparity_px: np.abs(disparity_px - 0.5) < 0.2)
+    assert share[:, 60:100].min() > 0.9
+    assert max(share[:, :30].max(), share[:, 130:].max()) < 0.1
+
+
+def test_a_correction_is_judged_in_place_of_what_was_measured() -> None:
+    even = np.full(SIZE, 1.5, np.float32)
+    corrected = np.where(X < EDGE, np.float32(-2), np.float32(np.nan))
+    found = BlurMap(even / EIGHT, even, np.ones(SIZE, np.float32), corrected_px=corrected)
+    share = share_within(found, PICTURE, lambda disparity_px: disparity_px > 0)
+    assert share[:, : EDGE - 4].max() < 0.1
+    assert share[:, EDGE + 4 :].min() > 0.9
