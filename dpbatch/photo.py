@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,8 +111,10 @@ def load(
 
     name = photo.paths[0].name
     try:
-        stored, warnings = _load_stored(photo, settings, look)
-        loaded = LoadedPhoto(stored, read_metadata(photo.paths[0]), name, warnings)
+        with ThreadPoolExecutor(1) as beside:
+            metadata = beside.submit(read_metadata, photo.paths[0])
+            stored, warnings = _load_stored(photo, settings, look)
+        loaded = LoadedPhoto(stored, metadata.result(), name, warnings)
         return loaded if find_for is None else _with_ahead(loaded, settings, find_for)
     except MemoryError as error:
         raise too_large(name, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -40,13 +41,22 @@ class Stamped(Generic[T]):
 
 
 def stamped(photo: Photo, load: Callable[[Photo], T]) -> Stamped[T]:
-    """Stamp a photo's files, then load it. Raises PhotoError."""
-    try:
-        inputs = tuple(stamp(path) for path in photo.paths)
-    except OSError as error:
-        name = Path(error.filename).name
-        raise UnreadableError(f"{name}: cannot be read: {error.strerror}") from error
-    return Stamped(load(photo), inputs)
+    """Stamp a photo's files and load it; they are hashed meanwhile. Raises PhotoError."""
+
+    def stamps(content: bool) -> tuple[FileStamp, ...]:
+        try:
+            return tuple(stamp(path, content) for path in photo.paths)
+        except OSError as error:
+            name = Path(error.filename).name
+            raise UnreadableError(f"{name}: cannot be read: {error.strerror}") from error
+
+    before = stamps(content=False)
+    with ThreadPoolExecutor(1) as hashing:
+        found = hashing.submit(stamps, content=True)
+        loaded = load(photo)
+    # A file that was written to meanwhile is known by the time before that.
+    pairs = zip(found.result(), before, strict=True)
+    return Stamped(loaded, tuple(one if one.is_as(first) else first for one, first in pairs))
 
 
 @dataclass(frozen=True)

@@ -205,12 +205,12 @@ def test_a_file_that_vanishes_before_its_metadata_is_read_has_failed(
     path = tmp_path / "a.CR2"
     write_test_dpraw(path, 64, 64)
 
-    def read_and_lose(*_: object, **__: object) -> RawPair:
-        path.unlink()
+    def read_before(*_: object, **__: object) -> RawPair:
         return found
 
     found = reader.read_dual(path)
-    monkeypatch.setattr(reader, "read_dual", read_and_lose)
+    path.unlink()
+    monkeypatch.setattr(reader, "read_dual", read_before)
     with pytest.raises(UnreadableError, match=r"a\.CR2: metadata not read: .*; run again"):
         load(Photo("raw", (path,), "a"), RawSettings())
 
