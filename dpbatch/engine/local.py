@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -74,8 +75,8 @@ class _Run(Generic[JobT]):
         self._workers: list[Worker[JobT]] = []
         """Of all processes; one is started when it is needed first, and again after it died."""
         self._roles_that_started: set[str] = set()
-        self._deaths_at_start = 0
-        """In a row."""
+        self._deaths_at_start: Counter[str] = Counter()
+        """In a row, by role."""
 
     def outcomes(self) -> Iterator[tuple[JobT, Outcome]]:
         try:
@@ -91,6 +92,8 @@ class _Run(Generic[JobT]):
                 yield from self._poll()
                 yield from self._kill_overdue()
         finally:
+            for worker in self._workers:
+                worker.kill()  # all of them end at a time, each with its memory to free
             for worker in self._workers:
                 worker.close()
 
@@ -223,9 +226,11 @@ class _Run(Generic[JobT]):
             case Ready():
                 worker.ready, worker.since = True, time.monotonic()
                 self._roles_that_started.add(worker.role)
-                self._deaths_at_start = 0
+                del self._deaths_at_start[worker.role]
             case Started():
                 worker.started, worker.since = True, time.monotonic()
+                if worker.role == "restore" and not self._of("save"):
+                    self._start("save")  # it imports what it needs while the photo is restored
             case Progressed(done, total):
                 assert worker.job is not None
                 self._engine.on_progress(worker.job, done, total)
@@ -276,8 +281,8 @@ class _Run(Generic[JobT]):
 
         Memory is short while a network is loaded, and the kernel may kill whatever takes it.
         """
-        self._deaths_at_start += 1
-        return role in self._roles_that_started and self._deaths_at_start < _STARTS
+        self._deaths_at_start[role] += 1
+        return role in self._roles_that_started and self._deaths_at_start[role] < _STARTS
 
 
 @contextmanager

@@ -86,9 +86,10 @@ class RawPair:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded frame with LibRaw's values for it; all arrays are copies.
+    """One decoded frame with LibRaw's values for it.
 
-    mosaic: whole, with masked borders. picture: its active area. cfa: of the whole mosaic.
+    mosaic: whole, with masked borders; LibRaw's memory, as long as the file is open there.
+    picture: a copy of its active area. cfa: of the whole mosaic.
     xyz_to_camera: (3, 3), 0 where LibRaw does not know the camera.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,35 +33,37 @@ def read_dual(path: Path, *, with_preview: bool = False) -> RawPair:
     if not container.is_dual_pixel:
         raise NotDualPixelError(single_frame_message(path, container))
     tags = read_canon_tags(path, container.format)
-    # LibRaw releases the interpreter's lock while it decodes.
-    with ThreadPoolExecutor(2) as threads:
-        composite = threads.submit(_read_frame, path, 0, with_preview)
-        photodiode = threads.submit(_read_frame, path, 1, False)
-        second = photodiode.result()
-        first = composite.result()
-    return pair_of(first, second, path.name, container, tags)
+    with ExitStack() as opened:
+        # LibRaw releases the interpreter's lock while it decodes.
+        with ThreadPoolExecutor(2) as threads:
+            composite = threads.submit(_read_frame, opened, path, 0, with_preview)
+            photodiode = threads.submit(_read_frame, opened, path, 1, False)
+            second = photodiode.result()
+            first = composite.result()
+        return pair_of(first, second, path.name, container, tags)
 
 
-def _read_frame(path: Path, shot: int, with_preview: bool) -> Frame:
-    with _decoded(path, shot, with_preview) as (raw, preview):
-        sizes = raw.sizes
-        visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
-        top, left, height, width = active = _active_area(sizes, visible)
-        mosaic = raw.raw_image
-        return Frame(
-            mosaic=mosaic.copy(),
-            picture=mosaic[top : top + height, left : left + width].copy(),
-            cfa=_cfa_of_mosaic(raw, visible),
-            black=np.array(raw.black_level_per_channel, np.float64),
-            white_level=int(raw.white_level),
-            visible=visible,
-            active=active,
-            camera_wb=_camera_wb(raw),
-            daylight_wb=_four(np.array(raw.daylight_whitebalance, np.float64)),
-            xyz_to_camera=np.array(raw.rgb_xyz_matrix[:3], np.float64),
-            flip=sizes.flip,
-            preview=preview,
-        )
+def _read_frame(opened: ExitStack, path: Path, shot: int, with_preview: bool) -> Frame:
+    """Decode a frame. opened: keeps the memory of its mosaic, which is LibRaw's."""
+    raw, preview = opened.enter_context(_decoded(path, shot, with_preview))
+    sizes = raw.sizes
+    visible = (sizes.top_margin, sizes.left_margin, sizes.height, sizes.width)
+    top, left, height, width = active = _active_area(sizes, visible)
+    mosaic = raw.raw_image
+    return Frame(
+        mosaic=mosaic,
+        picture=mosaic[top : top + height, left : left + width].copy(),
+        cfa=_cfa_of_mosaic(raw, visible),
+        black=np.array(raw.black_level_per_channel, np.float64),
+        white_level=int(raw.white_level),
+        visible=visible,
+        active=active,
+        camera_wb=_camera_wb(raw),
+        daylight_wb=_four(np.array(raw.daylight_whitebalance, np.float64)),
+        xyz_to_camera=np.array(raw.rgb_xyz_matrix[:3], np.float64),
+        flip=sizes.flip,
+        preview=preview,
+    )
 
 
 @contextmanager

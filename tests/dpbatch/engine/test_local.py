@@ -328,6 +328,13 @@ def test_progress_and_seconds_are_those_of_the_photo(tmp_path: Path) -> None:
         assert seconds.save >= 0.05
 
 
+def test_the_process_that_saves_starts_while_the_first_photo_is_restored(tmp_path: Path) -> None:
+    processes: list[int] = []
+    engine = LocalEngine(ToyStages(), on_progress=lambda *_: processes.append(len(children())))
+    run(engine, [Toy("a", folder=tmp_path)])
+    assert processes[0] == 3
+
+
 @pytest.mark.parametrize("trouble", ["exit", "bug", "damaged"])
 def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:
     with pytest.raises(AbortError, match="restore process could not start"):
