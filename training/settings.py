@@ -47,6 +47,8 @@ _SAME_IN_ALL_STAGES = (
 )
 
 _Fits = Callable[[float], bool]
+LARGEST_CROP_PX = 4096
+"""Scenes are rendered at twice the side of a crop; that takes gigabytes."""
 _RANGES: tuple[tuple[str, _Fits, tuple[str, ...]], ...] = (
     (
         "1 or more",
@@ -229,6 +231,8 @@ class TrainSettings:
         for side in (self.crop_px, *self.crop_sizes_px):
             if side < stride or side % stride:
                 raise RecipeError(f"crop of {side} px: {self.size} needs a multiple of {stride}")
+            if side > LARGEST_CROP_PX:
+                raise RecipeError(f"crop of {side} px: expected {LARGEST_CROP_PX} px or less")
 
     @property
     def is_vitdeblur(self) -> bool:

@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ('size = "huge"', "size 'huge': expected one of tiny, small, large"),
         ("crop_px = 100", "crop of 100 px: tiny needs a multiple of 16"),
         ("crop_sizes_px = [128, 100]", "crop of 100 px: tiny needs a multiple of 16"),
+        ("crop_px = 100000", "crop of 100000 px: expected 4096 px or less"),
         ("crop_sizes_px = [1.5]", r"crop_sizes_px.*int.*float"),
         ("steps = ", "train.toml"),
         ("steps = 0", "steps 0: expected 1 or more"),
