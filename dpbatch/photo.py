@@ -192,10 +192,9 @@ class Restorer:
             )
         except ValueError as error:
             raise SettingsError(hinted(error)) from error
-        self._raw = raw
+        self._raw, self._keep_original = raw, keep_original
         self._output = output or OutputSettings(look="neutral")
-        self._keep_blur_map, self._keep_original = keep_blur_map, keep_original
-        self._correct_depth = correct_depth
+        self._keep_blur_map, self._correct_depth = keep_blur_map, correct_depth
         if self._model.device.type == "cuda":
             self._model.warm_up()  # or it would count against the first photo's time limit
             self._model.compile_in_background()
@@ -225,10 +224,11 @@ class Restorer:
         except ldp.LdpError as error:
             raise RestoreError(hinted(error)) from error
         blur_map = deblurred.blur_map if self._keep_blur_map else None
-        if blur_map is not None and self._correct_depth:
-            from ldp.blur.reconsider import reconsidered
+        if blur_map is not None:
+            from ldp.blur.depth import depth_map
 
-            blur_map = reconsidered(blur_map, opened.views, deblurred.sharp)
+            sharp = deblurred.sharp if self._correct_depth else None
+            blur_map = depth_map(blur_map, opened.views, self._model.estimator, sharp)
         original, original_raw = opened.untouched() if self._keep_original else (None, None)
         return RestoredPhoto(
             deblurred.sharp,

@@ -262,8 +262,7 @@ class Model:
             own = photo(device)
             protection = Protection.of(own, device.type) if self._protects else None
             shown = protection.shown if protection else own
-            given = estimate(shown)
-            weights = self._weights(shown, given)
+            given, weights = self._weighted(shown, estimate(shown))
             kept = protection.kept(given, everywhere=self._scale == AUTO) if protection else None
             return restore(deblurrer)(shown, given, kept=kept, weights=weights), given
 
@@ -275,18 +274,19 @@ class Model:
 
         return load_radius_estimator(self.device)
 
-    def _weights(self, views: PhotoViews, blur_map: BlurMap) -> ScaleWeights | None:
-        """Which scales to restore at, and where; None for the views' own scale everywhere."""
+    def _weighted(self, views: PhotoViews, given: BlurMap) -> tuple[BlurMap, ScaleWeights | None]:
+        """Return the map, with the radius that was found, and which scales to restore at, and
+        where; None for the views' own scale everywhere."""
         if self._scale == "1":
-            return None
+            return given, None
         if self._scale != AUTO:
-            return single_scale(int(self._scale))
-        radius_px = blur_map.radius_px
-        if radius_px is None:
-            radius_px = self._radius_estimator.estimate(views).radius_px
+            return given, single_scale(int(self._scale))
+        if given.radius_px is None:
+            given = self._radius_estimator.estimate(views).beside(given)
+        assert given.radius_px is not None
         known_px = self._source.training_radius_px or LARGEST_RADIUS_PX
         largest_px = min(known_px, LARGEST_RADIUS_PX)
-        return weights_for(radius_px, views.size, largest_radius_px=largest_px)
+        return given, weights_for(given.radius_px, views.size, largest_radius_px=largest_px)
 
 
 def load(

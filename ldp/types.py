@@ -94,6 +94,8 @@ class BlurMap:
         makes an amount of it; None where the estimator has no such values.
     radius_px: radius of the blur in pixels of the full-size view, near of the focus plane positive,
         0 where none is seen; None where the estimator does not know it.
+    radius_confidence: as confidence, of radius_px (h, w); None where disparity_px follows from
+        radius_px, or where this is None.
     magnitude_px: size of the disparity in the same pixels, for estimators that fill it in apart:
         between a near object and a far one a filled disparity passes through 0, its magnitude does
         not. None stands for |disparity_px|.
@@ -108,6 +110,7 @@ class BlurMap:
     confidence: Plane | None = None
     soft: Plane | None = None
     radius_px: Plane | None = None
+    radius_confidence: Plane | None = None
     magnitude_px: Plane | None = None
     corrected_px: Plane | None = None
     falloff: float = 0.0

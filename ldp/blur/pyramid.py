@@ -63,8 +63,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Support:
-    """A disparity that is known apart from a match at the same scale, and how well; (h, w) each."""
+class Support:
+    """A disparity that is known apart from a match, and how well; (h, w) each."""
 
     disparity_px: Plane
     confidence: Plane
@@ -86,7 +86,7 @@ def coarse_to_fine(
     """
     height, width = left.shape[:2]
     shows_shape = radius is not None and height * width <= _SHAPE_PIXELS
-    coarse: _Support | None = None
+    coarse: Support | None = None
     if height * width <= search_pixels:
         match = search(lightness(left), lightness(right), reach_px)
     else:
@@ -108,12 +108,12 @@ def coarse_to_fine(
     return _settled(match, 0.5 * (left + right), support)
 
 
-def _enlarged(coarse: Found, size: tuple[int, int]) -> _Support:
+def _enlarged(coarse: Found, size: tuple[int, int]) -> Support:
     factor = np.float32(size[0] / coarse.disparity_px.shape[1])
     disparity_px, confidence = (
         _resized(plane, size) for plane in (coarse.disparity_px, coarse.confidence)
     )
-    return _Support(disparity_px * factor, confidence, coarse.falloff)
+    return Support(disparity_px * factor, confidence, coarse.falloff)
 
 
 def _resized(plane: Plane, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> Plane:
@@ -121,8 +121,8 @@ def _resized(plane: Plane, size: tuple[int, int], interpolation: int = cv2.INTER
 
 
 def _with_shape(
-    left: Plane, right: Plane, match: Match, coarse: _Support | None, radius: RadiusEstimator
-) -> _Support | None:
+    left: Plane, right: Plane, match: Match, coarse: Support | None, radius: RadiusEstimator
+) -> Support | None:
     """Add the disparity that follows from the blur's radius to a support, where it is known."""
     found = radius.estimate(ViewPair(left, right))
     size = (left.shape[1], left.shape[0])
@@ -130,18 +130,18 @@ def _with_shape(
         _resized(plane, size) for plane in (found.radius_px, found.confidence)
     )
     own = _confidence(match)
-    disparity_px, confidence = _joined(match.disparity_px, own, coarse)
+    disparity_px, confidence = joined(match.disparity_px, own, coarse)
     agreed = agreement(disparity_px, confidence, radius_px, radius_confidence)
     if agreed is None:
         return coarse
     gain = np.float32(agreed.ratio) * gain_across(size[0], agreed.falloff)
     # Noise has no shape, whatever the network sees in it: even areas are filled from around them.
     textured = _textured(lightness(left), lightness(right), own)
-    shape = _Support(gain * radius_px, np.float32(agreed.trust) * radius_confidence * textured)
+    shape = Support(gain * radius_px, np.float32(agreed.trust) * radius_confidence * textured)
     if coarse is None:
         return replace(shape, falloff=agreed.falloff)
-    disparity_px, confidence = _joined(coarse.disparity_px, coarse.confidence, shape)
-    return _Support(disparity_px, confidence, agreed.falloff)
+    disparity_px, confidence = joined(coarse.disparity_px, coarse.confidence, shape)
+    return Support(disparity_px, confidence, agreed.falloff)
 
 
 def _textured(left: Plane, right: Plane, certain: Plane) -> Plane:
@@ -185,15 +185,15 @@ def _confidence(match: Match) -> Plane:
     )
 
 
-def _settled(match: Match, guide: Plane, support: _Support | None) -> Found:
+def _settled(match: Match, guide: Plane, support: Support | None) -> Found:
     """Join a match with its support, and fill what is uncertain in both from around it."""
     guide = blur(guide, 0.7)
     reach = (_FILL_REACH * max(guide.shape)) ** 2
     own = _confidence(match)
-    disparity, confidence = _joined(match.disparity_px, own, support)
+    disparity, confidence = joined(match.disparity_px, own, support)
     (first,) = fill(disparity[None], confidence, guide, reach, _FILL_EDGE)
     own /= 1.0 + np.square((match.disparity_px - first) / np.float32(_OUTLIER_PX))
-    disparity, confidence = _joined(match.disparity_px, own, support)
+    disparity, confidence = joined(match.disparity_px, own, support)
     # Between a near and a far object the disparity passes through zero, but nothing is in focus.
     steps = short_fill(
         disparity, confidence, guide, first, reach=reach, edge=_FILL_EDGE, least=_LEAST_CONFIDENCE
@@ -213,7 +213,7 @@ def _filled(values: Plane, weights: Plane, guide: Plane, steps: Plane) -> Plane:
     return filled
 
 
-def _joined(disparity_px: Plane, own: Plane, support: _Support | None) -> tuple[Plane, Plane]:
+def joined(disparity_px: Plane, own: Plane, support: Support | None) -> tuple[Plane, Plane]:
     """Return the mean of a match and its support by their confidences, and its confidence: the
     greater of the two, less where they contradict each other."""
     if support is None:

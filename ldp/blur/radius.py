@@ -7,7 +7,7 @@ shape of the blur does, because both views show the same detail through mirrored
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from ldp.blur.filling import fill, short_fill, with_steps, without_dips
 from ldp.blur.matching import lightness
 from ldp.blur.radius_net import LARGEST_STRIDE_PX, SMALLEST_RADIUS_PX, STRIDE_PX, RadiusNet
-from ldp.types import Plane, ReducibleViews
+from ldp.types import BlurMap, Plane, ReducibleViews
 
 _SMALLEST_SIDE_PX = 96
 _SCALES = 6
@@ -49,6 +49,10 @@ class RadiusMap:
 
     radius_px: Plane
     confidence: Plane
+
+    def beside(self, blur_map: BlurMap) -> BlurMap:
+        """Return a map that has the radius too, and is as it was otherwise."""
+        return replace(blur_map, radius_px=self.radius_px, radius_confidence=self.confidence)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Darkens:
     """In the model's place: leaves the photo as it is but for CHANGED."""
 
     device = torch.device("cpu")
+    estimator = DisparityEstimator()
 
     @classmethod
     def load(cls, model: str, **options: object) -> Darkens:
@@ -71,7 +72,7 @@ class Darkens:
                 pixels[:, *area] = torch.from_numpy(encode_srgb(light * np.float32(LIGHT_FACTOR)))
                 also(rows, columns, pixels)
                 sharp[rows, columns] = to_uint16(pixels.permute(1, 2, 0).numpy())
-        return RoundedDeblurred(sharp, DisparityEstimator().estimate(views))
+        return RoundedDeblurred(sharp, self.estimator.estimate(views))
 
 
 def _inside(area: tuple[slice, slice], rows: slice, columns: slice) -> tuple[slice, slice]:

@@ -48,6 +48,7 @@ class MeanOfViews:
 
     def __init__(self, device: str) -> None:
         self.device = torch.device("cpu" if device == "auto" else device)
+        self.estimator = DisparityEstimator()
         self.begun: list[str] = []
 
     @classmethod
@@ -61,7 +62,7 @@ class MeanOfViews:
         height, width = views.size
         everything = slice(0, height), slice(0, width)
         also(*everything, views.untouched(*everything))
-        return RoundedDeblurred(to_16_bit(mean_of(views)), DisparityEstimator().estimate(views))
+        return RoundedDeblurred(to_16_bit(mean_of(views)), self.estimator.estimate(views))
 
     def warm_up(self) -> None:
         self.begun.append("warm up")

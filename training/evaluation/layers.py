@@ -17,15 +17,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 import ldp
+from ldp.blur.depth import depth_map
+from ldp.blur.learned import load_radius_estimator
 from ldp.blur.outlines import align, enlarged
-from ldp.blur.reconsider import reconsidered
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
 from training.errors import DataError
 from training.evaluation.disparity import read_inverse_depth, read_views, scene_folders
@@ -154,7 +156,7 @@ def _maps(model: ldp.Model, views: ViewPair) -> dict[str, BlurMap]:
     """Return the map as it was measured, and corrected by and aligned to the restored picture."""
     measured = model.estimator.estimate(views)
     sharp = model.restore_uint16(views, blur_map=measured).sharp
-    aligned = align(reconsidered(measured, views, sharp), sharp)
+    aligned = align(depth_map(measured, views, model.estimator, sharp), sharp)
     assert aligned.disparity_px is not None
     large = enlarged(aligned.disparity_px, sharp)
     return {"measured": measured, "aligned": BlurMap(aligned.amount, large)}
@@ -216,7 +218,8 @@ def main() -> None:
     try:
         if args.photos is not None:
             photos = landscape_photos(args.photos)
-            model = ldp.load(args.model, blur=ESTIMATOR)
+            radius = load_radius_estimator(torch.device("cpu"))
+            model = ldp.load(args.model, blur=replace(ESTIMATOR, radius=radius))
             for line in _rendered_lines(model, photos, args.count):
                 print(line, flush=True)
         if args.root is not None:
