@@ -13,10 +13,12 @@ def scaled_sum(x: Tensor, change: Tensor, scale: Tensor) -> Tensor:
     """Return x + change * scale, in the wider type of x and scale.
 
     In one pass over memory after the change is widened: a CPU multiplies values of different types
-    in three.
+    in three. Without gradients the result takes the memory of the widened change, which is lost.
     """
     wide = torch.promote_types(x.dtype, scale.dtype)
-    return torch.addcmul(x.to(wide), change.to(wide), scale.to(wide))
+    widened = change.to(wide)
+    in_place = x.device.type == "cpu" and not torch.is_grad_enabled()
+    return torch.addcmul(x.to(wide), widened, scale.to(wide), out=widened if in_place else None)
 
 
 class LayerNorm2d(nn.Module):

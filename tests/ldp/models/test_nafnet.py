@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ldp.models.nafnet import LayerNorm2d, NAFBlock, NAFNet
+from ldp.models.nafnet import LayerNorm2d, NAFBlock, NAFNet, scaled_sum
 
 
 def shaken(module):
@@ -63,3 +63,15 @@ def test_the_network_keeps_the_size_and_states_its_stride():
 def test_encoder_and_decoder_have_equally_many_levels():
     with pytest.raises(ValueError, match="2 encoder levels, 1 decoder"):
         NAFNet(8, (1, 1), 1, (1,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_scaled_sum_is_the_same_with_and_without_gradients(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, change = (torch.rand(1, 4, 6, 8, generator=generator).to(dtype) for _ in range(2))
+    scale = torch.rand(1, 4, 1, 1, generator=generator)
+    given = x.clone()
+    expected = scaled_sum(x, change, scale)
+    with torch.inference_mode():
+        assert torch.equal(scaled_sum(x, change, scale), expected)
+    assert torch.equal(x, given)
