@@ -76,6 +76,17 @@ def test_a_hole_that_was_filled_in_is_as_far_as_its_texture_says() -> None:
     assert (np.abs(aligned - TRUE_PX)[OUTSIDE & (X < 240)] < 1).mean() > 0.98
 
 
+@pytest.mark.parametrize("texture", [0, 0.05], ids=["even", "faint"])
+def test_what_is_even_around_a_near_thing_does_not_take_its_depth(texture: float) -> None:
+    views, sharp = _scene(EVEN + np.float32(texture) * (TEXTURE - EVEN), TEXTURE)
+    is_spread = ((X - 128) / 70) ** 2 + ((Y - 96) / 60) ** 2 < 1
+    wrong = np.where(is_spread, NEAR_PX, FAR_PX)
+    aligned = align(reconsidered(_map(wrong), views, sharp), sharp).disparity_px
+    assert aligned is not None
+    assert (np.abs(aligned - TRUE_PX)[INSIDE] < 1).mean() > 0.99
+    assert (np.abs(aligned - TRUE_PX)[OUTSIDE] < 1).mean() > 0.99
+
+
 def test_a_map_that_is_right_stays_as_it_is() -> None:
     views, sharp = _scene(TEXTURE, _texture(1))
     blur_map = _map(TRUE_PX)
