@@ -57,11 +57,11 @@ _FARTHER_SHARE = 0.1
 _BEYOND_DOUBT = 0.55
 _LEAST_GAIN = 0.15
 _LEAST_GAIN_OF_TIES = 0.15
-# What is measured at an outline is the depth of its nearer side, and the map spreads it to the other
-# one too. So where a map has a step within an even part, which the picture does not, the nearer half
-# of the part is brought farther without a gain in the views, if they lose a small share of what the
-# ties gain. The reverse does not hold: an even part that has only nearer things around it may be
-# anywhere behind them.
+# What is measured at an outline is the depth of its nearer side, and the map spreads it to the
+# farther one too. So where the map has a step within an even part, which has none in the picture,
+# the nearer half of the part is brought farther without a gain in the views, if they lose a small
+# share of what the ties gain. The reverse does not hold: an even part that has only nearer things
+# around it may be anywhere behind them.
 _CLEAR_GAIN_OF_TIES = 3.0
 _SMALL_LOSS = 0.03
 
