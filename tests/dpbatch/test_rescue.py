@@ -228,6 +228,6 @@ def test_depth_is_looked_at_again_only_where_it_is_asked_for(
         maps.append(blur_map)
         return blur_map
 
-    monkeypatch.setattr("ldp.blur.reconsider.reconsidered", looked_at)
+    monkeypatch.setattr("ldp.blur.depth.reconsidered", looked_at)
     run(settings, raw, tmp_path)
     assert bool(maps) == expected
