@@ -53,10 +53,11 @@ def _reduced(picture: Picture) -> tuple[Plane, float]:
     white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(picture.dtype, 1)
     scale = np.float32(1 / white)
     small = cv2.resize(picture[::step], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    # Robust noise of the green samples, from second differences, in which slopes cancel out.
+    # Robust noise of the green samples, from second differences, in which slopes cancel out;
+    # fewer than three columns have none.
     green = picture[:: max(1, height // 400), :, 1].astype(np.float32) * scale
     second = green[:, :-2] - 2 * green[:, 1:-1] + green[:, 2:]
-    noise = 1.4826 * float(np.median(np.abs(second))) / 6**0.5
+    noise = 1.4826 * float(np.median(np.abs(second))) / 6**0.5 if second.size else 0.0
     averaged = max(1.0, factor * factor / step)
     return np.asarray(
         small.mean(axis=2) * scale, np.float32
@@ -72,7 +73,7 @@ def _band(grey: Plane) -> Plane:
 
 
 def _best_correlation(left: Plane, right: Plane) -> float:
-    reach = max(1, round(_SHIFT_SHARE * left.shape[1]))
+    reach = min(max(1, round(_SHIFT_SHARE * left.shape[1])), left.shape[1] - 1)
     best = -1.0
     for shift in range(-reach, reach + 1):
         a = left[:, max(shift, 0) : left.shape[1] + min(shift, 0)]

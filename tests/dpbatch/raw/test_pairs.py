@@ -109,6 +109,15 @@ def test_exif_orientation_is_handed_on_and_not_applied(tmp_path, suffix):
     assert np.abs(views.left.astype(int) - smooth).max() < 12
 
 
+@pytest.mark.parametrize("size", [(1, 1), (20, 1), (300, 2), (1, 30)])
+def test_views_of_a_few_pixels_are_read_like_others(tmp_path, size):
+    picture = RNG.integers(0, 65536, (*size, 3), np.uint16)
+    left, right = (save(tmp_path / f"a_{side}.png", picture) for side in "LR")
+    views = read_pair_views(left, right)
+    assert np.array_equal(views.left, picture)
+    assert np.array_equal(views.right, picture)
+
+
 def test_views_that_do_not_fit_are_refused(tmp_path):
     left = save(tmp_path / "a_L.png", RGB8)
     small = save(tmp_path / "small.png", RGB8[:10])
