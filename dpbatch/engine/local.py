@@ -277,12 +277,14 @@ class _Run(Generic[JobT]):
             yield job, replace(outcome, detail=traceback)
 
     def _may_start_again(self, role: str) -> bool:
-        """Count a process that died before it was ready; others of its role were ready before.
+        """Count a process that died before it was ready.
 
-        Memory is short while a network is loaded, and the kernel may kill whatever takes it.
+        Memory is short while a network is loaded or at work, and the kernel may kill whatever takes
+        it: others of its role were ready before, or it starts beside a restoration to save it.
         """
         self._deaths_at_start[role] += 1
-        return role in self._roles_that_started and self._deaths_at_start[role] < _STARTS
+        may = role == "save" or role in self._roles_that_started
+        return may and self._deaths_at_start[role] < _STARTS
 
 
 @contextmanager

@@ -336,6 +336,21 @@ def test_the_process_that_saves_starts_while_the_first_photo_is_restored(tmp_pat
     assert processes[0] == 3
 
 
+def test_a_process_that_saves_and_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path,
+) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill_newest(job: Toy, done: int, total: int) -> None:
+        if not killed:
+            killed.append(max(children(), key=psutil.Process.create_time))
+            killed[0].kill()
+
+    outcomes = run(LocalEngine(ToyStages(), on_progress=kill_newest), [Toy("a", folder=tmp_path)])
+    assert outcomes["a"].status is Status.DONE
+    assert killed
+
+
 @pytest.mark.parametrize("trouble", ["exit", "bug", "damaged"])
 def test_a_restorer_that_cannot_be_built_ends_the_run(tmp_path: Path, trouble: str) -> None:
     with pytest.raises(AbortError, match="restore process could not start"):
