@@ -201,7 +201,7 @@ def make_trouble(kind: str) -> None:
 class OwnMemoryToys(ToyStages):
     """Notes in `tries` which of `photos` photos arrive in memory of the restorer's own.
 
-    One is restored until a further one is being loaded, and a second longer. Needs `tries`.
+    One is restored until a further one is being loaded, and two seconds longer. Needs `tries`.
     """
 
     photos: int = 0
@@ -214,7 +214,7 @@ class OwnMemoryToys(ToyStages):
         while not self._loads_another():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(1)
+        time.sleep(2)
         return restored
 
     def _loads_another(self) -> bool:
