@@ -93,7 +93,7 @@ class BlurMap:
     soft: in (0, 1), the map M of LDP's paper as its equations give it, without the stretching that
         makes an amount of it; None where the estimator has no such values.
     radius_px: radius of the blur in pixels of the full-size view, near of the focus plane positive,
-        0 where none is seen; None where the estimator does not know it.
+        0 where none is seen; None where neither the estimator nor the choice of scales found it.
     radius_confidence: as confidence, of radius_px (h, w); None where disparity_px follows from
         radius_px, or where this is None.
     magnitude_px: size of the disparity in the same pixels, for estimators that fill it in apart:

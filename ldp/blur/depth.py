@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from ldp.blur.falloff import agreement
 from ldp.blur.pyramid import Support, joined
-from ldp.blur.reconsider import reconsidered
-from ldp.types import BlurMap, Picture, Plane, ReducibleViews
+from ldp.blur.reconsider import reconsidered, resized
+from ldp.types import BlurMap, Picture, ReducibleViews
 
 _SHAPE_WEIGHT = np.float32(2.0)
 """Of the radius, where both are equally certain and the blur is weak."""
@@ -55,11 +54,10 @@ def with_shape(blur_map: BlurMap, views: ReducibleViews, estimator: DisparityEst
     if blur_map.radius_px is None or blur_map.radius_confidence is None:
         return blur_map
     # As in the views, but that the disparity was evened over the frame.
-    size = (disparity_px.shape[1], disparity_px.shape[0])
-    scale = np.float32(size[0] / views.size[1])
+    scale = np.float32(disparity_px.shape[1] / views.size[1])
     match_px = disparity_px * scale
-    radius_px = _resized(blur_map.radius_px, size) * scale
-    radius_confidence = _resized(blur_map.radius_confidence, size)
+    radius_px = resized(blur_map.radius_px, disparity_px.shape) * scale
+    radius_confidence = resized(blur_map.radius_confidence, disparity_px.shape)
     agreed = agreement(match_px, confidence, radius_px, radius_confidence)
     if agreed is None:
         return blur_map
@@ -67,18 +65,13 @@ def with_shape(blur_map: BlurMap, views: ReducibleViews, estimator: DisparityEst
     shape_px = np.float32(agreed.ratio) * radius_px
     of_shape = _SHAPE_WEIGHT * np.float32(agreed.trust) * radius_confidence
     joined_px, _ = joined(match_px, of_match, Support(shape_px, of_shape))
-    magnitude_px = blur_map.magnitude_px
-    match_px = np.abs(match_px) if magnitude_px is None else magnitude_px * scale
-    joined_magnitude_px, _ = joined(match_px, of_match, Support(np.abs(shape_px), of_shape))
-    magnitude_px = joined_magnitude_px / scale
+    filled_px = blur_map.magnitude_px
+    size_px = np.abs(match_px) if filled_px is None else filled_px * scale
+    joined_size_px, _ = joined(size_px, of_match, Support(np.abs(shape_px), of_shape))
+    magnitude_px = joined_size_px / scale
     return replace(
         blur_map,
         amount=-np.expm1(-magnitude_px / np.float32(estimator.disparity_scale_px)),
         disparity_px=joined_px / scale,
         magnitude_px=magnitude_px,
     )
-
-
-def _resized(plane: Plane, size: tuple[int, int]) -> Plane:
-    way = cv2.INTER_AREA if plane.shape[1] > size[0] else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(plane, size, interpolation=way), np.float32)

@@ -115,17 +115,17 @@ def reconsidered(blur_map: BlurMap, views: ReducibleViews, sharp: Picture) -> Bl
     height, width = pair.size
     if min(height, width) < _LEAST_SIDE_PX:
         return blur_map
-    guide = _resized(sharp, (height, width)).clip(0, 1)
+    guide = resized(sharp, (height, width)).clip(0, 1)
     # Disparities as the views show them at this size.
     scale = np.float32(width / views.size[1]) / evening(width, blur_map.falloff)
-    known_px = _resized(filled_disparity(blur_map, sharp), (height, width)) * scale
+    known_px = resized(filled_disparity(blur_map, sharp), (height, width)) * scale
     parts = divide(guide, _PART_SIDE_PX)
     found = _matched(
         parts,
         guide,
         pair,
-        _resized(disparity_px, (height, width)) * scale,
-        _resized(confidence, (height, width)),
+        resized(disparity_px, (height, width)) * scale,
+        resized(confidence, (height, width)),
         known_px=parts.means(known_px),
     )
     if found is None:
@@ -244,7 +244,7 @@ def _gains(views: Costs, group: Levels, old: Levels, new: Levels) -> _Gains:
     )
 
 
-def _resized(picture: Picture, size: tuple[int, int]) -> FloatArray:
+def resized(picture: Picture, size: tuple[int, int]) -> FloatArray:
     """Return a plane or a picture as float32 at a size (h, w)."""
     if picture.shape[:2] == size:
         return as_float(picture)
