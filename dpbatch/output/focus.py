@@ -79,12 +79,7 @@ class DepthRange:
 
     def takes_in(self, disparity_px: Plane) -> npt.NDArray[np.bool_]:
         """Return where the weight is above 0."""
-        is_within = np.ones(disparity_px.shape, bool)
-        if self.near_px is not None:
-            is_within &= disparity_px < self.near_px + self.softness_px
-        if self.far_px is not None:
-            is_within &= disparity_px > self.far_px - self.softness_px
-        return is_within
+        return self.weights(disparity_px) > 0
 
 
 def depth_ranges(
