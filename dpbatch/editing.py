@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch.output.dng import encode_linear_dng, encode_mosaic_dng, write_dng
-from dpbatch.output.dng_tags import CameraColor, RawLevels
+from dpbatch.output.dng_tags import Area, CameraColor, RawLevels
 from dpbatch.output.images import to_8_bit
 from dpbatch.output.light import LARGEST_LIGHT, decode_wide, encode_wide
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
@@ -155,12 +155,30 @@ def camera_rgb(raw: RestoredRaw) -> npt.NDArray[np.uint16]:
 def _levels_and_pattern(raw: RestoredRaw) -> tuple[RawLevels, tuple[int, int, int, int]]:
     """Return levels and pattern of a mosaic from the first sample that light falls on."""
     camera = raw.camera
-    area, picture = raw.visible, raw.active
-    if min(area[2:]) < 2:  # not known
-        area = picture
+    area, picture = in_cells(raw.visible, raw.active), raw.active
     shift = (picture[0] - area[0], picture[1] - area[1])
     colors = np.roll(camera.cfa, shift, axis=(0, 1)).ravel()
     a, b, c, d = CHANNELS[colors].tolist()
     black = tuple(camera.black[colors].tolist())
     crop = (*shift, *picture[2:])
     return RawLevels(area, black, raw.ceiling_dn, crop), (a, b, c, d)
+
+
+def in_cells(visible: Area, picture: Area) -> Area:
+    """Return what light falls on in whole 2x2 cells of the picture's, of which it lacks up to one
+    row and column at a side: RawTherapee 5.9 crashes on a mosaic with an odd active area.
+
+    Both are (top, left, height, width); `visible` is empty where it is not known.
+    """
+    if min(visible[2:]) < 2:
+        return picture
+    (top, height), (left, width) = (
+        _even_span(visible[axis], visible[axis + 2], picture[axis]) for axis in (0, 1)
+    )
+    return top, left, height, width
+
+
+def _even_span(start: int, length: int, first: int) -> tuple[int, int]:
+    """Return start and length of the even numbers of places from `first` on, both ways."""
+    shift = (first - start) % 2
+    return start + shift, (length - shift) // 2 * 2

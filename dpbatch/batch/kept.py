@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,14 @@ from dpbatch.types import FileStamp
 
 if TYPE_CHECKING:
     from dpbatch.output.metadata import PhotoMetadata
+    from dpbatch.raw.restored import RestoredRaw
+    from ldp.types import Plane16
 
 LIMIT_BYTES = 20 * 10**9
 """The oldest are removed where all together take more."""
 _FOLDER = "restorations"
 _PLANES = ("amount", "disparity_px", "confidence", "radius_px", "corrected_px")
+_PICTURES = ("sharp", "original")
 _DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile)
 
 
@@ -48,16 +51,26 @@ def forget(out: Path) -> tuple[int, int]:
 
 
 def restoration_key(settings: Settings, weights_sha256: str, clip_id: str) -> str:
-    """Return a key that is equal for settings that restore a photo equally, whatever of it is kept
-    and however it is written."""
-    output = OutputSettings(look=settings.output.look)
-    plain = replace(settings, focus=FocusSettings(), output=output)
-    return fingerprint(plain, weights_sha256, clip_id)
+    """Return a key that is equal for settings that restore a photo equally and need the same of it,
+    whatever of it is kept and however it is written."""
+    output = settings.output
+    is_dng, is_srgb = output.format == "dng", output.color_space == "srgb"
+    needed = OutputSettings(
+        look=output.look,
+        highlights=output.highlights,
+        dng=output.dng if is_dng else OutputSettings().dng,
+        # All wide ones are made of the same light.
+        color_space="srgb" if is_srgb or is_dng else "prophoto",
+    )
+    plain = replace(settings, focus=FocusSettings(), output=needed)
+    key = fingerprint(plain, weights_sha256, clip_id)  # which knows of no format
+    return f"{key} dng" if is_dng else key
 
 
 @dataclass(frozen=True)
 class KeptRestorations:
-    """The restored and the untouched picture of each photo with its map, 12 bytes a pixel.
+    """The restored and the untouched picture of each photo with its map, 12 bytes a pixel; for a
+    DNG also both mosaics, 16 in all, and for light beyond sRGB both pictures of it, 24.
 
     folder: see `kept_folder`. key: see `restoration_key`. limit_bytes: of all of them together.
     """
@@ -98,6 +111,7 @@ class KeptRestorations:
                     return None
                 planes = {name: stored[name] for name in _PLANES if name in stored}
                 sharp, original = stored["sharp"], stored["original"]
+                raw, original_raw = (_raw_of(about["raw"], stored, of) for of in _PICTURES)
             os.utime(path)  # the ones that were used last are kept longest
         except _DAMAGED:
             return None
@@ -109,7 +123,9 @@ class KeptRestorations:
             metadata,
             None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
             tuple(about["warnings"]),
+            raw=raw,
             original=original,
+            original_raw=original_raw,
         )
 
     def write(self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto) -> None:
@@ -118,8 +134,6 @@ class KeptRestorations:
 
         if restored.original is None or restored.blur_map is None or restored.has_look:
             return
-        if restored.raw is not None:  # light above white, or a wide color space
-            return
         curve = restored.curve
         about = {
             "key": self.key,
@@ -127,8 +141,12 @@ class KeptRestorations:
             "orientation": restored.orientation,
             "curve": None if curve is None else [list(curve.x), list(curve.y)],
             "warnings": list(restored.warnings),
+            "raw": None if restored.raw is None else restored.raw.about(),
         }
         planes = {name: getattr(restored.blur_map, name) for name in _PLANES}
+        for of, raw in zip(_PICTURES, (restored.raw, restored.original_raw), strict=True):
+            if raw is not None:
+                planes |= {f"{of}_{name}": plane for name, plane in raw.planes().items()}
         arrays = {name: plane for name, plane in planes.items() if plane is not None}
         with atomic_file(self._path(job_id)) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -166,6 +184,19 @@ def _files(folder: Path) -> list[Path]:
         raise OutputError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
+def _raw_of(
+    about: dict[str, Any] | None, stored: Mapping[str, Plane16], picture: str
+) -> RestoredRaw | None:
+    """Return what editors go on with of one of _PICTURES; None where nothing was kept for them."""
+    if about is None:
+        return None
+    from dpbatch.raw.restored import RAW_PLANES, RestoredRaw
+
+    names = {name: f"{picture}_{name}" for name in RAW_PLANES}
+    planes = {name: stored[key] for name, key in names.items() if key in stored}
+    return RestoredRaw.of(about, planes)
+
+
 def _hashes(inputs: Sequence[FileStamp]) -> list[str]:
     return [file.blake2b for file in inputs]
 
@@ -178,7 +209,7 @@ def kept_for(
     asked: None keeps them where not all of a photo is restored.
     """
     wanted = not settings.focus.is_everything if asked is None else asked
-    if not wanted or not isinstance(out, Path) or settings.output.format == "dng":
+    if not wanted or not isinstance(out, Path):
         return None
     key = restoration_key(settings, weights_sha256, clip_id)
     return KeptRestorations(kept_folder(absolute(out)), key)

@@ -228,8 +228,8 @@ focus_options = together(
         "--keep-restoration/--no-keep-restoration",
         default=None,
         shown_default="kept where one of these is given",
-        help="Keep the whole restoration in the output folder (12 bytes a pixel), so that another "
-        "choice takes a moment; `dpbatch forget` removes it.",
+        help="Keep the whole restoration in the output folder (12 to 24 bytes a pixel), so that "
+        "another choice takes a moment; `dpbatch forget` removes it.",
     ),
 )
 preset_option = restore(

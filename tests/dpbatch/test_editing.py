@@ -20,7 +20,7 @@ from dpbatch.batch import run as batch
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.batch.progress import Reporter
 from dpbatch.batch.verify import verify
-from dpbatch.editing import depth_map, preview_of
+from dpbatch.editing import depth_map, in_cells, preview_of
 from dpbatch.errors import RestoreError
 from dpbatch.output.color_spaces import icc_profile
 from dpbatch.output.dng_tags import RawLevels
@@ -207,6 +207,23 @@ def test_a_depth_map_has_half_the_size_of_the_active_area_and_the_nearest_at_0()
     assert found.shape == (54, 106)
     expected = np.where(np.arange(106) < 53, 35535, 0)
     np.testing.assert_array_equal(found, np.broadcast_to(expected, (54, 106)))
+
+
+@pytest.mark.parametrize(
+    ("visible", "area"),
+    [
+        ((54, 148, 480, 640), (54, 148, 480, 640)),
+        ((84, 156, 467, 627), (84, 156, 466, 626)),
+        ((41, 153, 471, 630), (42, 154, 470, 628)),
+        ((83, 155, 468, 629), (84, 156, 466, 628)),
+        ((0, 0, 0, 0), (84, 156, 466, 626)),
+    ],
+)
+def test_the_active_area_has_whole_cells_for_rawtherapee(
+    visible: tuple[int, int, int, int], area: tuple[int, int, int, int]
+) -> None:
+    picture = (84, 156, 466, 626) if visible[0] != 54 else (58, 150, 470, 630)
+    assert in_cells(visible, picture) == area
 
 
 def test_a_sign_outside_srgb_keeps_its_colour_in_a_wide_space(tmp_path: Path) -> None:

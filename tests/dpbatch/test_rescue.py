@@ -131,6 +131,53 @@ def test_another_choice_needs_no_network(
     assert forget(tmp_path) == (0, 0)
 
 
+def kept_bytes(out: Path) -> int:
+    """Return the bytes of the restorations that are kept."""
+    return sum(path.stat().st_size for path in kept_folder(out).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "bytes_a_pixel"),
+    [
+        (OutputSettings(format="dng"), 16),
+        (OutputSettings(format="dng", dng="linear"), 24),
+        (OutputSettings(color_space="rec2020"), 24),
+        (OutputSettings(), 24),
+    ],
+    ids=["mosaic", "linear DNG", "wide", "highlights rolled off"],
+)
+def test_another_choice_keeps_all_that_an_editor_gets(
+    output: OutputSettings, bytes_a_pixel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, suffix = tmp_path / "a.CR2", f"a.{output.format}"
+    write_test_dpraw(path, *SIZE, disparity_px=2.0, highlight=True)
+    raw = Photo("raw", (path,), "a")
+    settings = Settings(restore=NETWORK, output=output)
+    kept = KeptRestorations(kept_folder(tmp_path), restoration_key(settings, "hash", ""))
+    half = replace(settings, focus=FocusSettings(strength=0.5))
+    run(half, raw, tmp_path / "anew")
+    run(replace(settings, focus=FocusSettings(strength=0.2)), raw, tmp_path / "first", kept)
+    assert kept_bytes(tmp_path) > bytes_a_pixel * SIZE[0] * SIZE[1]
+    monkeypatch.setattr("dpbatch.photo.load", lambda *_: pytest.fail("developed again"))
+    run(half, raw, tmp_path / "second", kept)
+    anew = (tmp_path / "anew" / suffix).read_bytes()
+    assert (tmp_path / "second" / suffix).read_bytes() == anew
+    assert (tmp_path / "first" / suffix).read_bytes() != anew
+
+
+def test_what_was_kept_for_other_colours_or_highlights_is_not_taken() -> None:
+    def key(**values: object) -> str:
+        output = replace(PLAIN.output, **values)  # type: ignore[arg-type]
+        return restoration_key(replace(PLAIN, output=output), "hash", "")
+
+    alike = {key(), key(format="jpg"), key(exposure=1.0), key(layers=("depth",))}
+    assert len(alike) == 1
+    wide = {key(color_space=space) for space in ("prophoto", "rec2020", "linear")}
+    assert len(wide) == 1
+    dngs = [key(format="dng"), key(format="dng", dng="linear")]
+    assert len({*alike, *wide, *dngs, key(highlights="clip"), key(look="camera")}) == 6
+
+
 def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
     raw: Photo, tmp_path: Path
 ) -> None:
