@@ -130,8 +130,7 @@ def save(
             shown = editing.finished(picture, of_picture, restored.curve, look, settings)
             return apply_orientation(shown, restored.orientation)
 
-        finished = finish(chosen.picture, raw)
-        encode = encoder(restored, chosen, finished, settings, finish)
+        finished, encode = with_layers(restored, chosen, raw, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
     warnings = picture.warnings
     if chosen.warning:
@@ -182,35 +181,37 @@ def _nothing_chosen(aligned: BlurMap | None, how: str) -> str:
     return f"nothing was restored: no part of the photo is chosen by {how.split(';')[0]}{depths}"
 
 
-def encoder(
+def with_layers(
     restored: Restored,
     chosen: Chosen,
-    finished: Picture16,
+    raw: RestoredRaw | None,
     output: OutputSettings,
     finish: Callable[[Picture16, RestoredRaw | None], Picture16],
-) -> Encode | None:
-    """Return what encodes the picture with its layers in it; None for a plain picture.
+) -> tuple[Picture16, Encode | None]:
+    """Return the picture as it is shown, and what encodes it with its layers in it; None for a
+    plain picture.
 
-    finished: the chosen picture as it is shown. finish: gives a picture its look and colours, and
-        turns it upright.
+    raw: `chosen` for editors. finish: gives a picture its look and colours, and turns it upright.
     """
     orientation = restored.orientation
-    if output.layers_in == "alpha":
-        channels = {
-            name: apply_orientation(plane.values, orientation)
-            for name, plane in chosen.planes.items()
-        }
-        return lambda rgb, icc, inch: encode_with_channels(rgb, channels, icc, inch)
     if output.layers_in == "photoshop" and restored.original is not None:
         original = finish(restored.original, restored.original_raw)
-        weights = chosen.weights
-        if weights is None:
-            sharp, weights = finished, np.full(restored.sharp.shape[:2], 65535, np.uint16)
-        else:
-            sharp = finish(restored.sharp, restored.raw)
-        mask = apply_orientation(weights, orientation)
-        return lambda rgb, icc, inch: encode_with_layers(rgb, original, sharp, mask, icc, inch)
-    return None
+        sharp = shown = finish(restored.sharp, restored.raw)
+        mask = np.full(sharp.shape[:2], 65535, np.uint16)
+        if chosen.weights is not None:
+            mask = apply_orientation(chosen.weights, orientation)
+            # An editor puts finished pictures together; blended before the look they differ.
+            shown = blended(original, sharp, mask)
+        return shown, lambda rgb, icc, inch: encode_with_layers(
+            rgb, original, sharp, mask, icc, inch
+        )
+    finished = finish(chosen.picture, raw)
+    if output.layers_in != "alpha":
+        return finished, None
+    channels = {
+        name: apply_orientation(plane.values, orientation) for name, plane in chosen.planes.items()
+    }
+    return finished, lambda rgb, icc, inch: encode_with_channels(rgb, channels, icc, inch)
 
 
 def blended_raw(

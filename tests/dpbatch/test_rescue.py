@@ -240,6 +240,22 @@ def test_every_form_of_layers_is_written_and_known(
     assert saved.rescued == ""
 
 
+@pytest.mark.parametrize("color_space", ["srgb", "linear"])
+def test_programs_without_layers_show_what_the_layers_give(
+    raw: Photo, tmp_path: Path, color_space: str
+) -> None:
+    psdtags = pytest.importorskip("psdtags")
+    output = OutputSettings(layers_in="photoshop", color_space=color_space, exposure=0.5)
+    settings = Settings(restore=NETWORK, output=output, focus=FocusSettings(strength=0.5))
+    run(settings, raw, tmp_path)
+    lower, upper = psdtags.TiffImageSourceData.fromtiff(tmp_path / "a.tif").layers.layers
+    channels = {int(channel.channelid): channel.data for channel in upper.channels}
+    original = lower.asarray().astype(float)
+    sharp = np.dstack([channels[i] for i in range(3)]).astype(float)
+    together = original + channels[-2][..., None] / 65535 * (sharp - original)
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "a.tif"), together, atol=0.51)
+
+
 def test_a_correction_of_the_depth_is_kept(tmp_path: Path) -> None:
     corrected = np.where(np.eye(3) > 0, np.nan, 2).astype(np.float32)
     plane, picture = np.ones((4, 4), np.float32), np.zeros((4, 4, 3), np.uint16)
