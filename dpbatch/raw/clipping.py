@@ -107,12 +107,11 @@ def measure_clipping(
         found = {color: pile for color, pile in found.items() if _is_at(pile, highest.mode, scale)}
     first = _levels(found, histograms, white_level, scale, {})
 
-    known = {white_level, scale, *(pile.mode for pile in found.values())}
     found_second: dict[int, _Pile] = {}
     histograms = {plane.color: _histogram(plane.photodiode) for plane in planes}
     for color, histogram in histograms.items():
         pile = _find_pile(histogram, scale)
-        if pile is not None and any(_is_at(pile, level, scale) for level in known):
+        if pile is not None and _is_clipped_alike(pile, list(found.values()), white_level, scale):
             found_second[color] = pile
     return first, _levels(found_second, histograms, white_level, scale, found)
 
@@ -197,6 +196,21 @@ def _is_at(pile: _Pile, level: int, scale: int) -> bool:
     """Whether a pile lies at a level that is already known to be one of clipping."""
     tolerance = _LEVEL_TOLERANCE * scale
     return abs(pile.mode - level) <= tolerance
+
+
+def _is_clipped_alike(pile: _Pile, seen: list[_Pile], white_level: int, scale: int) -> bool:
+    """Whether a pile of the photodiode's frame lies at a level of clipping.
+
+    seen: the composite's piles. Where there are some at a level, the photodiode's lies there as
+    exactly as they are narrow: an area that is bright and even may lie just below.
+    """
+    for level in (white_level, scale):
+        if _is_at(pile, level, scale) and not any(_is_at(other, level, scale) for other in seen):
+            return True
+    margin = _RAMP_SHARE_OF_SCALE * scale
+    return any(
+        abs(pile.mode - other.mode) <= max(margin, other.upper - other.lower) for other in seen
+    )
 
 
 def _is_exceeded(plane: _Plane, pile: _Pile, blacks: tuple[Levels, Levels]) -> bool:

@@ -31,10 +31,18 @@ def bright_window(overexposure_ev: float) -> np.ndarray:
     return light + near * (window - light)
 
 
-def write(path: Path, light: np.ndarray, apart_px: float = 0.0) -> np.ndarray:
+def write(
+    path: Path,
+    light: np.ndarray,
+    apart_px: float = 0.0,
+    *,
+    wb_rggb: tuple[float, float, float, float] = WB_RGGB,
+    black: int = BLACK,
+    white: int = WHITE,
+) -> np.ndarray:
     """Write a scene as a raw file and return the composite's true DN above black, not clipped.
 
-    apart_px: how far the two views lie apart.
+    apart_px: how far the two views lie apart. white: where the composite clips.
     """
     share = 0.5 + 0.06 * (np.arange(WIDTH) / WIDTH - 0.5)
     noise = np.random.default_rng(0).normal(0, 3, (2, HEIGHT, WIDTH))
@@ -46,12 +54,12 @@ def write(path: Path, light: np.ndarray, apart_px: float = 0.0) -> np.ndarray:
         )
         signal = np.empty((HEIGHT, WIDTH))
         for (row, column), channel, gain in zip(
-            np.ndindex(2, 2), (0, 1, 1, 2), WB_RGGB, strict=True
+            np.ndindex(2, 2), (0, 1, 1, 2), wb_rggb, strict=True
         ):
-            signal[row::2, column::2] = moved[row::2, column::2, channel] * RANGE_DN / gain
+            signal[row::2, column::2] = moved[row::2, column::2, channel] * (white - black) / gain
         views.append(signal * part)
     left, right = (view + grain for view, grain in zip(views, noise, strict=True))
-    write_dpraw_cr2(path, left, right, wb_rggb=WB_RGGB, black_level=BLACK, white_level=WHITE)
+    write_dpraw_cr2(path, left, right, wb_rggb=wb_rggb, black_level=black, white_level=white)
     return views[0] + views[1]
 
 
@@ -75,6 +83,33 @@ def test_light_up_to_nine_tenths_of_a_stop_above_clipping_is_within_five_percent
     wrong = found[was_clipped] - BLACK - truth[was_clipped]
     assert np.abs(wrong / truth[was_clipped]).max() < 0.05
     assert result.headroom_ev == HEADROOM_EV
+    assert result.ceiling_dn > found[was_clipped].max()
+
+
+@pytest.mark.parametrize(
+    ("wb_rggb", "black", "white", "colour"),
+    [
+        ((1.3, 1.0, 1.0, 2.6), BLACK, WHITE, (1.0, 0.8, 0.5)),
+        ((2.6, 1.0, 1.0, 1.3), BLACK, WHITE, (0.6, 0.8, 1.0)),
+        (WB_RGGB, 2048, WHITE, (1.0, 1.0, 1.0)),
+        (WB_RGGB, BLACK, 13105, (1.0, 1.0, 1.0)),
+    ],
+    ids=["lamplight", "blue", "high black", "clips early"],
+)
+def test_other_light_and_other_levels_are_recovered_alike(
+    tmp_path: Path,
+    wb_rggb: tuple[float, float, float, float],
+    black: int,
+    white: int,
+    colour: tuple[float, float, float],
+) -> None:
+    light = bright_window(0.9) * np.array(colour)
+    truth = write(tmp_path / "a.CR2", light, wb_rggb=wb_rggb, black=black, white=white)
+    pair, result, found = recovered(tmp_path / "a.CR2")
+    was_clipped = pair.composite >= white - 5
+    assert was_clipped.sum() > 1000
+    wrong = found[was_clipped] - black - truth[was_clipped]
+    assert np.abs(wrong / truth[was_clipped]).max() < 0.05
     assert result.ceiling_dn > found[was_clipped].max()
 
 
