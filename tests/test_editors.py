@@ -26,6 +26,7 @@ from dpbatch.output.metadata import ProcessingNote
 from dpbatch.settings import OutputSettings, RawSettings, RestoreSettings
 from dpbatch.types import Photo
 from ldp.srgb import decode_srgb
+from tests.helpers.cr3_writer import Cr3Camera, write_cr3
 from training.simulator.cr2.layout import CameraTags
 from training.simulator.optics import EOS_5D_MARK_IV_KERNEL
 from training.simulator.render import Surface, render
@@ -204,6 +205,42 @@ def test_a_saturated_sign_and_a_lamp_two_stops_over_look_right(
     assert sign[1] > 2.5 * max(sign[0], sign[2])
     assert lamp.min() > 215
     assert np.ptp(lamp) < 25  # white, not magenta
+
+
+def write_odd_frame(path: Path) -> None:
+    """Write a camera's file that is held upright and has an odd visible area: a grey wall that is
+    dark at the sensor's top left."""
+    black, height, width, top, left = 2048, 552, 784, 72, 144
+    light = np.full((height - top, width - left), 4000.0)
+    light[:120, :160] = 200
+    gains = np.array([[2.0, 1.0], [1.0, 1.5]])  # the sensor sees less red and blue of grey
+    rng = np.random.default_rng(0)
+    frames = []
+    for share in (1.0, 0.5):
+        frame = rng.normal(black, 3, (height, width))
+        cells = np.tile(gains, (height // 2 + 1, width // 2 + 1))[:height, :width]
+        frame[top:, left:] += share * light / cells[top:, left:]
+        frames.append(np.rint(frame).astype(np.uint16))
+    camera = Cr3Camera(
+        "Canon EOS R7", crop=(156, 84), active_origin=(left, top), black=black, orientation=6
+    )
+    write_cr3(path, frames[0], frames[1], camera=camera)
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "linear"])
+def test_a_frame_of_odd_size_is_shown_upright_and_grey(
+    editor: Editor, kind: str, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "C.CR3", tmp_path / "C.dng"
+    write_odd_frame(source)
+    restore(source, target, OutputSettings(format="dng", dng=kind))
+    shown = editor.render(target, tmp_path)
+    assert np.abs(np.array(shown.shape[:2]) - (626, 466)).max() <= 8  # RawTherapee cuts 4 off
+    dark, wall = shown[20:120, -90:-20], shown[250:500, 40:400]
+    assert dark.mean() < 0.5 * wall.mean()
+    assert np.ptp(wall.mean((0, 1))) < 3
+    assert wall.mean((0, 2)).std() < 3  # without a pattern
+    assert wall.mean((1, 2)).std() < 3
 
 
 @pytest.mark.parametrize("kind", ["mosaic", "linear"])

@@ -128,6 +128,18 @@ class KeptRestorations:
             original_raw=original_raw,
         )
 
+    def keep(
+        self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto
+    ) -> tuple[str, ...]:
+        """Keep a photo's restoration, unless it is; returns a warning where that fails."""
+        if self.has(job_id, inputs):
+            return ()
+        try:
+            self.write(job_id, inputs, restored)
+        except OutputError as error:
+            return (f"{PurePosixPath(job_id).name}: the restoration is not kept: {error}",)
+        return ()
+
     def write(self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto) -> None:
         """Keep a photo's restoration. Raises OutputError, DiskFullError."""
         import numpy as np

@@ -213,9 +213,9 @@ class PhotoStages:
             model=Path(network).stem,
             weights_sha256=sha256,
         )
-        if self.kept is not None and not self.kept.has(job.id, restored.inputs):
-            self.kept.write(job.id, restored.inputs, restored.value)
         written = photo.save(restored.value, job.target, output, note, settings.focus)
+        if self.kept is not None:  # only now: the photo needs the room on the disk
+            warnings += self.kept.keep(job.id, restored.inputs, restored.value)
         done = saved(job, restored.inputs, written, warnings)
         return replace(done, network=note.model, fingerprint=fingerprint)
 

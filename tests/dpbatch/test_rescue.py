@@ -1,5 +1,6 @@
 """Focus control and layers from a raw file to what is written."""
 
+import errno
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,22 @@ def test_what_was_kept_for_other_colours_or_highlights_is_not_taken() -> None:
     assert len(wide) == 1
     dngs = [key(format="dng"), key(format="dng", dng="linear")]
     assert len({*alike, *wide, *dngs, key(highlights="clip"), key(look="camera")}) == 6
+
+
+def test_a_restoration_for_which_there_is_no_room_costs_a_warning(
+    raw: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numpy.savez", no_room)
+    kept = KeptRestorations(kept_folder(tmp_path), "key")
+    saved = run(with_focus(strength=0.5), raw, tmp_path, kept)
+    assert opens(tmp_path / "a.tif")
+    assert [warning.split(": /")[0] for warning in saved.warnings] == [
+        "a.tif: the restoration is not kept"
+    ]
+    assert list(kept_folder(tmp_path).iterdir()) == []
 
 
 def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
