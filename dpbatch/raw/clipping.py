@@ -33,6 +33,7 @@ _TAIL_MARGIN, _TAIL_RAMP = 0.15, 0.25  # of a pile's width, below its lower edge
 _RAMP_SHARE_OF_SCALE = 0.004  # between reliable and clipped: 65 DN at 14 bits
 # Light that the photodiode saw over what the composite shows: the median and the 9th decile.
 _MIN_EXCESS = (1.03, 1.08)
+_HARD_END_DN = 8  # from a pile's mode to its last value; noise reaches farther
 _LEVEL_TOLERANCE = 0.03  # of the largest number
 _STRIPS = 24
 _GRID_SIDE = 500
@@ -97,8 +98,8 @@ def measure_clipping(
     for plane in planes:
         pile = _find_pile(histograms[plane.color], scale)
         if pile is not None and (
-            _is_at(pile, white_level, scale)
-            or _is_at(pile, scale, scale)
+            _ends_at(pile, white_level, scale)
+            or _ends_at(pile, scale, scale)
             or _is_exceeded(plane, pile, blacks)
         ):
             found[plane.color] = pile
@@ -196,6 +197,16 @@ def _is_at(pile: _Pile, level: int, scale: int) -> bool:
     """Whether a pile lies at a level that is already known to be one of clipping."""
     tolerance = _LEVEL_TOLERANCE * scale
     return abs(pile.mode - level) <= tolerance
+
+
+def _ends_at(pile: _Pile, level: int, scale: int) -> bool:
+    """Whether a pile lies at a level of clipping as only clipped samples do.
+
+    That of a bright and even area ends softly, and mostly farther below the level.
+    """
+    ends_hard = pile.upper - pile.mode <= _HARD_END_DN
+    is_near = pile.mode >= level - _RAMP_SHARE_OF_SCALE * scale
+    return _is_at(pile, level, scale) and (ends_hard or is_near)
 
 
 def _is_clipped_alike(pile: _Pile, seen: list[_Pile], white_level: int, scale: int) -> bool:

@@ -155,7 +155,7 @@ def test_light_that_neither_frame_holds_lies_at_the_ceiling(tmp_path: Path) -> N
     assert (found[blown] == result.ceiling_dn).all()
 
 
-@pytest.mark.parametrize(("ev", "wanted"), [(-1, True), (0.8, False)])
+@pytest.mark.parametrize(("ev", "wanted"), [(-1, True), (-0.036, True), (0.8, False)])
 def test_without_clipping_or_wish_the_composite_keeps_its_scale(
     tmp_path: Path, ev: float, wanted: bool
 ) -> None:
