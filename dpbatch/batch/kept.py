@@ -111,7 +111,7 @@ class KeptRestorations:
                     return None
                 planes = {name: stored[name] for name in _PLANES if name in stored}
                 sharp, original = stored["sharp"], stored["original"]
-                raw, original_raw = (_raw_of(about["raw"], stored, of) for of in _PICTURES)
+                raw, original_raw = (_raw_of(about.get("raw"), stored, of) for of in _PICTURES)
             os.utime(path)  # the ones that were used last are kept longest
         except _DAMAGED:
             return None
