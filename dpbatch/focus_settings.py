@@ -1,23 +1,24 @@
-"""Which depths of a photo are restored, and which are left as the lens drew them."""
+"""Which depths of a photo are sharp: those that are restored, or those of another focus."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpbatch.errors import SettingsError
 
 RESCUES = ("all", "subject")
 _NUMBER = r"([+-]?\d+(?:\.\d+)?)"
+_IF_CHANGED = {"pixels": "if changed"}
 _RANGE = re.compile(rf"\s*{_NUMBER}(%?)\s*:\s*{_NUMBER}(%?)\s*")
 
 
 @dataclass(frozen=True)
 class FocusSettings:
-    """The part of a photo that is restored; by default all of it."""
+    """The part of a photo that is restored, by default all; or how all of it is drawn anew."""
 
     rescue: str = "all"
     """all, or subject: the depth at the camera's AF area, or else of the sharpest large region."""
@@ -32,6 +33,11 @@ class FocusSettings:
     """A grey picture in the geometry of the result; white is restored."""
     strength: float = 1.0
     """Share of the restoration that is kept, 0 to 1."""
+    refocus: str = field(default="", metadata=_IF_CHANGED)
+    """PX: the disparity of the depth that is sharp as if the lens had been focused there."""
+    bokeh_shift: float = field(default=0.0, metadata=_IF_CHANGED)
+    """By how many px the strongest blur moves, near things to the right and far ones to the left;
+    negative the other way."""
 
     def __post_init__(self) -> None:
         if self.rescue not in RESCUES:
@@ -46,6 +52,19 @@ class FocusSettings:
             raise SettingsError(
                 "keep_background and keep_foreground leave nothing to restore; give one of the two"
             )
+        self._check_redrawing()
+
+    def _check_redrawing(self) -> None:
+        if self.refocus_px is not None and not math.isfinite(self.refocus_px):
+            raise SettingsError(f"refocus {self.refocus}: expected a finite number")
+        if not math.isfinite(self.bokeh_shift):
+            raise SettingsError(f"bokeh_shift {self.bokeh_shift}: expected a finite number")
+        if self.redraws and replace(self, refocus="", bokeh_shift=0.0) != FocusSettings():
+            name = "refocus" if self.refocus else "bokeh_shift"
+            raise SettingsError(
+                f"{name} draws the whole restored photo anew; leave out rescue, focus_range, "
+                "keep_background, keep_foreground, mask and strength"
+            )
 
     @property
     def is_everything(self) -> bool:
@@ -53,10 +72,28 @@ class FocusSettings:
         return self == FocusSettings()
 
     @property
+    def refocus_px(self) -> float | None:
+        """The disparity of the chosen focus; None for none. Raises SettingsError."""
+        if not self.refocus:
+            return None
+        try:
+            return float(self.refocus)
+        except ValueError as error:
+            raise SettingsError(
+                f"refocus {self.refocus!r}: expected a disparity in px, such as 3 or -1.5 (near of "
+                "the focus plane is positive)"
+            ) from error
+
+    @property
+    def redraws(self) -> bool:
+        """Whether the restored photo is drawn anew, with another focus or moved bokeh."""
+        return bool(self.refocus) or self.bokeh_shift != 0
+
+    @property
     def needs_depth(self) -> bool:
         """Whether the disparity of the photo decides."""
         by_side = self.keep_background or self.keep_foreground
-        return self.rescue != "all" or bool(self.focus_range) or by_side
+        return self.rescue != "all" or bool(self.focus_range) or by_side or self.redraws
 
 
 def mask_blake2b(settings: FocusSettings) -> str:

@@ -1,4 +1,4 @@
-"""A restored photo as it was asked for: only the chosen depth sharp, its maps in files or in it."""
+"""A restored photo as it was asked for: what of it is sharp, its maps in files or in it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from dpbatch.output.layers import (
     write_layers,
 )
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
+from dpbatch.output.refocus import Redrawing
 from dpbatch.output.tone import ToneCurve
 from dpbatch.raw.masks import read_mask
 from dpbatch.raw.restored import RestoredRaw
@@ -87,15 +88,16 @@ class Chosen:
 
     picture: (H, W, 3) uint16, sRGB-encoded. weights: (H, W) uint16, 65535 where the restored
     picture is kept whole; None where it is everywhere.
-    planes: the layers. how: what was chosen, in words; "" for everything.
-    warning: where nothing of the photo was, though something was asked for.
+    raw: for editors. planes: the layers. how: what was chosen, in words; "" for everything.
+    warnings: where that is nothing of the photo, or not what was asked for.
     """
 
     picture: Picture16
     weights: Plane16 | None = None
+    raw: RestoredRaw | None = None
     planes: Mapping[str, LayerPlane] = field(default_factory=dict)
     how: str = ""
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def save(
@@ -111,7 +113,7 @@ def save(
     written = write_layer_files(
         target, chosen.planes, chosen.picture, restored.orientation, settings, note
     )
-    raw = blended_raw(restored.raw, restored.original_raw, chosen.weights)
+    raw = chosen.raw
     look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
     if settings.format == "dng" and raw is not None:
         picture = editing.write_raw(
@@ -132,10 +134,8 @@ def save(
 
         finished, encode = with_layers(restored, chosen, raw, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
-    warnings = picture.warnings
-    if chosen.warning:
-        warnings += (f"{note.source}: {chosen.warning}",)
-    written[target] = replace(picture, rescued=chosen.how, warnings=warnings)
+    warnings = tuple(f"{note.source}: {warning}" for warning in chosen.warnings)
+    written[target] = replace(picture, rescued=chosen.how, warnings=picture.warnings + warnings)
     return written
 
 
@@ -160,16 +160,43 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
         )
     if not focus.is_everything and restored.original is None:
         raise OutputError(
-            "focus control works on photos of two views, and this is an ordinary one; leave it out "
-            "with --ordinary skip"
+            "focus control and refocusing work on photos of two views, and this is an ordinary "
+            "one; leave it out with --ordinary skip"
         )
     if focus.is_everything or restored.original is None:
-        return Chosen(sharp, planes=planes)
+        return Chosen(sharp, raw=restored.raw, planes=planes)
+    if focus.redraws:
+        return _redrawn(restored, aligned, focus, planes)
     weights, how = weights_of(
         blur_map, aligned, sharp, focus, restored.metadata.carrier, restored.orientation
     )
-    warning = "" if weights.any() or focus.strength == 0 else _nothing_chosen(aligned, how)
-    return Chosen(blended(restored.original, sharp, weights), weights, planes, how, warning)
+    is_empty = not weights.any() and focus.strength > 0
+    warnings = (_nothing_chosen(aligned, how),) if is_empty else ()
+    picture = blended(restored.original, sharp, weights)
+    raw = blended_raw(restored.raw, restored.original_raw, weights)
+    return Chosen(picture, weights, raw, planes, how, warnings)
+
+
+def _redrawn(
+    restored: Restored,
+    aligned: BlurMap | None,
+    focus: FocusSettings,
+    planes: Mapping[str, LayerPlane],
+) -> Chosen:
+    """Return a photo with another focus or moved bokeh, and its layers. Raises OutputError."""
+    assert restored.blur_map is not None
+    assert aligned is not None
+    redrawing = Redrawing.of(
+        restored.blur_map, aligned, restored.sharp, focus, restored.orientation
+    )
+    raw = restored.raw
+    if raw is not None and raw.light is not None:
+        raw = replace(raw, light=redrawing.picture(raw.light))
+    moved = {
+        name: replace(plane, values=redrawing.plane(plane.values)) for name, plane in planes.items()
+    }
+    picture = redrawing.picture(restored.sharp)
+    return Chosen(picture, None, raw, moved, redrawing.how, redrawing.warnings)
 
 
 def _nothing_chosen(aligned: BlurMap | None, how: str) -> str:

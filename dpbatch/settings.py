@@ -210,6 +210,13 @@ class Settings:
     output: OutputSettings = field(default_factory=OutputSettings)
     focus: FocusSettings = field(default_factory=FocusSettings, metadata=_IN_PIXELS_IF_CHANGED)
 
+    def __post_init__(self) -> None:
+        if self.focus.redraws and (self.output.format, self.output.dng) == ("dng", "mosaic"):
+            raise SettingsError(
+                "refocus and bokeh_shift draw light for every pixel, which a mosaic does not hold; "
+                "use --dng linear, or --format tif"
+            )
+
 
 def settle_network(restore: RestoreSettings, has_gpu: bool) -> RestoreSettings:
     """Return the settings with the name of a network in place of auto.

@@ -225,6 +225,20 @@ focus_options = together(
         help="How much of the restoration is kept.",
     ),
     restore(
+        "--refocus",
+        metavar="PX",
+        shown_default="all sharp",
+        help="Draw the photo as if focused where the disparity is PX, near of the focus plane "
+        "positive.",
+    ),
+    restore(
+        "--bokeh-shift",
+        type=Number(),
+        metavar="PX",
+        shown_default=f"{FocusSettings.bokeh_shift:g}",
+        help="Move the strongest blur by PX, near things to the right and far ones to the left.",
+    ),
+    restore(
         "--keep-restoration/--no-keep-restoration",
         default=None,
         shown_default="kept where one of these is given",
@@ -284,7 +298,8 @@ _RESTORE_FLAGS = (
 _EDITOR_FLAGS = ("dng", "color_space", "highlights")
 _LAYER_FLAGS = ("layer_format", "layers_in", "layer_geometry")
 _FOCUS_FLAGS = (
-    "rescue", "focus_range", "keep_background", "keep_foreground", "mask", "strength",
+    "rescue", "focus_range", "keep_background", "keep_foreground", "mask", "strength", "refocus",
+    "bokeh_shift",
 )  # fmt: skip
 
 

@@ -14,14 +14,13 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.falloff import weighted_median
 from ldp.blur.radius import RadiusEstimator, RadiusMap
 from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
+from ldp.blur.ratio import USUAL_RATIO
 from ldp.errors import WeightsError
 from ldp.types import BlurMap, ReducibleViews
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "blur" / "radius.safetensors"
 FORMAT = "ldp-radius-1"
 """Written in the header of a weights file."""
-USUAL_RATIO = 0.45
-"""Disparity over radius in the middle of the kernels that networks are trained on."""
 RATIOS = (0.1, 0.8)
 """Those of real cameras lie between."""
 LEAST_RADIUS_PX = 2.0

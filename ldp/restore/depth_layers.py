@@ -31,6 +31,8 @@ _LEVEL = 1.0
 _TILE_PX = 1024
 _ALIGNED_PX = 64
 """Tiles begin at multiples of this, so that colours are filled in alike in all of them."""
+_SMOOTH = 0.5
+_TEXTURED_PX = 3.0
 _LEAST_COVER = 1e-3
 _SUBSAMPLES = 8
 
@@ -87,13 +89,16 @@ def _reflected(start: int, length: int, pad_px: int, size: int) -> npt.NDArray[n
 
 
 def stepped(position: Plane, outline_px: float) -> Plane:
-    """Return positions whose steep slopes are steps, at about the middle of the slope."""
+    """Return positions whose steep slopes are steps, with a smooth contour at their middle."""
     side = 2 * int(np.ceil(outline_px)) + 1
     window = np.ones((side, side), np.uint8)
     for _ in range(2):
         high, low = cv2.dilate(position, window), cv2.erode(position, window)
-        between = (high - low > _STEEP) & (high - position > _LEVEL) & (position - low > _LEVEL)
-        nearest = np.where(high - position < position - low, high, low)
+        if not (high - low > _STEEP).any():
+            return position
+        smooth = cv2.GaussianBlur(position, (0, 0), outline_px * _SMOOTH)
+        between = (high - low > _STEEP) & (high - smooth > _LEVEL) & (smooth - low > _LEVEL)
+        nearest = np.where(high - smooth < smooth - low, high, low)
         position = np.asarray(np.where(between, nearest, position), np.float32)
     return position
 
@@ -147,8 +152,12 @@ class _Tile:
             return None
         own, position = own[area], self.position[area]
         above = position - np.float32(number)
-        mask = np.maximum(own, (above >= _GAP) * _widened(own > 0, behind_px))
-        light = self._continued(self.light[area], own, above, radius_px, behind_px + radius_px)
+        goes_on = (above >= _GAP) & _widened(self._solid(above) & (own > 0), behind_px)
+        goes_on &= ~_widened(above <= -_GAP, radius_px + 1)
+        mask = np.maximum(own, goes_on)
+        light = self._continued(self.light[area], own, above, radius_px)
+        if radius_px < 1:
+            mask = cv2.GaussianBlur(mask, (3, 3), 0.6)
         stack = np.dstack([light * mask[..., None], mask])
         if radius_px:
             stack = cv2.filter2D(stack, -1, disc(radius_px), borderType=cv2.BORDER_REPLICATE)
@@ -165,6 +174,12 @@ class _Tile:
         )
         return inside, stack[..., :-1], np.clip(stack[..., -1], 0, 1)
 
+    def _solid(self, above: Plane) -> npt.NDArray[np.bool_]:
+        """Return where a layer is wider than the slopes of outlines, which may pass through it."""
+        side = 2 * int(np.ceil(self.outline_px)) + 1
+        surface = (np.abs(above) < _GAP).astype(np.uint8)
+        return cv2.morphologyEx(surface, cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) > 0
+
     def _behind_px(self, number: int, last: int) -> float:
         """Return how far a layer has to go on behind what is nearer."""
         first = number + int(_GAP)
@@ -176,7 +191,7 @@ class _Tile:
         return radius_px + float(self.layers.radii_px[number]) + float(np.abs(moved).max()) + 2
 
     def _continued(
-        self, light: FloatArray, own: Plane, above: Plane, radius_px: float, reach_px: float
+        self, light: FloatArray, own: Plane, above: Plane, radius_px: float
     ) -> FloatArray:
         """Return the light of a layer, continued where something else is seen.
 
@@ -185,12 +200,38 @@ class _Tile:
         others = np.abs(above) >= _GAP
         if not others.any():
             return light
+        beside = _widened(others, self.outline_px)
+        replaced = others
         if radius_px >= 1:
-            others = _widened(others, self.outline_px)
-        weight = np.maximum(~others, np.float32(_LEAST_COVER) * own)
-        depth = int(np.ceil(np.log2(reach_px + 2))) + 1
-        filled = _filled(light * weight[..., None], weight, depth)
-        return np.asarray(np.where(others[..., None], filled, light), np.float32)
+            replaced = beside
+        elif self.layers.radii_px.any():
+            replaced = others | _widened(above >= _GAP, self.outline_px)
+        weight = np.maximum(~beside, np.float32(_LEAST_COVER) * own)
+        filled = _filled(light * weight[..., None], weight)
+        if radius_px < _TEXTURED_PX:
+            filled = _mirrored(light, beside, filled)
+        return np.asarray(np.where(replaced[..., None], filled, light), np.float32)
+
+
+def _mirrored(light: FloatArray, hidden: npt.NDArray[np.bool_], other: FloatArray) -> FloatArray:
+    """Return light (h, w, k) with what is hidden mirrored at its outlines; `other` elsewhere."""
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    height, width = hidden.shape
+    rows, columns = np.nonzero(hidden)
+    nearest = np.zeros(int(labels.max()) + 1, np.intp)
+    seen = np.flatnonzero(~hidden)
+    nearest[labels.ravel()[seen]] = seen
+    at = nearest[labels[rows, columns]]
+    row, column = 2 * (at // width) - rows, 2 * (at % width) - columns
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
+    inside = ~hidden[row, column]
+    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
+    result = other.copy()
+    result[rows, columns] = light[row, column]
+    return result
 
 
 def disc(radius_px: float) -> Plane:
@@ -204,19 +245,20 @@ def disc(radius_px: float) -> Plane:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def _filled(light: FloatArray, weight: Plane, depth: int) -> FloatArray:
+def _filled(light: FloatArray, weight: Plane) -> FloatArray:
     """Return light (h, w, k), times its weight in [0, 1], filled in from around where that is low.
 
-    By averages over more and more pixels (Gortler et al., "The Lumigraph", 1996), `depth` times.
+    By averages over more and more pixels (Gortler et al., "The Lumigraph", 1996).
     """
-    if depth == 0 or min(weight.shape) < 2:
+    if min(weight.shape) < 2:
         return light / np.maximum(weight, np.float32(1e-9))[..., None]
     height, width = weight.shape
     half = (max(1, width // 2), max(1, height // 2))
-    small, small_weight = (
-        cv2.resize(each, half, interpolation=cv2.INTER_AREA) for each in (light, weight)
-    )
-    around = _filled(small.reshape(half[1], half[0], -1), small_weight, depth - 1)
+    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(light, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1)
+    denser = np.minimum(1, 4 * small_weight)
+    small = small * (denser / np.maximum(small_weight, np.float32(1e-9)))[..., None]
+    around = _filled(small, denser)
     around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
     return light + (1 - weight)[..., None] * around.reshape(light.shape)
 
