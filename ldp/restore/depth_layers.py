@@ -21,6 +21,8 @@ from ldp.types import FloatArray, Plane
 
 Pixels = npt.NDArray[np.uint16]
 """(H, W, k)."""
+Area = tuple[slice, slice]
+"""Rows and columns."""
 
 _GAP = 2.0
 """Things so many layers apart are not parts of one surface."""
@@ -33,6 +35,7 @@ _ALIGNED_PX = 64
 """Tiles begin at multiples of this, so that colours are filled in alike in all of them."""
 _SMOOTH = 0.5
 _TEXTURED_PX = 3.0
+_LEAST_WEIGHT = np.float32(1e-9)
 _LEAST_COVER = 1e-3
 _SUBSAMPLES = 8
 
@@ -114,7 +117,7 @@ class _Tile:
     position: Plane
     layers: Layers
     outline_px: float
-    inner: tuple[slice, slice]
+    inner: Area
 
     def drawn(self, first: int, last: int) -> FloatArray:
         """Return the light of the inner part, drawn from the layers `first` to `last`."""
@@ -135,9 +138,7 @@ class _Tile:
             covered > 0.01, light / np.maximum(covered, 0.01), self.light[self.inner]
         ).astype(np.float32)
 
-    def _layer(
-        self, number: int, last: int
-    ) -> tuple[tuple[slice, slice], FloatArray, Plane] | None:
+    def _layer(self, number: int, last: int) -> tuple[Area, FloatArray, Plane] | None:
         """Return where a layer lies in the inner part, its light there times its cover, and that.
 
         last: the nearest layer of the tile.
@@ -163,16 +164,8 @@ class _Tile:
             stack = cv2.filter2D(stack, -1, disc(radius_px), borderType=cv2.BORDER_REPLICATE)
         if shift.any():
             stack = _moved(stack, shift)
-        stack = stack[
-            tuple(
-                slice(p.start - a.start, p.stop - a.start) for p, a in zip(place, area, strict=True)
-            )
-        ]
-        inside = tuple(
-            slice(p.start - i.start, p.stop - i.start)
-            for p, i in zip(place, self.inner, strict=True)
-        )
-        return inside, stack[..., :-1], np.clip(stack[..., -1], 0, 1)
+        stack = np.asarray(stack[_within(place, area)], np.float32)
+        return _within(place, self.inner), stack[..., :-1], np.clip(stack[..., -1], 0, 1)
 
     def _solid(self, above: Plane) -> npt.NDArray[np.bool_]:
         """Return where a layer is wider than the slopes of outlines, which may pass through it."""
@@ -206,7 +199,7 @@ class _Tile:
             replaced = beside
         elif self.layers.radii_px.any():
             replaced = others | _widened(above >= _GAP, self.outline_px)
-        weight = np.maximum(~beside, np.float32(_LEAST_COVER) * own)
+        weight = np.maximum((~beside).astype(np.float32), np.float32(_LEAST_COVER) * own)
         filled = _filled(light * weight[..., None], weight)
         if radius_px < _TEXTURED_PX:
             filled = _mirrored(light, beside, filled)
@@ -251,16 +244,17 @@ def _filled(light: FloatArray, weight: Plane) -> FloatArray:
     By averages over more and more pixels (Gortler et al., "The Lumigraph", 1996).
     """
     if min(weight.shape) < 2:
-        return light / np.maximum(weight, np.float32(1e-9))[..., None]
+        return np.asarray(light / np.maximum(weight, _LEAST_WEIGHT)[..., None], np.float32)
     height, width = weight.shape
     half = (max(1, width // 2), max(1, height // 2))
-    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    small_weight = np.asarray(cv2.resize(weight, half, interpolation=cv2.INTER_AREA), np.float32)
     small = cv2.resize(light, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1)
+    # Four times: where a quarter is known it is enough, or what is far away would show.
     denser = np.minimum(1, 4 * small_weight)
-    small = small * (denser / np.maximum(small_weight, np.float32(1e-9)))[..., None]
-    around = _filled(small, denser)
-    around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)
-    return light + (1 - weight)[..., None] * around.reshape(light.shape)
+    factor = denser / np.maximum(small_weight, _LEAST_WEIGHT)
+    known = np.asarray(small * factor[..., None], np.float32)
+    around = cv2.resize(_filled(known, denser), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(light + (1 - weight)[..., None] * around.reshape(light.shape), np.float32)
 
 
 def _widened(mask: npt.NDArray[np.bool_], by_px: float) -> npt.NDArray[np.bool_]:
@@ -274,7 +268,7 @@ def _widened(mask: npt.NDArray[np.bool_], by_px: float) -> npt.NDArray[np.bool_]
     return share > 0.5 / side**2
 
 
-def _around(own: Plane, margin_px: int) -> tuple[slice, slice] | None:
+def _around(own: Plane, margin_px: int) -> Area | None:
     """Return the area where a layer is and may be seen, aligned; None where it is nowhere."""
     spans = []
     for axis in (1, 0):
@@ -287,7 +281,15 @@ def _around(own: Plane, margin_px: int) -> tuple[slice, slice] | None:
     return spans[0], spans[1]
 
 
-def _common(a: tuple[slice, slice], b: tuple[slice, slice]) -> tuple[slice, slice] | None:
+def _within(place: Area, area: Area) -> Area:
+    """Return a place of the tile in the coordinates of an area."""
+    rows, columns = (
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(place, area, strict=True)
+    )
+    return rows, columns
+
+
+def _common(a: Area, b: Area) -> Area | None:
     spans = [slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True)]
     if any(span.start >= span.stop for span in spans):
         return None

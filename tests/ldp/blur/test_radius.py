@@ -11,7 +11,6 @@ import torch
 
 from ldp.blur.learned import (
     FORMAT,
-    USUAL_RATIO,
     LearnedEstimator,
     load_radius_network,
     photo_ratio,
@@ -20,6 +19,7 @@ from ldp.blur.learned import (
 from ldp.blur.loading import load_estimator
 from ldp.blur.radius import RadiusMap
 from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
+from ldp.blur.ratio import USUAL_RATIO
 from ldp.errors import WeightsError
 from ldp.srgb import encode_srgb
 from ldp.types import BlurMap, FloatArray, Plane, ViewPair
