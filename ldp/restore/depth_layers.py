@@ -10,12 +10,13 @@ colours that it has beside it, as far as blur and movement may show it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ldp.restore.hidden import filled_in, mirrored, widened
 from ldp.restore.layer_plan import Layers
 from ldp.types import FloatArray, Plane
 
@@ -23,6 +24,10 @@ Pixels = npt.NDArray[np.uint16]
 """(H, W, k)."""
 Area = tuple[slice, slice]
 """Rows and columns."""
+_REDUCED_FROM_PX = 16.0
+_LARGEST_REDUCTION = 8
+_MARGIN_PX = 8
+"""So much around a tile is drawn and thrown away, where it is enlarged."""
 
 _GAP = 2.0
 """Things so many layers apart are not parts of one surface."""
@@ -34,8 +39,10 @@ _TILE_PX = 1024
 _ALIGNED_PX = 64
 """Tiles begin at multiples of this, so that colours are filled in alike in all of them."""
 _SMOOTH = 0.5
+"""Contours of steps are smoothed by this share of a slope's width."""
+_SOFT_EDGE_PX = 0.6
+_ENOUGH_COVER = 0.01
 _TEXTURED_PX = 3.0
-_LEAST_WEIGHT = np.float32(1e-9)
 _LEAST_COVER = 1e-3
 _SUBSAMPLES = 8
 
@@ -73,15 +80,21 @@ def drawn(
             )
             area = np.ix_(rows, columns)
             place = result[top : top + tile_px, left : left + tile_px]
-            inner = (slice(pad_px, pad_px + place.shape[0]), slice(pad_px, pad_px + place.shape[1]))
+            border_px = pad_px - _MARGIN_PX
+            inner = _inside(len(rows), border_px), _inside(len(columns), border_px)
             position_here = stepped(np.asarray(position[area], np.float32), outline_px)
             first, last = int(np.floor(position_here.min())), int(np.ceil(position_here.max()))
             if first == last and layers.is_still(first):
                 place[:] = picture[top : top + tile_px, left : left + tile_px]
                 continue
             tile = _Tile(coding.decode(picture[area]), position_here, layers, outline_px, inner)
-            place[:] = coding.encode(tile.drawn(first, last))
+            light = _drawn_tile(tile, first, last)[_MARGIN_PX:, _MARGIN_PX:]
+            place[:] = coding.encode(light[: place.shape[0], : place.shape[1]])
     return result
+
+
+def _inside(length: int, border_px: int) -> slice:
+    return slice(border_px, length - border_px)
 
 
 def _reflected(start: int, length: int, pad_px: int, size: int) -> npt.NDArray[np.intp]:
@@ -106,6 +119,49 @@ def stepped(position: Plane, outline_px: float) -> Plane:
     return position
 
 
+def _drawn_tile(tile: _Tile, first: int, last: int) -> FloatArray:
+    """Return the light of a tile's inner part, drawn from the layers `first` to `last`.
+
+    Strong blur is drawn in smaller pictures.
+    """
+    reduced = {1: tile}
+    light = np.zeros_like(tile.light[tile.inner])
+    uncovered = np.ones(light.shape[:2], np.float32)
+    for number in range(last, first - 1, -1):
+        factor = _reduction(float(tile.layers.radii_px[number]))
+        if factor not in reduced:
+            reduced[factor] = tile.reduced(factor)
+        small = reduced[factor]
+        found = small.places(number, last)
+        if found is None:
+            continue
+        area, place = found
+        large = _scaled(_within(place, small.inner), factor)
+        if float(uncovered[large].max()) < _LEAST_COVER:
+            continue
+        layer = small.layer(number, last, area)[_within(place, area)]
+        if factor > 1:
+            size = layer.shape[1] * factor, layer.shape[0] * factor
+            layer = np.asarray(cv2.resize(layer, size), np.float32)
+        cover = np.clip(layer[..., -1], 0, 1)
+        weight = np.minimum(cover, uncovered[large])
+        light[large] += layer[..., :-1] * (weight / np.maximum(cover, _LEAST_COVER))[..., None]
+        uncovered[large] -= weight
+        if float(uncovered.max()) < _LEAST_COVER:
+            break
+    covered = (1 - uncovered)[..., None]
+    drawn_light = light / np.maximum(covered, _ENOUGH_COVER)
+    return np.where(covered > _ENOUGH_COVER, drawn_light, tile.light[tile.inner])
+
+
+def _reduction(radius_px: float) -> int:
+    """Return the factor by which a picture is scaled down before so strong a blur."""
+    factor = 1
+    while radius_px / factor >= _REDUCED_FROM_PX and factor < _LARGEST_REDUCTION:
+        factor *= 2
+    return factor
+
+
 @dataclass(frozen=True)
 class _Tile:
     """A part of a picture with what lies around it.
@@ -119,53 +175,59 @@ class _Tile:
     outline_px: float
     inner: Area
 
-    def drawn(self, first: int, last: int) -> FloatArray:
-        """Return the light of the inner part, drawn from the layers `first` to `last`."""
-        light = np.zeros_like(self.light[self.inner])
-        uncovered = np.ones(light.shape[:2], np.float32)
-        for number in range(last, first - 1, -1):
-            layer = self._layer(number, last)
-            if layer is None:
-                continue
-            place, layer_light, cover = layer
-            weight = np.minimum(cover, uncovered[place])
-            light[place] += layer_light * (weight / np.maximum(cover, _LEAST_COVER))[..., None]
-            uncovered[place] -= weight
-            if float(uncovered.max()) < _LEAST_COVER:
-                break
-        covered = (1 - uncovered)[..., None]
-        return np.where(
-            covered > 0.01, light / np.maximum(covered, 0.01), self.light[self.inner]
-        ).astype(np.float32)
+    def reduced(self, factor: int) -> _Tile:
+        """Return the tile scaled down by a factor, of which its sides are multiples."""
+        height, width = self.position.shape
+        size = width // factor, height // factor
+        light = cv2.resize(self.light, size, interpolation=cv2.INTER_AREA)
+        position = cv2.resize(self.position, size, interpolation=cv2.INTER_NEAREST)
+        rows, columns = self.inner
+        return _Tile(
+            np.asarray(light.reshape(size[1], size[0], -1), np.float32),
+            np.asarray(position, np.float32),
+            replace(
+                self.layers,
+                radii_px=self.layers.radii_px / np.float32(factor),
+                shifts_px=self.layers.shifts_px / np.float32(factor),
+            ),
+            self.outline_px / factor,
+            (
+                slice(rows.start // factor, rows.stop // factor),
+                slice(columns.start // factor, columns.stop // factor),
+            ),
+        )
 
-    def _layer(self, number: int, last: int) -> tuple[Area, FloatArray, Plane] | None:
-        """Return where a layer lies in the inner part, its light there times its cover, and that.
+    def places(self, number: int, last: int) -> tuple[Area, Area] | None:
+        """Return the area that a layer takes, and what of the inner part may show it; or None.
 
         last: the nearest layer of the tile.
         """
-        own = np.clip(1 - np.abs(self.position - np.float32(number)), 0, 1)
-        radius_px = float(self.layers.radii_px[number])
-        shift = self.layers.shifts_px[number]
-        behind_px = self._behind_px(number, last)
-        area = _around(own, int(np.ceil(behind_px + radius_px + np.abs(shift).max())) + 2)
+        reach_px = self._behind_px(number, last) + float(self.layers.radii_px[number])
+        shift_px = float(np.abs(self.layers.shifts_px[number]).max())
+        area = _around(self._own(number), int(np.ceil(reach_px + shift_px)) + 2)
         place = None if area is None else _common(area, self.inner)
-        if area is None or place is None:
-            return None
-        own, position = own[area], self.position[area]
-        above = position - np.float32(number)
-        goes_on = (above >= _GAP) & _widened(self._solid(above) & (own > 0), behind_px)
-        goes_on &= ~_widened(above <= -_GAP, radius_px + 1)
-        mask = np.maximum(own, goes_on)
+        return None if area is None or place is None else (area, place)
+
+    def _own(self, number: int) -> Plane:
+        """Return the share that each pixel has in a layer."""
+        return np.asarray(np.clip(1 - np.abs(self.position - np.float32(number)), 0, 1), np.float32)
+
+    def layer(self, number: int, last: int, area: Area) -> FloatArray:
+        """Return a layer in an area, (h, w, k + 1): its light times its cover, and its cover."""
+        radius_px, shift = float(self.layers.radii_px[number]), self.layers.shifts_px[number]
+        own = self._own(number)[area]
+        above = self.position[area] - np.float32(number)
+        goes_on = widened(self._solid(above) & (own > 0), self._behind_px(number, last))
+        # Not as far as its own blur would bring it out again beside what is farther.
+        goes_on &= (above >= _GAP) & ~widened(above <= -_GAP, radius_px + 1)
+        cover = np.maximum(own, goes_on)
         light = self._continued(self.light[area], own, above, radius_px)
         if radius_px < 1:
-            mask = cv2.GaussianBlur(mask, (3, 3), 0.6)
-        stack = np.dstack([light * mask[..., None], mask])
+            cover = cv2.GaussianBlur(cover, (3, 3), _SOFT_EDGE_PX)
+        stack = np.dstack([light * cover[..., None], cover])
         if radius_px:
             stack = cv2.filter2D(stack, -1, disc(radius_px), borderType=cv2.BORDER_REPLICATE)
-        if shift.any():
-            stack = _moved(stack, shift)
-        stack = np.asarray(stack[_within(place, area)], np.float32)
-        return _within(place, self.inner), stack[..., :-1], np.clip(stack[..., -1], 0, 1)
+        return _moved(stack, shift) if shift.any() else stack
 
     def _solid(self, above: Plane) -> npt.NDArray[np.bool_]:
         """Return where a layer is wider than the slopes of outlines, which may pass through it."""
@@ -193,38 +255,18 @@ class _Tile:
         others = np.abs(above) >= _GAP
         if not others.any():
             return light
-        beside = _widened(others, self.outline_px)
+        beside = widened(others, self.outline_px)
         replaced = others
         if radius_px >= 1:
             replaced = beside
         elif self.layers.radii_px.any():
-            replaced = others | _widened(above >= _GAP, self.outline_px)
+            replaced = others | widened(above >= _GAP, self.outline_px)
         weight = np.maximum((~beside).astype(np.float32), np.float32(_LEAST_COVER) * own)
-        filled = _filled(light * weight[..., None], weight)
+        filled = filled_in(light * weight[..., None], weight)
         if radius_px < _TEXTURED_PX:
-            filled = _mirrored(light, beside, filled)
-        return np.asarray(np.where(replaced[..., None], filled, light), np.float32)
-
-
-def _mirrored(light: FloatArray, hidden: npt.NDArray[np.bool_], other: FloatArray) -> FloatArray:
-    """Return light (h, w, k) with what is hidden mirrored at its outlines; `other` elsewhere."""
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    height, width = hidden.shape
-    rows, columns = np.nonzero(hidden)
-    nearest = np.zeros(int(labels.max()) + 1, np.intp)
-    seen = np.flatnonzero(~hidden)
-    nearest[labels.ravel()[seen]] = seen
-    at = nearest[labels[rows, columns]]
-    row, column = 2 * (at // width) - rows, 2 * (at % width) - columns
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
-    inside = ~hidden[row, column]
-    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
-    result = other.copy()
-    result[rows, columns] = light[row, column]
-    return result
+            filled = mirrored(light, beside, filled)
+        np.copyto(filled, light, where=~replaced[..., None])
+        return filled
 
 
 def disc(radius_px: float) -> Plane:
@@ -238,34 +280,9 @@ def disc(radius_px: float) -> Plane:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def _filled(light: FloatArray, weight: Plane) -> FloatArray:
-    """Return light (h, w, k), times its weight in [0, 1], filled in from around where that is low.
-
-    By averages over more and more pixels (Gortler et al., "The Lumigraph", 1996).
-    """
-    if min(weight.shape) < 2:
-        return np.asarray(light / np.maximum(weight, _LEAST_WEIGHT)[..., None], np.float32)
-    height, width = weight.shape
-    half = (max(1, width // 2), max(1, height // 2))
-    small_weight = np.asarray(cv2.resize(weight, half, interpolation=cv2.INTER_AREA), np.float32)
-    small = cv2.resize(light, half, interpolation=cv2.INTER_AREA).reshape(half[1], half[0], -1)
-    # Four times: where a quarter is known it is enough, or what is far away would show.
-    denser = np.minimum(1, 4 * small_weight)
-    factor = denser / np.maximum(small_weight, _LEAST_WEIGHT)
-    known = np.asarray(small * factor[..., None], np.float32)
-    around = cv2.resize(_filled(known, denser), (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(light + (1 - weight)[..., None] * around.reshape(light.shape), np.float32)
-
-
-def _widened(mask: npt.NDArray[np.bool_], by_px: float) -> npt.NDArray[np.bool_]:
-    """Return a mask (h, w) that takes in what lies within so many px of it."""
-    side = 2 * int(np.ceil(by_px)) + 1
-    if side == 1:
-        return mask
-    share = cv2.boxFilter(
-        mask.astype(np.float32), -1, (side, side), borderType=cv2.BORDER_REPLICATE
-    )
-    return share > 0.5 / side**2
+def _scaled(area: Area, factor: int) -> Area:
+    rows, columns = (slice(span.start * factor, span.stop * factor) for span in area)
+    return rows, columns
 
 
 def _around(own: Plane, margin_px: int) -> Area | None:

@@ -9,7 +9,7 @@ import numpy as np
 from ldp.types import FloatArray, Plane
 
 _RADIUS_STEP_PX = 1.0
-_RADIUS_STEP = 0.15
+_RADIUS_STEP = 0.2
 """The radii of neighbouring layers differ by the larger of the two, in px and as a share."""
 _SHIFT_STEP_PX = 0.5
 _STILL_PX = 0.25
