@@ -224,10 +224,14 @@ class _Tile:
         light = self._continued(self.light[area], own, above, radius_px)
         if radius_px < 1:
             cover = cv2.GaussianBlur(cover, (3, 3), _SOFT_EDGE_PX)
+            if shift.any():
+                # Apart: cubic interpolation of a product overshoots at the edges of the cover.
+                light = _moved(light, shift, cv2.INTER_CUBIC)
+                cover = _moved(np.asarray(cover, np.float32), shift)
         stack = np.dstack([light * cover[..., None], cover])
         if radius_px:
             stack = cv2.filter2D(stack, -1, disc(radius_px), borderType=cv2.BORDER_REPLICATE)
-        return _moved(stack, shift) if shift.any() else stack
+        return _moved(stack, shift) if shift.any() and radius_px >= 1 else stack
 
     def _solid(self, above: Plane) -> npt.NDArray[np.bool_]:
         """Return where a layer is wider than the slopes of outlines, which may pass through it."""
@@ -248,18 +252,16 @@ class _Tile:
     def _continued(
         self, light: FloatArray, own: Plane, above: Plane, radius_px: float
     ) -> FloatArray:
-        """Return the light of a layer, continued where something else is seen.
+        """Return the light of a layer, continued where something else is seen or may be seen.
 
-        In what is blurred, also where the edge of something else may be seen.
+        Beside what is farther a sharp layer keeps its own.
         """
         others = np.abs(above) >= _GAP
         if not others.any():
             return light
         beside = widened(others, self.outline_px)
-        replaced = others
-        if radius_px >= 1:
-            replaced = beside
-        elif self.layers.radii_px.any():
+        replaced = beside
+        if radius_px < 1:
             replaced = others | widened(above >= _GAP, self.outline_px)
         weight = np.maximum((~beside).astype(np.float32), np.float32(_LEAST_COVER) * own)
         filled = filled_in(light * weight[..., None], weight)
@@ -313,11 +315,9 @@ def _common(a: Area, b: Area) -> Area | None:
     return spans[0], spans[1]
 
 
-def _moved(stack: FloatArray, shift: FloatArray) -> FloatArray:
-    """Return planes moved to the right and down, between pixels by cubic interpolation."""
+def _moved(planes: FloatArray, shift: FloatArray, between: int = cv2.INTER_LINEAR) -> FloatArray:
+    """Return planes (h, w) or (h, w, k) moved to the right and down. between: pixels, OpenCV's."""
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    size = (stack.shape[1], stack.shape[0])
-    moved = cv2.warpAffine(
-        stack, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(moved, np.float32)
+    size = (planes.shape[1], planes.shape[0])
+    moved = cv2.warpAffine(planes, matrix, size, flags=between, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved.reshape(planes.shape), np.float32)
