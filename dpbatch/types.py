@@ -113,7 +113,7 @@ class Saved:
     checksums: hash of each output's content, made while it was written; () where unknown.
     network: the name of the network that restored the photo; "" where none did.
     fingerprint: of the result, where it is not that of the run; see `BatchStages`.
-    rescued: what of the photo was restored, in words; "" for everything.
+    rescued: what of the photo was restored, or drawn anew, in words; "" for everything.
     """
 
     inputs: tuple[FileStamp, ...]

@@ -34,7 +34,7 @@ class Record:
     source: the photo's first file.
     outputs: their paths are below the output folder too.
     network: the one that restored the photo.
-    rescued: what of the photo was restored, in words; "" for everything.
+    rescued: what of the photo was restored, or drawn anew, in words; "" for everything.
     """
 
     status: str

@@ -26,7 +26,7 @@ def to_text(status: FolderStatus, now: datetime | None = None) -> str:
         warnings = [printable(f"{photo.source}: {photo.message}") for photo in run.warnings]
         lines += _listed("warnings", warnings)
         rescued = [printable(f"{photo.source}: {photo.what}") for photo in run.rescued]
-        lines += _listed("restored in part", rescued)
+        lines += _listed("restored in part or drawn anew", rescued)
     skipped = f", {folder.skipped} skipped" if folder.skipped else ""
     lines += [
         "",

@@ -228,8 +228,7 @@ focus_options = together(
         "--refocus",
         metavar="PX",
         shown_default="all sharp",
-        help="Draw the photo as if focused where the disparity is PX, near of the focus plane "
-        "positive.",
+        help="Draw the photo as if focused at this disparity, near of the focus plane positive.",
     ),
     restore(
         "--bokeh-shift",
@@ -297,10 +296,7 @@ _RESTORE_FLAGS = (
 
 _EDITOR_FLAGS = ("dng", "color_space", "highlights")
 _LAYER_FLAGS = ("layer_format", "layers_in", "layer_geometry")
-_FOCUS_FLAGS = (
-    "rescue", "focus_range", "keep_background", "keep_foreground", "mask", "strength", "refocus",
-    "bokeh_shift",
-)  # fmt: skip
+_FOCUS_FLAGS = tuple(vars(FocusSettings()))
 
 
 def settings_of(given: dict[str, Any]) -> Settings:

@@ -48,7 +48,7 @@ class ProcessingNote:
     source_blake2b: hash of the source's content, or the two hashes of a pair.
     settings: the settings in one line.
     fingerprint: equal for results that need not be made again; see `BatchStages`.
-    rescued: what of the photo was restored, in words; "" for everything.
+    rescued: what of the photo was restored, or drawn anew, in words; "" for everything.
     """
 
     version: str

@@ -141,7 +141,7 @@ def test_what_was_restored_of_a_photo_is_told(out: Path) -> None:
     assert [(photo.source, photo.what) for photo in latest(status).rescued] == [
         ("/shoot/a.CR2", what)
     ]
-    assert f"restored in part:\n  /shoot/a.CR2: {what}" in to_text(status)
+    assert f"restored in part or drawn anew:\n  /shoot/a.CR2: {what}" in to_text(status)
 
 
 def test_the_rate_and_the_time_left_come_from_the_journals_times(
