@@ -232,7 +232,7 @@ focus_options = together(
     ),
     restore(
         "--bokeh-shift",
-        type=Number(),
+        type=Number(-1000, 1000),
         metavar="PX",
         shown_default=f"{FocusSettings.bokeh_shift:g}",
         help="Move the strongest blur by PX, near things to the right and far ones to the left.",

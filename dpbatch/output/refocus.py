@@ -27,7 +27,7 @@ _LEAST_STILL_RADIUS_PX = 0.5
 _DEPTHS = (1.0, 99.0)
 """Percentiles of the disparity between which the depths of a photo lie."""
 _OUTLINE = 2.5
-"""Width of the slope at an outline, in pixels of the map."""
+"""Half the width of the slope at an outline, in pixels of the map."""
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ Pixels = npt.NDArray[np.uint16]
 """(H, W, k)."""
 Area = tuple[slice, slice]
 """Rows and columns."""
+
 _REDUCED_FROM_PX = 16.0
+"""A disc of this radius and more is drawn in a picture of half the size, and so on."""
 _LARGEST_REDUCTION = 8
 _MARGIN_PX = 8
-"""So much around a tile is drawn and thrown away, where it is enlarged."""
-
+"""So much around a tile is drawn and thrown away, since its border is not enlarged rightly."""
 _GAP = 2.0
 """Things so many layers apart are not parts of one surface."""
 _STEEP = 3.0
@@ -41,10 +42,14 @@ _ALIGNED_PX = 64
 _SMOOTH = 0.5
 """Contours of steps are smoothed by this share of a slope's width."""
 _SOFT_EDGE_PX = 0.6
-_ENOUGH_COVER = 0.01
+"""Edges of sharp layers are softened by this, so that they have no stairs."""
 _TEXTURED_PX = 3.0
+"""Behind something nearer, layers blurred by less go on with mirrored texture, and not evenly."""
+_ENOUGH_COVER = 0.01
+"""Where all layers together cover less, the picture stays as it is."""
 _LEAST_COVER = 1e-3
 _SUBSAMPLES = 8
+"""Samples a pixel and side, by which the rim of a disc is drawn."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ def drawn(
 ) -> Pixels:
     """Return the picture drawn anew, (H, W, k) uint16.
 
-    position: (H, W), see `Layers.position`. outline_px: the width of the slopes that outlines have
-    there. tile_px: a multiple of 64; so much is drawn at once.
+    position: (H, W), see `Layers.position`. outline_px: half the width of the slopes that outlines
+        have there. tile_px: a multiple of 64; so much is drawn at once.
     """
     result = np.empty_like(picture)
     height, width = position.shape
