@@ -234,7 +234,7 @@ focus_options = together(
         "--bokeh-shift",
         type=Number(-1000, 1000),
         metavar="PX",
-        shown_default=f"{FocusSettings.bokeh_shift:g}",
+        shown_default=FocusSettings.bokeh_shift,
         help="Move the strongest blur by PX, near things to the right and far ones to the left.",
     ),
     restore(
