@@ -223,9 +223,11 @@ def with_layers(
     orientation = restored.orientation
     if output.layers_in == "photoshop" and restored.original is not None:
         original = finish(restored.original, restored.original_raw)
-        sharp = shown = finish(restored.sharp, restored.raw)
-        mask = np.full(sharp.shape[:2], 65535, np.uint16)
-        if chosen.weights is not None:
+        if chosen.weights is None:
+            sharp = shown = finish(chosen.picture, raw)
+            mask = np.full(sharp.shape[:2], 65535, np.uint16)
+        else:
+            sharp = finish(restored.sharp, restored.raw)
             mask = apply_orientation(chosen.weights, orientation)
             # An editor puts finished pictures together; blended before the look they differ.
             shown = blended(original, sharp, mask)
