@@ -45,9 +45,11 @@ _ALWAYS_TIED = 0.2
 _MAP_WEIGHT = 0.2
 """What a pixel of full confidence costs where its depth is not that of the map."""
 # A group of parts is changed where its depth changes by this share of all depths, and where it has
-# so many pixels.
+# so many pixels, and this share of them away from the frame's sides: of a strip along them nothing
+# but its colour is known.
 _LEAST_CHANGE = 0.25
 _LEAST_AREA_PX = 500
+_LEAST_INNER = 0.5
 # It also needs a gain in the costs of the views: a share of all that they can say, and so much a
 # pixel, with a gain in the ties a pixel, which keeps even parts and repeated patterns from chance;
 # or by itself a share that leaves no doubt. To be brought nearer it needs a larger share: blur lies
@@ -60,9 +62,10 @@ _LEAST_GAIN_OF_TIES = 0.15
 # What is measured at an outline is the depth of its nearer side, and the map spreads it to the
 # farther one too. So where the map has a step within an even part, which has none in the picture,
 # the nearer half of the part is brought farther without a gain in the views, if they lose a small
-# share of what the ties gain. The reverse does not hold: an even part that has only nearer things
-# around it may be anywhere behind them.
+# share of what the ties gain. To bring the farther half nearer takes a larger gain of the ties: an
+# even part that has only nearer things around it may be anywhere behind them.
 _CLEAR_GAIN_OF_TIES = 3.0
+_CLEAR_GAIN_NEARER = 4.0
 _SMALL_LOSS = 0.03
 
 
@@ -90,9 +93,11 @@ class _Gains:
 
     def are_clear(self, nearer: bool, area_px: float) -> bool:
         """Return whether they are enough to bring so many pixels nearer, or farther."""
-        if self.share >= _BEYOND_DOUBT:
+        # A repeated pattern fits as well at a wrong depth, which then has a step on all its borders.
+        if self.share >= _BEYOND_DOUBT and (self.of_ties >= 0 or not nearer):
             return True
-        if not nearer and self.of_ties >= _CLEAR_GAIN_OF_TIES * area_px:
+        clear_gain = _CLEAR_GAIN_NEARER if nearer else _CLEAR_GAIN_OF_TIES
+        if self.of_ties >= clear_gain * area_px:
             return self.of_views >= -_SMALL_LOSS * self.of_ties
         return (
             self.share >= (_NEARER_SHARE if nearer else _FARTHER_SHARE)
@@ -176,9 +181,14 @@ def _edge_weights(guide: FloatArray, levels_px: npt.NDArray[np.float64]) -> Plan
     smooth = np.asarray(cv2.GaussianBlur(guide, (0, 0), 0.7), np.float32)
     edges = np.square(gradient_x(smooth)).sum(axis=2)
     weights = edges / (cv2.GaussianBlur(edges, (0, 0), _EDGE_SIGMA_PX) + np.float32(_LEAST_EDGE))
-    frame_px = int(np.abs(levels_px).max() / 2) + _FRAME_PX
+    frame_px = _frame_px(levels_px)
     weights[:, :frame_px] = weights[:, -frame_px:] = 0
     return np.asarray(weights, np.float32)
+
+
+def _frame_px(levels_px: npt.NDArray[np.float64]) -> int:
+    """Return how far from the frame's sides edges are not looked at."""
+    return int(np.abs(levels_px).max() / 2) + _FRAME_PX
 
 
 def _view_costs(parts: Parts, volume: FloatArray, weights: Plane) -> Costs:
@@ -206,10 +216,14 @@ def _corrections(parts: Parts, found: _Matched) -> tuple[npt.NDArray[np.bool_], 
     low, high = np.percentile(new_level[parts.part_of], [1, 99])
     change = new_level - found.map_level
     is_new = np.zeros(len(new), bool)
+    frame_px = _frame_px(found.levels_px)
+    inner = np.zeros(parts.part_of.shape, np.float32)
+    inner[frame_px:-frame_px, frame_px:-frame_px] = 1
+    inner_px = parts.sums(inner)
     for sign in (1, -1):
         for group in parts.groups(sign * change > max(_LEAST_CHANGE * (high - low), 1)):
             area_px = float(parts.area_px[group].sum())
-            if area_px < _LEAST_AREA_PX:
+            if area_px < _LEAST_AREA_PX or inner_px[group].sum() < _LEAST_INNER * area_px:
                 continue
             if _gains(found.views, group, old, new).are_clear(sign > 0, area_px):
                 is_new[group] = True
