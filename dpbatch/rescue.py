@@ -15,7 +15,13 @@ from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.af_areas import af_areas
 from dpbatch.output.color import apply_orientation
-from dpbatch.output.focus import blended, depth_ranges, focus_weights, mask_weights
+from dpbatch.output.focus import (
+    blended,
+    depth_ranges,
+    focus_weights,
+    mask_weights,
+    without_unseen,
+)
 from dpbatch.output.images import Encode, write_picture
 from dpbatch.output.layered_tiff import encode_with_channels, encode_with_layers
 from dpbatch.output.layers import (
@@ -172,6 +178,9 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
     )
     is_empty = not weights.any() and focus.strength > 0
     warnings = (_nothing_chosen(aligned, how),) if is_empty else ()
+    if focus.needs_depth and blur_map is not None and output.layers_in != "photoshop":
+        # A mask that is painted on would have holes.
+        weights = without_unseen(weights, restored.original, sharp, blur_map.confidence)
     picture = blended(restored.original, sharp, weights)
     raw = blended_raw(restored.raw, restored.original_raw, weights)
     return Chosen(picture, weights, raw, planes, how, warnings)

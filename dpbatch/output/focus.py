@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
-from ldp.blur.outlines import VOTE_PIXELS, certainty, enlarged_bands, share_within
+from ldp.blur.outlines import VOTE_PIXELS, WORK_PIXELS, certainty, enlarged_bands, share_within
 from ldp.types import BlurMap, Picture16, Plane, Plane16
 
 SUBJECT_DEPTH = 0.12
@@ -36,6 +36,10 @@ _BIN_SIGMA = 2.0
 _SHARES_WITHIN = (0.05, 0.55)
 """Up to the first share of its surroundings within the ranges, a pixel is not in them, whatever its
 depth; from the second on its depth alone counts."""
+_UNSEEN = 1 / 255
+"""Change of an even part's brightness, white at 1, that nobody sees; from its double on it counts
+in full."""
+_SURROUNDINGS_PX = 9
 _ASPECT_TOLERANCE = 0.02
 _INVERSE = {6: 8, 8: 6}
 """The orientations that do not undo themselves."""
@@ -244,6 +248,43 @@ def _depth_weights(
     low, high = (np.float32(share) for share in _SHARES_WITHIN)
     share = share_within(blur_map, sharp, is_within)
     return np.asarray(np.minimum(plane, ((share - low) / (high - low)).clip(0, 1)), np.float32)
+
+
+def without_unseen(
+    weights: Plane16, original: Picture16, sharp: Picture16, confidence: Plane | None
+) -> Plane16:
+    """Return weights that are 0 where depth is not sure and the restored picture looks the same.
+
+    An even part (a sky, a wall) shows no depth, so that the map may have the wrong one there; the
+    photo's own numbers are right for either.
+
+    weights: see `blended`. confidence: of the map, (h, w) of any size, in [0, 1]; None for sure.
+    """
+    if confidence is None:
+        return weights
+    height, width = weights.shape
+    scale = min(1.0, (WORK_PIXELS / (height * width)) ** 0.5)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    side = (_SURROUNDINGS_PX, _SURROUNDINGS_PX)
+    squares = cv2.resize(_squared_change(original, sharp), size, interpolation=cv2.INTER_AREA)
+    sure = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
+    change = np.sqrt(cv2.blur(squares, side))
+    unseen = np.float32(_UNSEEN) * (1 - cv2.blur(sure, side).clip(0, 1)) ** 4
+    times = np.asarray(change / np.maximum(unseen, np.float32(1e-9)), np.float32)
+    share = np.asarray(cv2.resize(1 - _falling(times - 1), (width, height)), np.float32)
+    return np.asarray(np.rint(weights * share), np.uint16)
+
+
+def _squared_change(original: Picture16, sharp: Picture16) -> Plane:
+    """Return the mean square of the change of the three colours, white at 1, (H, W)."""
+    squares = np.empty(original.shape[:2], np.float32)
+    step = 256
+    for start in range(0, len(original), step):
+        rows = slice(start, start + step)
+        change = cv2.absdiff(original[rows], sharp[rows]).astype(np.float32)
+        change *= np.float32(1 / 65535)
+        squares[rows] = np.square(change).mean(axis=2)
+    return squares
 
 
 def blended(original: Picture16, sharp: Picture16, weights: Plane16) -> Picture16:

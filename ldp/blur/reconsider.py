@@ -93,7 +93,7 @@ class _Gains:
 
     def are_clear(self, nearer: bool, area_px: float) -> bool:
         """Return whether they are enough to bring so many pixels nearer, or farther."""
-        # A repeated pattern fits as well at a wrong depth, which then has a step on all its borders.
+        # A repeated pattern fits a wrong depth as well, which then has a step on all its borders.
         if self.share >= _BEYOND_DOUBT and (self.of_ties >= 0 or not nearer):
             return True
         clear_gain = _CLEAR_GAIN_NEARER if nearer else _CLEAR_GAIN_OF_TIES

@@ -14,6 +14,7 @@ from dpbatch.output.focus import (
     focus_weights,
     mask_weights,
     sharpest_depth_px,
+    without_unseen,
 )
 from ldp.types import BlurMap
 
@@ -114,6 +115,21 @@ def test_blending_is_exact_at_both_ends() -> None:
     assert (found[1:][~NEAR[1:]] == original[1:][~NEAR[1:]]).all()
     between = (original[0].astype(np.float64) + sharp[0]) / 2
     np.testing.assert_allclose(found[0], between, atol=1.5)
+
+
+def test_an_even_part_of_unsure_depth_keeps_the_photo_s_own_numbers() -> None:
+    shape = (40, 60)
+    original = np.full((*shape, 3), 30_000, np.uint16)
+    sharp = original.copy()
+    sharp[:, :30] += 150  # less than 1/255
+    sharp[::2, 30:] += 2000
+    weights = np.full(shape, 50_000, np.uint16)
+    sure, unsure = np.ones((4, 6), np.float32), np.zeros((4, 6), np.float32)
+    chosen = without_unseen(weights, original, sharp, unsure)
+    assert not chosen[:, :24].any()
+    assert (chosen[:, 36:] == 50_000).all()
+    for confidence in (sure, None):
+        assert (without_unseen(weights, original, sharp, confidence) == weights).all()
 
 
 def test_a_map_without_a_sign_cannot_choose_a_depth() -> None:

@@ -38,11 +38,13 @@ def _shifted(plane: FloatArray, shift_px: float) -> FloatArray:
     )
 
 
-def _scene(far: FloatArray, near: FloatArray) -> tuple[ViewPair, FloatArray]:
+def _scene(
+    far: FloatArray, near: FloatArray, is_near: npt.NDArray[np.bool_] = IS_NEAR
+) -> tuple[ViewPair, FloatArray]:
     """Two views of a near ellipse before a far plane, blurred, and the sharp picture."""
 
     def view(side: float, sigma_px: float = 1.5) -> FloatArray:
-        alpha = _shifted(IS_NEAR.astype(np.float32), side * NEAR_PX / 2)[..., None]
+        alpha = _shifted(is_near.astype(np.float32), side * NEAR_PX / 2)[..., None]
         behind, before = _shifted(far, side * FAR_PX / 2), _shifted(near, side * NEAR_PX / 2)
         picture = cv2.GaussianBlur(behind + alpha * (before - behind), (0, 0), sigma_px)
         noise = np.random.default_rng(int(side) + 2).normal(0, 0.002, picture.shape)
@@ -85,6 +87,29 @@ def test_what_is_even_around_a_near_thing_does_not_take_its_depth(texture: float
     assert aligned is not None
     assert (np.abs(aligned - TRUE_PX)[INSIDE] < 1).mean() > 0.99
     assert (np.abs(aligned - TRUE_PX)[OUTSIDE] < 1).mean() > 0.99
+
+
+def test_the_rim_of_an_even_near_thing_is_near() -> None:
+    is_near = (X > 110) & (Y < 140)
+    views, sharp = _scene(TEXTURE, EVEN, is_near)
+    true_px = np.where(is_near, NEAR_PX, FAR_PX)
+    wrong = np.where(Y > 130, FAR_PX, true_px)  # the edge below is level, and so has no disparity
+    corrected = reconsidered(_map(wrong), views, sharp).corrected_px
+    assert corrected is not None
+    rim_px = corrected[131:139, 120:240]
+    assert (np.abs(rim_px - NEAR_PX) < 1).mean() > 0.9
+
+
+def test_a_strip_along_the_frame_stays_as_it_was_measured() -> None:
+    is_near = (X < 60) & (Y > 20) & (Y < 170)
+    is_strip = np.minimum(np.minimum(X, 255 - X), np.minimum(Y, 191 - Y)) < 8
+    true_px = np.where(is_near, NEAR_PX, FAR_PX)
+    far, near = (
+        np.where(is_strip[..., None], np.float32(0.1), each) for each in (TEXTURE, _texture(1))
+    )
+    views, sharp = _scene(far, near, is_near)
+    unsure = replace(_map(true_px), confidence=np.full(SIZE, 0.05, np.float32))
+    assert reconsidered(unsure, views, sharp) is unsure
 
 
 def test_a_map_that_is_right_stays_as_it_is() -> None:
