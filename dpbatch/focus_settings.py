@@ -11,6 +11,8 @@ from pathlib import Path
 from dpbatch.errors import SettingsError
 
 RESCUES = ("all", "subject")
+LARGEST_PX = 1000
+"""No photo has larger disparities."""
 _NUMBER = r"([+-]?\d+(?:\.\d+)?)"
 _IF_CHANGED = {"pixels": "if changed"}
 _RANGE = re.compile(rf"\s*{_NUMBER}(%?)\s*:\s*{_NUMBER}(%?)\s*")
@@ -55,10 +57,11 @@ class FocusSettings:
         self._check_redrawing()
 
     def _check_redrawing(self) -> None:
-        if self.refocus_px is not None and not math.isfinite(self.refocus_px):
-            raise SettingsError(f"refocus {self.refocus}: expected a finite number")
-        if not math.isfinite(self.bokeh_shift):
-            raise SettingsError(f"bokeh_shift {self.bokeh_shift}: expected a finite number")
+        for name, px in (("refocus", self.refocus_px or 0.0), ("bokeh_shift", self.bokeh_shift)):
+            if not math.isfinite(px):
+                raise SettingsError(f"{name} {px:g}: expected a finite number")
+            if abs(px) > LARGEST_PX:
+                raise SettingsError(f"{name} {px:g}: expected {-LARGEST_PX} to {LARGEST_PX} px")
         if self.redraws and replace(self, refocus="", bokeh_shift=0.0) != FocusSettings():
             name = "refocus" if self.refocus else "bokeh_shift"
             raise SettingsError(

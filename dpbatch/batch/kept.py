@@ -32,7 +32,8 @@ LIMIT_BYTES = 20 * 10**9
 _FOLDER = "restorations"
 _PLANES = ("amount", "disparity_px", "confidence", "radius_px", "radius_confidence", "corrected_px")
 _PICTURES = ("sharp", "original")
-_DAMAGED = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile)
+_DAMAGED = (ValueError, LookupError, TypeError, EOFError, OSError, zipfile.BadZipFile)
+"""What reading a damaged file raises, or one of another program."""
 
 
 def kept_folder(out: Path) -> Path:
@@ -112,21 +113,22 @@ class KeptRestorations:
                 planes = {name: stored[name] for name in _PLANES if name in stored}
                 sharp, original = stored["sharp"], stored["original"]
                 raw, original_raw = (_raw_of(about.get("raw"), stored, of) for of in _PICTURES)
+            curve = about["curve"]
+            restored = RestoredPhoto(
+                sharp,
+                BlurMap(**planes),
+                about["orientation"],
+                metadata,
+                None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
+                tuple(about["warnings"]),
+                raw=raw,
+                original=original,
+                original_raw=original_raw,
+            )
             os.utime(path)  # the ones that were used last are kept longest
         except _DAMAGED:
             return None
-        curve = about["curve"]
-        return RestoredPhoto(
-            sharp,
-            BlurMap(**planes),
-            about["orientation"],
-            metadata,
-            None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
-            tuple(about["warnings"]),
-            raw=raw,
-            original=original,
-            original_raw=original_raw,
-        )
+        return restored
 
     def keep(
         self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto

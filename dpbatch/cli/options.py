@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from dpbatch.focus_settings import RESCUES, FocusSettings
+from dpbatch.focus_settings import LARGEST_PX, RESCUES, FocusSettings
 from dpbatch.location import RemotePath, absolute, parse_location
 from dpbatch.settings import (
     COLOR_SPACES,
@@ -232,7 +232,7 @@ focus_options = together(
     ),
     restore(
         "--bokeh-shift",
-        type=Number(-1000, 1000),
+        type=Number(-LARGEST_PX, LARGEST_PX),
         metavar="PX",
         shown_default=FocusSettings.bokeh_shift,
         help="Move the strongest blur by PX, near things to the right and far ones to the left.",

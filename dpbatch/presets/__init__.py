@@ -84,4 +84,7 @@ def _wrong_type(error: msgspec.ValidationError, groups: dict[str, dict[str, obje
         return str(error)
     expected, found, group, key = match.groups()
     expected = "a list of names" if expected == "array" else expected
-    return f"{key}: expected {expected}, found {groups[group][key]!r} ({found})"
+    value = groups[group][key]
+    quoted = expected == "str" and isinstance(value, int | float) and not isinstance(value, bool)
+    hint = f'; write it in quotes, {key} = "{value}"' if quoted else ""
+    return f"{key}: expected {expected}, found {value!r} ({found}){hint}"

@@ -1,6 +1,7 @@
 """Focus control and layers from a raw file to what is written."""
 
 import errno
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,31 @@ def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
     file.write_bytes(file.read_bytes()[:-100])  # damaged: it is made again, and the older one goes
     run(with_focus(strength=0.5), raw, tmp_path / "out", kept)
     assert [path.name for path in kept_folder(tmp_path).iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("change", [{"about": "[1]"}, {"curve": 5}, {"orientation": None}, None])
+def test_a_foreign_file_in_place_of_a_kept_restoration_is_none(
+    change: dict[str, object] | None, tmp_path: Path
+) -> None:
+    kept = KeptRestorations(tmp_path, "key")
+    picture, plane = np.zeros((4, 6, 3), np.uint16), np.zeros((2, 3), np.float32)
+    restored = RestoredPhoto(picture, BlurMap(plane), 1, PhotoMetadata(), original=picture)
+    kept.write("a.tif", (), restored)
+    assert kept.read("a.tif", (), PhotoMetadata()) is not None
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    about = json.loads(str(arrays["about"]))
+    if change is None:
+        with file.open("wb") as stream:
+            np.save(stream, picture)
+    else:
+        wanted = {name: value for name, value in (about | change).items() if value is not None}
+        arrays["about"] = np.array(change.get("about", json.dumps(wanted)))
+        np.savez(file, allow_pickle=False, **arrays)
+    assert kept.read("a.tif", (), PhotoMetadata()) is None
+    kept.keep("a.tif", (), restored)
+    assert kept.has("a.tif")
 
 
 def test_a_dng_holds_the_depth_of_its_photo(raw: Photo, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_every_shipped_preset_changes_something_and_says_what_it_is_for(name: st
         ("[output]\nbit_depth = 12", "bit_depth 12: expected one of 16, 8"),
         ("[output]\nlayers = 'blur'", "layers: expected a list of names, found 'blur'"),
         ("[output]\nlayers = ['blur', 3]", r"layers: expected str, found \['blur', 3\] .int."),
+        ("[focus]\nrefocus = 3", r'refocus: expected str, found 3 .int.; write .* refocus = "3"'),
         ("[restore]\ntile = nan", "tile: expected int, found nan"),
         ("[output]\nexposure = nan", "exposure nan: expected -10 to 10 EV"),
         ("[output]\nexposure = '1'", "exposure: expected float, found '1'"),

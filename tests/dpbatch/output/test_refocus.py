@@ -83,7 +83,9 @@ def test_a_map_without_disparity_is_refused() -> None:
     [
         ({"refocus": "near"}, r"refocus 'near': expected a disparity in px"),
         ({"refocus": "nan"}, r"refocus nan: expected a finite number"),
+        ({"refocus": "1e300"}, r"refocus 1e\+300: expected -1000 to 1000 px"),
         ({"bokeh_shift": float("inf")}, r"bokeh_shift inf: expected a finite number"),
+        ({"bokeh_shift": -1001.0}, r"bokeh_shift -1001: expected -1000 to 1000 px"),
         ({"refocus": "1", "rescue": "subject"}, r"refocus draws the whole restored photo anew"),
         ({"bokeh_shift": 1.0, "strength": 0.5}, r"bokeh_shift draws the whole restored photo"),
     ],
