@@ -69,20 +69,26 @@ class FocusScore:
 
 def make_scene(photos: Sequence[FloatArray], index: int, radius_px: float) -> RenderedPair:
     """Render the photo `index` (linear light) with things cut out of another before it."""
+    return render(surfaces(photos, index, radius_px), LENS)
+
+
+def surfaces(
+    photos: Sequence[FloatArray], index: int, radius_px: float, focus_px: float = 0.0
+) -> list[Surface]:
+    """Return what a scene consists of. focus_px: signed radius of the depth that is in focus."""
     rng = np.random.default_rng([SEED, index])
     height, width = photos[index].shape[:2]
     alpha = blob_mask((height, width), rng, (4, 5), 0.7)
     other = photos[(index + max(1, len(photos) // 2)) % len(photos)]
     ones = np.ones((height, width), np.float32)
-    surfaces = [
-        Surface(photos[index], ones, np.float32(FAR * radius_px) * ones),
+    return [
+        Surface(photos[index], ones, np.float32(FAR * radius_px - focus_px) * ones),
         Surface(
             np.asarray(cv2.resize(other, (width, height)), np.float32),
             alpha,
-            np.float32(NEAR * radius_px) * ones,
+            np.float32(NEAR * radius_px - focus_px) * ones,
         ),
     ]
-    return render(surfaces, LENS)
 
 
 def score(
@@ -109,12 +115,34 @@ def score(
     return found
 
 
-def restored(
-    folder: Path, scenes: dict[str, RenderedPair], model: str
-) -> dict[str, dict[str, Picture]]:
-    """Return every scene's pictures by run, as `dpbatch run` writes them.
+def disparities_px(pair: RenderedPair) -> tuple[float, float]:
+    """Return the disparities of the near and of the far depth of a scene."""
+    near, far = (
+        float(np.median(pair.disparity_px[side])) for side in (pair.coc_px > 0, pair.coc_px < 0)
+    )
+    return near, far
 
-    folder: an empty one for the views and the results. Raises DataError where the program fails.
+
+def choices_of(scenes: dict[str, RenderedPair]) -> dict[str, list[str]]:
+    """Return the options of RUNS."""
+    near, far = disparities_px(next(iter(scenes.values())))
+    middle, gap = (near + far) / 2, near - far
+    return {
+        "all": ["--keep-restoration"],
+        "nothing": ["--strength=0"],
+        "near": [f"--focus-range={near + gap:.3f}:{middle:.3f}"],
+        "far": [f"--focus-range={middle:.3f}:{far - gap:.3f}"],
+    }
+
+
+def restored(
+    folder: Path, scenes: dict[str, RenderedPair], model: str, choices: dict[str, list[str]]
+) -> dict[str, dict[str, Picture]]:
+    """Return every scene's pictures by the names of `choices`, as `dpbatch run` writes them.
+
+    folder: an empty one for the views and the results. choices: the options of each run.
+
+    Raises DataError where the program fails.
     """
     shoot = folder / "shoot"
     shoot.mkdir(parents=True)
@@ -123,17 +151,6 @@ def restored(
             rng = np.random.default_rng(0)
             encoded = np.rint(simulate_view(view, "none", rng) * 65535).astype(np.uint16)
             write_png(shoot / f"{name}_{side}.png", encoded)
-    pair = next(iter(scenes.values()))
-    near, far = (
-        float(np.median(pair.disparity_px[side])) for side in (pair.coc_px > 0, pair.coc_px < 0)
-    )
-    middle, gap = (near + far) / 2, near - far
-    choices = {
-        "all": ["--keep-restoration"],
-        "nothing": ["--strength=0"],
-        "near": [f"--focus-range={near + gap:.3f}:{middle:.3f}"],
-        "far": [f"--focus-range={middle:.3f}:{far - gap:.3f}"],
-    }
     pictures: dict[str, dict[str, Picture]] = {name: {} for name in scenes}
     for run, options in choices.items():
         out = folder / "out"
@@ -156,7 +173,7 @@ def evaluate(
     """
     scenes = {f"{index:02}": make_scene(photos, index, radius_px) for index in range(count)}
     with tempfile.TemporaryDirectory() as folder:
-        pictures = restored(Path(folder), scenes, model)
+        pictures = restored(Path(folder), scenes, model, choices_of(scenes))
     found: dict[tuple[str, str], FocusScore] = {}
     for name, pair in scenes.items():
         truth = encode_clipped(pair.sharp).astype(np.float64)
@@ -193,10 +210,10 @@ def _eroded(mask: Mask, margin_px: float) -> Mask:
     return np.asarray(distance_px > margin_px)
 
 
-def main() -> None:
-    """Command line."""
+def arguments(description: str | None) -> argparse.Namespace:
+    """Return the arguments of the commands that judge rendered scenes of two depths."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, help="folder of sharp photographs")
     parser.add_argument(
@@ -210,7 +227,12 @@ def main() -> None:
         metavar="PX",
     )
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    args = arguments(__doc__)
     try:
         photos = landscape_photos(args.photos)
         count = min(args.count or len(photos), len(photos))
