@@ -180,7 +180,13 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
     warnings = (_nothing_chosen(aligned, how),) if is_empty else ()
     if focus.needs_depth and blur_map is not None and output.layers_in != "photoshop":
         # A mask that is painted on would have holes.
-        weights = without_unseen(weights, restored.original, sharp, blur_map.confidence)
+        weights = without_unseen(
+            weights,
+            restored.original,
+            sharp,
+            blur_map.confidence,
+            has_more_light=restored.raw is not None,
+        )
     picture = blended(restored.original, sharp, weights)
     raw = blended_raw(restored.raw, restored.original_raw, weights)
     return Chosen(picture, weights, raw, planes, how, warnings)

@@ -251,7 +251,12 @@ def _depth_weights(
 
 
 def without_unseen(
-    weights: Plane16, original: Picture16, sharp: Picture16, confidence: Plane | None
+    weights: Plane16,
+    original: Picture16,
+    sharp: Picture16,
+    confidence: Plane | None,
+    *,
+    has_more_light: bool = False,
 ) -> Plane16:
     """Return weights that are 0 where depth is not sure and the restored picture looks the same.
 
@@ -259,6 +264,7 @@ def without_unseen(
     photo's own numbers are right for either.
 
     weights: see `blended`. confidence: of the map, (h, w) of any size, in [0, 1]; None for sure.
+    has_more_light: whether light above white is blended too, in which white may hide a change.
     """
     if confidence is None:
         return weights
@@ -266,7 +272,8 @@ def without_unseen(
     scale = min(1.0, (WORK_PIXELS / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     side = (_SURROUNDINGS_PX, _SURROUNDINGS_PX)
-    squares = cv2.resize(_squared_change(original, sharp), size, interpolation=cv2.INTER_AREA)
+    whole = _squared_change(original, sharp, is_white_changed=has_more_light)
+    squares = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
     sure = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
     change = np.sqrt(cv2.blur(squares, side))
     unseen = np.float32(_UNSEEN) * (1 - cv2.blur(sure, side).clip(0, 1)) ** 4
@@ -275,8 +282,11 @@ def without_unseen(
     return np.asarray(np.rint(weights * share), np.uint16)
 
 
-def _squared_change(original: Picture16, sharp: Picture16) -> Plane:
-    """Return the mean square of the change of the three colours, white at 1, (H, W)."""
+def _squared_change(original: Picture16, sharp: Picture16, *, is_white_changed: bool) -> Plane:
+    """Return the mean square of the change of the three colours, white at 1, (H, W).
+
+    is_white_changed: 1 where a colour is clipped in both.
+    """
     squares = np.empty(original.shape[:2], np.float32)
     step = 256
     for start in range(0, len(original), step):
@@ -284,6 +294,9 @@ def _squared_change(original: Picture16, sharp: Picture16) -> Plane:
         change = cv2.absdiff(original[rows], sharp[rows]).astype(np.float32)
         change *= np.float32(1 / 65535)
         squares[rows] = np.square(change).mean(axis=2)
+        if is_white_changed:
+            is_clipped = np.minimum(original[rows], sharp[rows]).max(axis=2) == 65535
+            squares[rows][is_clipped] = 1
     return squares
 
 

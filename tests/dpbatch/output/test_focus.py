@@ -132,6 +132,16 @@ def test_an_even_part_of_unsure_depth_keeps_the_photo_s_own_numbers() -> None:
         assert (without_unseen(weights, original, sharp, confidence) == weights).all()
 
 
+def test_what_is_clipped_counts_as_changed_where_light_above_it_is_blended_too() -> None:
+    picture = np.full((60, 90, 3), 30_000, np.uint16)
+    picture[:, :45, 0] = 65535
+    weights, unsure = np.full((60, 90), 50_000, np.uint16), np.zeros((1, 1), np.float32)
+    chosen = without_unseen(weights, picture, picture, unsure, has_more_light=True)
+    assert (chosen[:, :45] == 50_000).all()
+    assert not chosen[:, 60:].any()
+    assert not without_unseen(weights, picture, picture, unsure).any()
+
+
 def test_a_map_without_a_sign_cannot_choose_a_depth() -> None:
     with pytest.raises(OutputError, match="--blur disparity"):
         depth_ranges(BlurMap(np.zeros(SIZE, np.float32)), FocusSettings(rescue="subject"))
