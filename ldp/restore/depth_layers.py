@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ldp.restore.hidden import filled_in, mirrored, widened
+from ldp.restore.hidden import filled_in, widened
 from ldp.restore.layer_plan import Layers
 from ldp.types import FloatArray, Plane
 
@@ -43,8 +43,6 @@ _SMOOTH = 0.5
 """Contours of steps are smoothed by this share of a slope's width."""
 _SOFT_EDGE_PX = 0.6
 """Edges of sharp layers are softened by this, so that they have no stairs."""
-_TEXTURED_PX = 3.0
-"""Behind something nearer, layers blurred by less go on with mirrored texture, and not evenly."""
 _ENOUGH_COVER = 0.01
 """Where all layers together cover less, the picture stays as it is."""
 _LEAST_COVER = 1e-3
@@ -270,8 +268,6 @@ class _Tile:
             replaced = others | widened(above >= _GAP, self.outline_px)
         weight = np.maximum((~beside).astype(np.float32), np.float32(_LEAST_COVER) * own)
         filled = filled_in(light * weight[..., None], weight)
-        if radius_px < _TEXTURED_PX:
-            filled = mirrored(light, beside, filled)
         np.copyto(filled, light, where=~replaced[..., None])
         return filled
 

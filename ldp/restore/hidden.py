@@ -32,27 +32,6 @@ def filled_in(light: FloatArray, weight: Plane) -> FloatArray:
     return np.asarray(light + (1 - weight)[..., None] * around.reshape(light.shape), np.float32)
 
 
-def mirrored(light: FloatArray, hidden: Mask, other: FloatArray) -> FloatArray:
-    """Return light (h, w, k) with what is hidden mirrored at its outlines; `other` elsewhere."""
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    height, width = hidden.shape
-    rows, columns = np.nonzero(hidden)
-    nearest = np.zeros(int(labels.max()) + 1, np.intp)
-    seen = np.flatnonzero(~hidden)
-    nearest[labels.ravel()[seen]] = seen
-    at = nearest[labels[rows, columns]]
-    row, column = 2 * (at // width) - rows, 2 * (at % width) - columns
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
-    inside = ~hidden[row, column]
-    rows, columns, row, column = (each[inside] for each in (rows, columns, row, column))
-    result = other.copy()
-    result[rows, columns] = light[row, column]
-    return result
-
-
 def widened(mask: Mask, by_px: float) -> Mask:
     """Return a mask (h, w) that takes in what lies within so many px of it."""
     side = 2 * int(np.ceil(by_px)) + 1
