@@ -138,7 +138,7 @@ def save(
             shown = editing.finished(picture, of_picture, restored.curve, look, settings)
             return apply_orientation(shown, restored.orientation)
 
-        finished, encode = with_layers(restored, chosen, raw, settings, finish)
+        finished, encode = with_layers(restored, chosen, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
     warnings = tuple(f"{note.source}: {warning}" for warning in chosen.warnings)
     written[target] = replace(picture, rescued=chosen.how, warnings=picture.warnings + warnings)
@@ -226,20 +226,19 @@ def _nothing_chosen(aligned: BlurMap | None, how: str) -> str:
 def with_layers(
     restored: Restored,
     chosen: Chosen,
-    raw: RestoredRaw | None,
     output: OutputSettings,
     finish: Callable[[Picture16, RestoredRaw | None], Picture16],
 ) -> tuple[Picture16, Encode | None]:
     """Return the picture as it is shown, and what encodes it with its layers in it; None for a
     plain picture.
 
-    raw: `chosen` for editors. finish: gives a picture its look and colours, and turns it upright.
+    finish: gives a picture its look and colours, and turns it upright.
     """
     orientation = restored.orientation
     if output.layers_in == "photoshop" and restored.original is not None:
         original = finish(restored.original, restored.original_raw)
         if chosen.weights is None:
-            sharp = shown = finish(chosen.picture, raw)
+            sharp = shown = finish(chosen.picture, chosen.raw)
             mask = np.full(sharp.shape[:2], 65535, np.uint16)
         else:
             sharp = finish(restored.sharp, restored.raw)
@@ -249,7 +248,7 @@ def with_layers(
         return shown, lambda rgb, icc, inch: encode_with_layers(
             rgb, original, sharp, mask, icc, inch
         )
-    finished = finish(chosen.picture, raw)
+    finished = finish(chosen.picture, chosen.raw)
     if output.layers_in != "alpha":
         return finished, None
     channels = {

@@ -174,15 +174,21 @@ class TensorDeblurred:
         return (self.sharp.clamp(0, 1) * 65535 + 0.5).to(torch.uint16)
 
 
+def reduced_size(shape: tuple[int, ...], pixels: int) -> tuple[int, int]:
+    """Return (width, height) of a picture (H, W, ...) scaled down to about that many pixels; its
+    own if it has fewer."""
+    height, width = shape[:2]
+    scale = min(1.0, (pixels / (height * width)) ** 0.5)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def reduced_picture(picture: Picture, pixels: int) -> Picture:
     """Return a picture scaled down to about that many pixels; as it is if it has fewer."""
-    height, width = picture.shape[:2]
-    scale = (pixels / (height * width)) ** 0.5
-    if scale >= 1:
+    size = reduced_size(picture.shape, pixels)
+    if size == (picture.shape[1], picture.shape[0]):
         return picture
     import cv2
 
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cast(Picture, cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 

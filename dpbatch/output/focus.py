@@ -17,7 +17,7 @@ from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings, parse_range
 from dpbatch.output.color import apply_orientation
 from ldp.blur.outlines import VOTE_PIXELS, WORK_PIXELS, certainty, enlarged_bands, share_within
-from ldp.types import BlurMap, Picture16, Plane, Plane16
+from ldp.types import BlurMap, Picture16, Plane, Plane16, reduced_size
 
 SUBJECT_DEPTH = 0.12
 """A subject reaches so far before and behind the depth that was found, as a share of the depths of
@@ -86,6 +86,21 @@ class DepthRange:
         return self.weights(disparity_px) > 0
 
 
+def signed_disparity(blur_map: BlurMap, wanted: str) -> Plane:
+    """Return a map's disparities, which something goes by. Raises OutputError without any."""
+    if blur_map.disparity_px is None:
+        raise OutputError(
+            f"this blur estimator gives no signed disparity, which {wanted}; use --blur disparity"
+        )
+    return blur_map.disparity_px
+
+
+def depths_px(disparity_px: Plane) -> tuple[float, float]:
+    """Return the disparities of the farthest and the nearest depth of a photo."""
+    farthest, nearest = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
+    return farthest, nearest
+
+
 def depth_ranges(
     blur_map: BlurMap, settings: FocusSettings, af_areas: Sequence[AfArea] = ()
 ) -> list[DepthRange]:
@@ -97,13 +112,8 @@ def depth_ranges(
     """
     if not settings.needs_depth:
         return []
-    disparity_px = blur_map.disparity_px
-    if disparity_px is None:
-        raise OutputError(
-            "this blur estimator gives no signed disparity, which focus control goes by; use "
-            "--blur disparity"
-        )
-    farthest, nearest = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
+    disparity_px = signed_disparity(blur_map, "focus control goes by")
+    farthest, nearest = depths_px(disparity_px)
     softness_px = max(LEAST_SOFTNESS_PX, SOFTNESS * (nearest - farthest))
     found = []
     if settings.rescue == "subject":
@@ -148,12 +158,10 @@ def sharpest_depth_px(blur_map: BlurMap, disparity_px: Plane) -> float:
     A depth that few pixels have is passed over: between a near object and a far one a map goes
     through all depths, also through that of the focus plane.
     """
-    low, high = (float(value) for value in np.percentile(disparity_px, _DEPTHS))
+    low, high = depths_px(disparity_px)
     if high - low < 1e-6:
         return low
-    height, width = disparity_px.shape
-    scale = min(1.0, (VOTE_PIXELS / (height * width)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = reduced_size(disparity_px.shape, VOTE_PIXELS)
     depth_px, confidence = (
         np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
         for plane in (disparity_px, _confidence(blur_map, disparity_px))
@@ -268,9 +276,7 @@ def without_unseen(
     """
     if confidence is None:
         return weights
-    height, width = weights.shape
-    scale = min(1.0, (WORK_PIXELS / (height * width)) ** 0.5)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = reduced_size(weights.shape, WORK_PIXELS)
     side = (_SURROUNDINGS_PX, _SURROUNDINGS_PX)
     whole = _squared_change(original, sharp, is_white_changed=has_more_light)
     squares = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
@@ -278,7 +284,7 @@ def without_unseen(
     change = np.sqrt(cv2.blur(squares, side))
     unseen = np.float32(_UNSEEN) * (1 - cv2.blur(sure, side).clip(0, 1)) ** 4
     times = np.asarray(change / np.maximum(unseen, np.float32(1e-9)), np.float32)
-    share = np.asarray(cv2.resize(1 - _falling(times - 1), (width, height)), np.float32)
+    share = np.asarray(cv2.resize(1 - _falling(times - 1), weights.shape[::-1]), np.float32)
     return np.asarray(np.rint(weights * share), np.uint16)
 
 

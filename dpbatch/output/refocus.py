@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.color import apply_orientation
+from dpbatch.output.focus import depths_px, signed_disparity
 from ldp.blur.outlines import enlarged_bands
 from ldp.blur.ratio import disparity_per_radius
 from ldp.restore.depth_layers import Coding, drawn
@@ -24,8 +24,6 @@ LARGEST_RADIUS = 0.04
 _STILL_RADIUS = 1 / 6000
 """Less is no blur, as a share of the longer side."""
 _LEAST_STILL_RADIUS_PX = 0.5
-_DEPTHS = (1.0, 99.0)
-"""Percentiles of the disparity between which the depths of a photo lie."""
 _OUTLINE = 2.5
 """Half the width of the slope at an outline, in pixels of the map."""
 
@@ -60,13 +58,8 @@ class Redrawing:
 
         Raises OutputError where the map has no disparity.
         """
-        disparity_px = aligned.disparity_px
-        if disparity_px is None:
-            raise OutputError(
-                "this blur estimator gives no signed disparity, which refocus and bokeh shift go "
-                "by; use --blur disparity"
-            )
-        farthest_px, nearest_px = (float(each) for each in np.percentile(disparity_px, _DEPTHS))
+        disparity_px = signed_disparity(aligned, "refocus and bokeh shift go by")
+        farthest_px, nearest_px = depths_px(disparity_px)
         focus_px = focus.refocus_px
         in_focus_px = 0.0 if focus_px is None else focus_px
         said: list[str] = []
