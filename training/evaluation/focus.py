@@ -20,7 +20,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -49,6 +49,8 @@ RUNS = ("all", "nothing", "near", "far")
 
 Mask = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.float64]
+Table = Callable[[Sequence[FloatArray], Sequence[float], int, str], Iterator[str]]
+"""Lines of photos (linear light), radii in px, the number of scenes, and a network."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,8 @@ def _eroded(mask: Mask, margin_px: float) -> Mask:
     return np.asarray(distance_px > margin_px)
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Return the arguments of the commands that judge rendered scenes of two depths."""
+def command(name: str, description: str | None, lines: Table) -> None:
+    """Print the table of a command that judges rendered scenes of two depths."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -227,19 +229,19 @@ def arguments(description: str | None) -> argparse.Namespace:
         metavar="PX",
     )
     parser.add_argument("--model", default="tiny", metavar="NAME|FILE")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Command line."""
-    args = arguments(__doc__)
+    args = parser.parse_args()
     try:
         photos = landscape_photos(args.photos)
         count = min(args.count or len(photos), len(photos))
         for line in lines(photos, args.radius, count, args.model):
             print(line, flush=True)
     except (ValueError, OSError, LdpError) as error:
-        sys.exit(f"training.evaluation.focus: {error}")
+        sys.exit(f"training.evaluation.{name}: {error}")
+
+
+def main() -> None:
+    """Command line."""
+    command("focus", __doc__, lines)
 
 
 if __name__ == "__main__":

@@ -10,27 +10,24 @@ the whole frame but a margin of the largest radius.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ldp.errors import LdpError
 from ldp.types import FloatArray
 from training.evaluation.focus import (
     FAR,
     LENS,
     NEAR,
-    arguments,
+    command,
     disparities_px,
     make_scene,
     restored,
     surfaces,
 )
 from training.evaluation.metrics import psnr_db
-from training.evaluation.synthetic import landscape_photos
 from training.pictures import encode_clipped
 from training.simulator.render import render
 
@@ -85,14 +82,7 @@ def _row(title: str, values: Sequence[float]) -> str:
 
 def main() -> None:
     """Command line."""
-    args = arguments(__doc__)
-    try:
-        photos = landscape_photos(args.photos)
-        count = min(args.count or len(photos), len(photos))
-        for line in lines(photos, args.radius, count, args.model):
-            print(line, flush=True)
-    except (ValueError, OSError, LdpError) as error:
-        sys.exit(f"training.evaluation.refocus: {error}")
+    command("refocus", __doc__, lines)
 
 
 if __name__ == "__main__":
