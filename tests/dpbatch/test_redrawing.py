@@ -8,20 +8,19 @@ import pytest
 import tifffile
 
 from dpbatch.batch.kept import KeptRestorations, kept_folder, restoration_key
-from dpbatch.batch.photo_stages import PhotoStages, layer_suffixes
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import OutputError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, read_note
 from dpbatch.photo import RestoredPhoto, save
-from dpbatch.settings import OutputSettings, RestoreSettings, Settings
-from dpbatch.types import Job, Photo, Saved
+from dpbatch.settings import OutputSettings, Settings
+from dpbatch.types import Photo
 from ldp.types import Picture
+from tests.helpers.one_photo import PLAIN, run
 from tests.helpers.scenes import write_test_dpraw
 
 SIZE = (128, 192)
 DISPARITY_PX = 2.0
-NETWORK = RestoreSettings(model="tiny", tile=256, blur="disparity")
-PLAIN = Settings(restore=NETWORK, output=OutputSettings(look="neutral"))
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Photo:
     path = tmp_path_factory.mktemp("raw") / "a.CR2"
     write_test_dpraw(path, *SIZE, disparity_px=DISPARITY_PX)
     return Photo("raw", (path,), "a")
-
-
-def run(settings: Settings, raw: Photo, out: Path, kept: KeptRestorations | None = None) -> Saved:
-    suffixes = (f".{settings.output.format}", *layer_suffixes(settings.output))
-    job = Job("a.tif", "a.CR2", raw, tuple(out / f"a{suffix}" for suffix in suffixes))
-    stages = PhotoStages(settings, "hash", kept=kept)
-    return stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
 
 
 @pytest.fixture(scope="module")

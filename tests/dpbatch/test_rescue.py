@@ -12,21 +12,20 @@ import pytest
 import tifffile
 
 from dpbatch.batch.kept import KeptRestorations, forget, kept_folder, restoration_key
-from dpbatch.batch.photo_stages import PhotoStages, layer_suffixes
+from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.metadata import PhotoMetadata, read_note
 from dpbatch.output.whole import opens
 from dpbatch.photo import RestoredPhoto
 from dpbatch.raw.masks import check_mask
-from dpbatch.settings import OutputSettings, RestoreSettings, Settings
-from dpbatch.types import Job, Photo, Saved
+from dpbatch.settings import OutputSettings, Settings
+from dpbatch.types import Photo
 from ldp.types import BlurMap, Picture
+from tests.helpers.one_photo import NETWORK, PLAIN, run
 from tests.helpers.scenes import write_test_dpraw
 
 SIZE = (128, 192)
-NETWORK = RestoreSettings(model="tiny", tile=256, blur="disparity")
-PLAIN = Settings(restore=NETWORK, output=OutputSettings(look="neutral"))
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +33,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Photo:
     path = tmp_path_factory.mktemp("raw") / "a.CR2"
     write_test_dpraw(path, *SIZE, disparity_px=2.0)
     return Photo("raw", (path,), "a")
-
-
-def run(settings: Settings, raw: Photo, out: Path, kept: KeptRestorations | None = None) -> Saved:
-    suffixes = (f".{settings.output.format}", *layer_suffixes(settings.output))
-    job = Job("a.tif", "a.CR2", raw, tuple(out / f"a{suffix}" for suffix in suffixes))
-    stages = PhotoStages(settings, "hash", kept=kept)
-    return stages.save(job, stages.restorer()(stages.load(job), lambda done, of: None))
 
 
 @pytest.fixture(scope="module")
