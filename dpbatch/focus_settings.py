@@ -13,8 +13,12 @@ from dpbatch.errors import SettingsError
 RESCUES = ("all", "subject")
 LARGEST_PX = 1000
 """No photo has larger disparities."""
+NOT_IN_PIXELS = {"pixels": False}
+"""Of a setting that `dpbatch.fingerprints` does not count."""
+IN_PIXELS_IF_CHANGED = {"pixels": "if changed"}
+"""Of a setting of a later release: at its default it leaves the fingerprints of earlier results
+valid."""
 _NUMBER = r"([+-]?\d+(?:\.\d+)?)"
-_IF_CHANGED = {"pixels": "if changed"}
 _RANGE = re.compile(rf"\s*{_NUMBER}(%?)\s*:\s*{_NUMBER}(%?)\s*")
 
 
@@ -31,13 +35,13 @@ class FocusSettings:
     """Leave what lies behind the focus plane as it is."""
     keep_foreground: bool = False
     """Leave what lies before the focus plane as it is."""
-    mask: str = field(default="", metadata={"pixels": False})
+    mask: str = field(default="", metadata=NOT_IN_PIXELS)
     """A grey picture in the geometry of the result; white is restored."""
     strength: float = 1.0
     """Share of the restoration that is kept, 0 to 1."""
-    refocus: str = field(default="", metadata=_IF_CHANGED)
+    refocus: str = field(default="", metadata=IN_PIXELS_IF_CHANGED)
     """PX: the disparity of the depth that is sharp as if the lens had been focused there."""
-    bokeh_shift: float = field(default=0.0, metadata=_IF_CHANGED)
+    bokeh_shift: float = field(default=0.0, metadata=IN_PIXELS_IF_CHANGED)
     """By how many px the strongest blur moves, near things to the right and far ones to the left;
     negative the other way."""
 

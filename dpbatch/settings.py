@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from string import Formatter
 
 from dpbatch.errors import SettingsError
-from dpbatch.focus_settings import FocusSettings
+from dpbatch.focus_settings import IN_PIXELS_IF_CHANGED, NOT_IN_PIXELS, FocusSettings
 from ldp.blur.estimator import ESTIMATORS, OPENAI
 
 CLIP_MAPS = ("clip", "clip-patch", "clip-patch-stretched")
@@ -38,9 +38,6 @@ ORDINARY = ("skip", "single", "vitdeblur")
 WHITE_BALANCES = ("camera", "auto", "daylight")
 TEMPLATE_FIELDS = ("dir", "stem", "ext", "root", "model")
 
-_NOT_IN_PIXELS = {"pixels": False}
-# A setting of a later release: at its default it leaves the fingerprints of earlier results valid.
-_IN_PIXELS_IF_CHANGED = {"pixels": "if changed"}
 LARGEST_EXPOSURE_EV = 10
 _LEAST_GAIN, _LARGEST_GAIN = 0.01, 100.0
 
@@ -53,7 +50,7 @@ class RawSettings:
     """Exchange left and right. Canon does not document which view the second frame is."""
     shading: bool = True
     """Match gain and colour of the two views, smoothly over the frame."""
-    white_balance: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
+    white_balance: str = field(default="camera", metadata=IN_PIXELS_IF_CHANGED)
     """camera (as shot), auto (the mean of the photo is grey), daylight, or three gains "R,G,B",
     each 0.01 to 100."""
 
@@ -66,31 +63,31 @@ class RawSettings:
 class RestoreSettings:
     """How two views become one sharp picture."""
 
-    model: str = field(default="auto", metadata=_NOT_IN_PIXELS)
+    model: str = field(default="auto", metadata=NOT_IN_PIXELS)
     """Name of a shipped network, path of a .safetensors file, or auto, which goes by quality."""
-    quality: str = field(default="auto", metadata=_NOT_IN_PIXELS)
+    quality: str = field(default="auto", metadata=NOT_IN_PIXELS)
     """fast (the network tiny), best (small), or auto, best on a GPU and fast on a CPU."""
-    protect: bool = field(default=True, metadata=_IN_PIXELS_IF_CHANGED)
+    protect: bool = field(default=True, metadata=IN_PIXELS_IF_CHANGED)
     """Keep what is in focus as it is, and hold the network back in strong noise."""
-    device: str = field(default="auto", metadata=_NOT_IN_PIXELS)
+    device: str = field(default="auto", metadata=NOT_IN_PIXELS)
     """auto, cpu, cuda, cuda:N."""
-    tile: int = field(default=0, metadata=_NOT_IN_PIXELS)
+    tile: int = field(default=0, metadata=NOT_IN_PIXELS)
     """Side of a tile in px; 0 chooses one that fits the memory."""
     blur: str = "auto"
     """Estimator of the blur map, see ldp.load; auto: the one that the network was trained with."""
-    clip_weights: str = field(default=OPENAI, metadata=_NOT_IN_PIXELS)
+    clip_weights: str = field(default=OPENAI, metadata=NOT_IN_PIXELS)
     """Weights of CLIP for the CLIP maps: a tag of open_clip or a file."""
-    scale: str = field(default="", metadata=_IN_PIXELS_IF_CHANGED)
+    scale: str = field(default="", metadata=IN_PIXELS_IF_CHANGED)
     """Restore at full size (1), at 1/2, 1/4, 1/8 (2, 4, 8), or auto, as suits each blur; "" for
     auto where that is possible, see `chosen_scale`."""
-    whole: bool = field(default=False, metadata=_IN_PIXELS_IF_CHANGED)
+    whole: bool = field(default=False, metadata=IN_PIXELS_IF_CHANGED)
     """One pass over the whole photo, as networks were published, and no tiles."""
-    ordinary: str = field(default="skip", metadata=_NOT_IN_PIXELS)
+    ordinary: str = field(default="skip", metadata=NOT_IN_PIXELS)
     """What to do with ordinary photos, which have one view: skip, or the network that restores
     them, single (comes with dpbatch) or vitdeblur (needs single_weights)."""
-    single_weights: str = field(default="", metadata=_NOT_IN_PIXELS)
+    single_weights: str = field(default="", metadata=NOT_IN_PIXELS)
     """Weights file of the network of ordinary photos; "" for the one that comes with dpbatch."""
-    window_stride: int = field(default=94, metadata=_NOT_IN_PIXELS)
+    window_stride: int = field(default=94, metadata=NOT_IN_PIXELS)
     """Of vitdeblur: from one window of 320 px to the next; 94 as published, up to 310 faster."""
 
     def __post_init__(self) -> None:
@@ -121,37 +118,37 @@ class RestoreSettings:
 class OutputSettings:
     """Which files are written, and how."""
 
-    format: str = field(default="tif", metadata=_NOT_IN_PIXELS)
+    format: str = field(default="tif", metadata=NOT_IN_PIXELS)
     """tif, png, jpg or dng (a raw file for other editors); also as tiff, jpeg and in capitals."""
     bit_depth: int = 16
     """16 or 8; a JPEG always has 8, a DNG 16."""
-    template: str = field(default="{dir}/{stem}", metadata=_NOT_IN_PIXELS)
+    template: str = field(default="{dir}/{stem}", metadata=NOT_IN_PIXELS)
     """Name of the output below --out, without suffix: {dir} folder below the given one, {stem} file
     name, {ext} suffix of the input, {root} name of the given folder, {model}."""
     layers: tuple[str, ...] = ()
     """Maps to write, in 16-bit grey: depth (near is white), blur, confidence, which follow the
     outlines of the picture, and disparity, as it was measured."""
-    layers_in: str = field(default="files", metadata=_IN_PIXELS_IF_CHANGED)
+    layers_in: str = field(default="files", metadata=IN_PIXELS_IF_CHANGED)
     """files (one for each layer), alpha (channels of the TIFF), photoshop (the TIFF has the
     original, and above it the sharp photo behind a mask), darktable (an RGB PNG for its raster
     masks), exr (one file), dng (the depth map of the DNG)."""
-    layer_geometry: str = field(default="upright", metadata=_IN_PIXELS_IF_CHANGED)
+    layer_geometry: str = field(default="upright", metadata=IN_PIXELS_IF_CHANGED)
     """Of layers in files or exr: upright, like the picture, or sensor, as the raw file has it."""
-    layer_format: str = field(default="tif", metadata=_IN_PIXELS_IF_CHANGED)
+    layer_format: str = field(default="tif", metadata=IN_PIXELS_IF_CHANGED)
     """tif or png; also as tiff and in capitals."""
-    jpeg_quality: int = field(default=95, metadata=_IN_PIXELS_IF_CHANGED)
+    jpeg_quality: int = field(default=95, metadata=IN_PIXELS_IF_CHANGED)
     """Quality of a JPEG, 1 to 100."""
-    look: str = field(default="camera", metadata=_IN_PIXELS_IF_CHANGED)
+    look: str = field(default="camera", metadata=IN_PIXELS_IF_CHANGED)
     """camera (brightness and contrast of the preview in the raw file) or neutral (none of that)."""
-    exposure: float = field(default=0.0, metadata=_IN_PIXELS_IF_CHANGED)
+    exposure: float = field(default=0.0, metadata=IN_PIXELS_IF_CHANGED)
     """Brightness in EV: 1 doubles the light, -1 halves it."""
-    dng: str = field(default="mosaic", metadata=_IN_PIXELS_IF_CHANGED)
+    dng: str = field(default="mosaic", metadata=IN_PIXELS_IF_CHANGED)
     """What a DNG holds: mosaic (the camera's own colour filter array) or linear (three colours a
     pixel)."""
-    color_space: str = field(default="srgb", metadata=_IN_PIXELS_IF_CHANGED)
+    color_space: str = field(default="srgb", metadata=IN_PIXELS_IF_CHANGED)
     """Of a TIFF, PNG or JPEG: srgb, display-p3, adobe-rgb, prophoto, rec2020, or linear (linear
     light, the primaries of prophoto)."""
-    highlights: str = field(default="recover", metadata=_IN_PIXELS_IF_CHANGED)
+    highlights: str = field(default="recover", metadata=IN_PIXELS_IF_CHANGED)
     """recover (light up to one stop above white, from the second frame of a raw file: a DNG holds
     it, the camera's look rolls it off) or clip."""
 
@@ -208,7 +205,7 @@ class Settings:
     raw: RawSettings = field(default_factory=RawSettings)
     restore: RestoreSettings = field(default_factory=RestoreSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
-    focus: FocusSettings = field(default_factory=FocusSettings, metadata=_IN_PIXELS_IF_CHANGED)
+    focus: FocusSettings = field(default_factory=FocusSettings, metadata=IN_PIXELS_IF_CHANGED)
 
     def __post_init__(self) -> None:
         if self.focus.redraws and (self.output.format, self.output.dng) == ("dng", "mosaic"):

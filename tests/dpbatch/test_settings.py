@@ -234,3 +234,11 @@ def test_quality_and_device_choose_the_network(quality: str, has_gpu: bool, netw
     assert settle_network(named, has_gpu) == named
     with pytest.raises(SettingsError, match="give one of the two"):
         settle_network(RestoreSettings(model="tiny", quality="best"), has_gpu)
+
+
+def test_the_fingerprint_knows_what_each_setting_says_of_pixels() -> None:
+    items = list(fields(Settings))
+    for group in fields(Settings):
+        items += fields(getattr(Settings(), group.name))
+    kinds = [item.metadata.get("pixels", True) for item in items]
+    assert set(kinds) == {True, False, "if changed"}
