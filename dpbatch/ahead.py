@@ -34,54 +34,51 @@ class UnfittedLook:
     """What the camera's tone curve is fitted to, which takes 0.1 s.
 
     Beside a CPU that restores, the process that saves does it; a GPU applies the curve, and has to
-    have it. name: of the photo's file. small: the photo, scaled down. preview: the camera's JPEG.
+    have it. small: the photo, scaled down. preview: the camera's JPEG.
     """
 
-    name: str
     small: ViewPair
     preview: bytes
 
     @classmethod
-    def of(cls, name: str, preview: bytes, views: PhotoViews) -> UnfittedLook | None:
+    def of(cls, preview: bytes, views: PhotoViews) -> UnfittedLook | None:
         """Return that of a photo; None without a preview, so where its look is not wanted."""
         if not preview:
             return None
         from dpbatch.output.look import READ_PIXELS, mean_pair
 
-        return cls(name, mean_pair(views.reduced(READ_PIXELS)), preview)
+        return cls(mean_pair(views.reduced(READ_PIXELS)), preview)
 
     def fit(self) -> tuple[ToneCurve | None, tuple[str, ...]]:
         """Return the curve, and warnings where the preview does not fit the photo."""
-        return curve_of_preview(self.name, self.small, self.preview)
+        return curve_of_preview(self.small, self.preview)
 
 
-def find_ahead(name: str, views: PhotoViews, preview: bytes, blur: str) -> FoundAhead:
+def find_ahead(views: PhotoViews, preview: bytes, blur: str) -> FoundAhead:
     """Find what restoring would otherwise find first.
 
-    name: of the photo's file. views: the photo on the CPU. preview, blur: the camera's JPEG and the
-        name of the blur map, or empty where they are not wanted.
+    views: the photo on the CPU. preview, blur: the camera's JPEG and the name of the blur map, or
+        empty where they are not wanted.
     """
     matching = matching_of(blur)
     matched = None
     if matching is not None and matching.reduces(views):
         matched = matching.estimate(views)
-    unfitted = UnfittedLook.of(name, preview, views)
+    unfitted = UnfittedLook.of(preview, views)
     return FoundAhead(matched, *(unfitted.fit() if unfitted else (None, ())))
 
 
-def curve_of_preview(
-    name: str, views: ViewPair, preview: bytes
-) -> tuple[ToneCurve | None, tuple[str, ...]]:
+def curve_of_preview(views: ViewPair, preview: bytes) -> tuple[ToneCurve | None, tuple[str, ...]]:
     """Return the tone curve that a photo's preview shows, and warnings where it does not fit.
 
-    name: of the photo's file. views: the photo, at any size. preview: a JPEG file.
+    views: the photo, at any size. preview: a JPEG file.
     """
     from dpbatch.output.look import fit_preview
 
     curve = fit_preview(views, preview)
     if curve is not None:
         return curve, ()
-    return None, (f"{name}: the preview does not fit the photo; the look is neutral",)
+    return None, ("the preview does not fit the photo; the look is neutral",)
 
 
 @cache

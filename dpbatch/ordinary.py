@@ -35,13 +35,12 @@ class LoadedOrdinary:
 
     picture: (H, W, 3) RGB, sRGB-encoded. orientation: EXIF, turns it upright.
     preview: the camera's JPEG where its look is wanted, else b"".
-    warnings: each with the file's name.
+    warnings: see `dpbatch.types.Saved`.
     """
 
     picture: Picture
     orientation: int
     metadata: PhotoMetadata
-    name: str
     preview: bytes = b""
     warnings: tuple[str, ...] = ()
 
@@ -66,13 +65,13 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedOr
             from dpbatch.raw.pictures import read_picture
 
             file = read_picture(path)
-            return LoadedOrdinary(file.pixels, file.orientation, read_metadata(path), path.name)
+            return LoadedOrdinary(file.pixels, file.orientation, read_metadata(path))
         from dpbatch.raw.ordinary import read_ordinary
 
         warnings = _canon_warnings(photo)
         raw = read_ordinary(path, settings.white_balance, with_preview=look == "camera")
         return LoadedOrdinary(
-            raw.picture, raw.orientation, read_metadata(path), path.name, raw.preview, warnings
+            raw.picture, raw.orientation, read_metadata(path), raw.preview, warnings
         )
     except MemoryError as error:
         raise too_large(path.name, error) from error
@@ -83,15 +82,15 @@ def _canon_warnings(photo: Photo) -> tuple[str, ...]:
     path = photo.paths[0]
     if path.suffix.lower() not in RAW_SUFFIXES:
         return ()
-    from dpbatch.raw.canon_tags import read_canon_tags, single_frame_message
+    from dpbatch.raw.canon_tags import read_canon_tags, single_frame_reason
     from dpbatch.raw.container import probe
 
     container = probe(path)
     tags = read_canon_tags(path, container.format)
-    message = single_frame_message(path, container)
+    reason = single_frame_reason(tags, container)
     if tags.pictures > 1:
-        raise NotDualPixelError(message)
-    return (message,) if tags.dual_pixel_on else ()
+        raise NotDualPixelError(f"{path.name}: {reason}")
+    return (reason,) if tags.dual_pixel_on else ()
 
 
 def centre(photo: LoadedOrdinary, side_px: int) -> LoadedOrdinary:
@@ -138,7 +137,7 @@ class OrdinaryRestorer:
         curve, warnings = None, loaded.warnings
         if loaded.preview:
             views = ldp.ViewPair(loaded.picture, loaded.picture)
-            curve, of_look = curve_of_preview(loaded.name, views, loaded.preview)
+            curve, of_look = curve_of_preview(views, loaded.preview)
             warnings += of_look
         return RestoredPhoto(
             sharp,

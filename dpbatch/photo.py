@@ -36,7 +36,7 @@ class LoadedPhoto:
     """A photo as it is stored, in the sensor's orientation, and the metadata of its files.
 
     stored: the two mosaics of a raw, or the two views of a pair.
-    warnings: what may be wrong with them, each with the file's name.
+    warnings: what may be wrong with them, see `dpbatch.types.Saved`.
     ahead: what was found of the photo already; None leaves that to restoring.
     """
 
@@ -129,7 +129,7 @@ def _load_stored(
 
         left, right = reversed(photo.paths) if settings.swap else photo.paths
         views = read_pair_views(left, right)
-        return views, pair_warnings(views, left, right)
+        return views, pair_warnings(views)
     from dpbatch.raw.reader import read_dual
     from dpbatch.raw.white_balance import with_white_balance
 
@@ -143,7 +143,7 @@ def _with_ahead(loaded: LoadedPhoto, settings: RawSettings, blur: str) -> Loaded
     from dpbatch.ahead import find_ahead
 
     views = views_of(loaded, settings, torch.device("cpu"))
-    return replace(loaded, ahead=find_ahead(loaded.name, views, loaded.preview, blur))
+    return replace(loaded, ahead=find_ahead(views, loaded.preview, blur))
 
 
 def developed(loaded: LoadedPhoto, settings: RawSettings) -> ViewPair:
@@ -272,7 +272,7 @@ class _OpenedPhoto:
         self.curve, self.unfitted, self.warnings = None, None, ()
         if ahead is not None:
             self.curve, self.warnings = ahead.curve, ahead.warnings
-        elif unfitted := UnfittedLook.of(self.loaded.name, self.loaded.preview, views):
+        elif unfitted := UnfittedLook.of(self.loaded.preview, views):
             if device.type == "cpu":
                 self.unfitted = unfitted
             else:

@@ -140,8 +140,8 @@ def save(
 
         finished, encode = with_layers(restored, chosen, settings, finish)
         picture = write_picture(target, finished, settings, restored.metadata, note, encode=encode)
-    warnings = tuple(f"{note.source}: {warning}" for warning in chosen.warnings)
-    written[target] = replace(picture, rescued=chosen.how, warnings=picture.warnings + warnings)
+    warnings = picture.warnings + chosen.warnings
+    written[target] = replace(picture, rescued=chosen.how, warnings=warnings)
     return written
 
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import unicodedata
+from pathlib import PurePath
 from typing import IO, TextIO
 
 # Control characters, undecodable bytes of names (lone surrogates), line and paragraph separators.
@@ -38,6 +39,21 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":  # how Python holds a byte of a name that is not UTF-8
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode()
+
+
+def named(name: str, message: str) -> str:
+    """Return a message about an input with the input's name before it, once.
+
+    name: the input's path, or the two of a pair with " + " between them. message: that of an error
+    begins with the file's name, which is left out; of a pair it tells which half is meant, and
+    stays.
+    """
+    file = PurePath(name).name
+    is_pair = " + " in name.removesuffix(file)
+    for known in (name,) if is_pair else (name, file):
+        if message.startswith(f"{known}: "):
+            return f"{name}: {message.removeprefix(f'{known}: ')}"
+    return f"{name}: {message}"
 
 
 def say(text: str, stream: IO[str]) -> None:

@@ -109,6 +109,8 @@ class Seconds:
 class Saved:
     """The files that a photo's last step wrote and that its first step had read.
 
+    warnings: what is not right with the photo. They do not begin with its name, which whoever shows
+        them puts before them.
     stored: stamps of outputs on object storage; () for outputs on this machine.
     checksums: hash of each output's content, made while it was written; () where unknown.
     network: the name of the network that restored the photo; "" where none did.

@@ -139,7 +139,7 @@ class KeptRestorations:
         try:
             self.write(job_id, inputs, restored)
         except OutputError as error:
-            return (f"{PurePosixPath(job_id).name}: the restoration is not kept: {error}",)
+            return (f"the restoration is not kept: {error}",)
         return ()
 
     def write(self, job_id: str, inputs: Sequence[FileStamp], restored: RestoredPhoto) -> None:

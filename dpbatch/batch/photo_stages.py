@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -203,8 +204,7 @@ class PhotoStages:
             network, sha256 = ordinary_weights(settings.restore), self.ordinary_sha256
             fingerprint = self.ordinary_fingerprint
             if output.layers_in == "photoshop":
-                name = job.photo.paths[0].name
-                warnings += (f"{name}: an ordinary photo, written as a plain TIFF without layers",)
+                warnings += ("an ordinary photo, written as a plain TIFF without layers",)
             layers = tuple(layer for layer in output.chosen_layers if layer == "blur")
             form = output.layers_in if layers else "files"
             output = replace(output, layers=layers, layers_in=form)
@@ -282,7 +282,7 @@ def saved(
     return Saved(
         inputs,
         outputs,
-        warnings + tuple(warning for file in written.values() for warning in file.warnings),
+        tuple(dict.fromkeys(chain(warnings, *(file.warnings for file in written.values())))),
         checksums=tuple(written[path].blake2b for path in outputs),
         rescued=written[job.target].rescued,
     )

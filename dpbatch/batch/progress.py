@@ -12,7 +12,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from dpbatch.location import Location
-from dpbatch.terminal import printable, say
+from dpbatch.terminal import named, printable, say
 from dpbatch.types import Cost, Job, Outcome, Status
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_ABORTED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -104,7 +104,7 @@ class Reporter:
         if is_failed or (is_worked and self._bar is None):
             self.message(self._line(name, outcome))
         for warning in outcome.saved.warnings if outcome.saved else ():
-            self.message(f"warning: {name}: {warning}")
+            self.message(f"warning: {named(name, warning)}")
         self._json(
             event="photo",
             input=name,
@@ -275,7 +275,5 @@ class Reporter:
 
 
 def _reason(name: str, outcome: Outcome) -> str:
-    """Return the message, with the input as it was given in place of its file name."""
-    file, _, reason = outcome.message.partition(": ")
-    text = f"{name}: {reason if file and name.endswith(file) else outcome.message}"
+    text = named(name, outcome.message)
     return f"{text} [{outcome.stage}]" if outcome.status is Status.FAILED else text

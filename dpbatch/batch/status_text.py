@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from tqdm import tqdm
 
 from dpbatch.batch.status import Failure, FolderStatus, LatestRun, seconds_between, time_of
-from dpbatch.terminal import printable
+from dpbatch.terminal import named, printable
 
 _LISTED = 20
 
@@ -23,7 +22,7 @@ def to_text(status: FolderStatus, now: datetime | None = None) -> str:
         lines += ["", *_numbers(run), *_speed(run)]
         lines += _listed(_working_title(run), list(_working(run, now)))
         lines += _listed("failed", [_shown(failure) for failure in run.failures])
-        warnings = [printable(f"{photo.source}: {photo.message}") for photo in run.warnings]
+        warnings = [printable(named(warned.source, warned.message)) for warned in run.warnings]
         lines += _listed("warnings", warnings)
         rescued = [printable(f"{photo.source}: {photo.what}") for photo in run.rescued]
         lines += _listed("restored in part or drawn anew", rescued)
@@ -90,7 +89,7 @@ def _working_title(run: LatestRun) -> str:
 def _working(run: LatestRun, now: datetime) -> Iterator[str]:
     for photo in run.working_on:
         if photo.runs_again:
-            reason = _reason(photo.source, photo.runs_again)
+            reason = named(photo.source, photo.runs_again).removeprefix(f"{photo.source}: ")
             yield printable(f"{photo.source}: runs again; {reason}")
         else:
             yield printable(f"{photo.source}: started {_ago(photo.since, now)}")
@@ -106,14 +105,7 @@ def _listed(title: str, lines: list[str]) -> Iterator[str]:
 
 
 def _shown(failure: Failure) -> str:
-    reason = _reason(failure.source, failure.message)
-    return printable(f"{failure.source}: {reason} [{failure.stage}]")
-
-
-def _reason(source: str, message: str) -> str:
-    """Return a message without the file name in front of it."""
-    name, _, reason = message.partition(": ")
-    return reason if reason and Path(source).name in name else message
+    return printable(f"{named(failure.source, failure.message)} [{failure.stage}]")
 
 
 def _local(text: str) -> str:

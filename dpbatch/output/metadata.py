@@ -32,7 +32,8 @@ class PhotoMetadata:
     carrier: a TIFF without pixels with the EXIF, GPS, MakerNote, IPTC and XMP that hold for any
         rendering of the photo; empty if the source has none.
     pixels_per_inch: resolution of the source; 72, the default of EXIF, if it names none.
-    problem: what could not be read or carried over, for the user; empty if nothing.
+    problem: what could not be read or carried over, for the user, without the file's name; empty if
+        nothing.
     """
 
     carrier: bytes = b""
@@ -65,7 +66,7 @@ class ProcessingNote:
 class Written:
     """A result that was written. blake2b: the hash of its content, 16 bytes as hex digits.
 
-    rescued: see `ProcessingNote`.
+    warnings: see `dpbatch.types.Saved`. rescued: see `ProcessingNote`.
     """
 
     blake2b: str
@@ -89,7 +90,7 @@ _NOTE_NAMES = {
 def read_metadata(path: Path) -> PhotoMetadata:
     """Return the metadata of a CR2, CR3, TIFF, PNG or JPEG, with that of its XMP sidecars.
 
-    What exiv2 cannot read, or cannot write again, is named in `problem`. Raises UnreadableError
+    What exiv2 cannot read, or cannot write again, is told in `problem`. Raises UnreadableError
     where the file itself cannot be read: it was removed, or its disk was.
     """
     try:
@@ -97,7 +98,7 @@ def read_metadata(path: Path) -> PhotoMetadata:
         sidecars, problems = _read_sidecars(path)
         carrier, dropped = carrier_of(source, sidecars)
         if dropped:
-            problems.append(f"{path.name}: metadata not carried over: {', '.join(dropped)}")
+            problems.append(f"metadata not carried over: {', '.join(dropped)}")
         resolution = _pixels_per_inch(source.exifData())
         return PhotoMetadata(carrier, resolution, "; ".join(problems))
     except OSError as error:
@@ -105,7 +106,7 @@ def read_metadata(path: Path) -> PhotoMetadata:
             f"{path.name}: metadata not read: {error.strerror}; run again once the file is there"
         ) from error
     except exiv2.Exiv2Error as error:
-        return PhotoMetadata(problem=f"{path.name}: metadata not read: {error.message}")
+        return PhotoMetadata(problem=f"metadata not read: {error.message}")
 
 
 def _read_sidecars(path: Path) -> tuple[list[exiv2.XmpData], list[str]]:
@@ -192,7 +193,7 @@ def write_with_metadata(
         except exiv2.Exiv2Error as error:
             if not metadata.carrier:
                 raise
-            warnings += (f"{note.source}: metadata not written: {error.message}",)
+            warnings += (f"metadata not written: {error.message}",)
             empty = PhotoMetadata()
             result, lost = embed(
                 encoded, empty, note, (width, height), orientation, properties or {}
@@ -200,7 +201,7 @@ def write_with_metadata(
     except exiv2.Exiv2Error as error:
         raise OutputError(f"{note.source}: metadata not written: {error.message}") from error
     if lost:
-        warnings += (f"{note.source}: metadata too large for a JPEG, left out: {', '.join(lost)}",)
+        warnings += (f"metadata too large for a JPEG, left out: {', '.join(lost)}",)
     # data() is a view of the memory of `result`, which must be alive here.
     content = result.data()
     pieces = [content] if late_tag is None else late_tag.put_into(content)

@@ -94,7 +94,7 @@ def find_black(
                 "states none; its colours would be wrong"
             )
         warning = (
-            f"{name}: {which} black could not be measured (no usable masked columns); the file's "
+            f"{which} black could not be measured (no usable masked columns); the file's "
             f"{_whole(stated)} used, shadows may have a cast"
         )
         return FrameBlack(stated, 0.0, warnings=(warning,))

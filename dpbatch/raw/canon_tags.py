@@ -48,23 +48,26 @@ def read_canon_tags(path: Path, container_format: str) -> CanonTags:
 
 
 def single_frame_message(path: Path, container: Container) -> str:
-    """Return why a readable raw file has no second frame, and what to do."""
+    """Return the message of the error for a readable raw file without a second frame."""
     tags = read_canon_tags(path, container.format)
+    return f"{path.name}: {single_frame_reason(tags, container)}"
+
+
+def single_frame_reason(tags: CanonTags, container: Container) -> str:
+    """Return why a readable raw file has no second frame, and what to do."""
     if tags.pictures > 1:
         return (
-            f"{path.name}: a burst roll of {tags.pictures} pictures, expected one Dual Pixel RAW; "
-            "it has no second frame"
+            f"a burst roll of {tags.pictures} pictures, expected one Dual Pixel RAW; it has no "
+            "second frame"
         )
     if tags.dual_pixel_on:
         return (
-            f"{path.name}: 1 raw frame, expected 2; the camera recorded Dual Pixel RAW (the "
-            "metadata says DualPixelRaw = On), so another program has rewritten the file and "
-            "dropped the second frame; use the original from the card"
+            "1 raw frame, expected 2; the camera recorded Dual Pixel RAW (the metadata says "
+            "DualPixelRaw = On), so another program has rewritten the file and dropped the second "
+            "frame; use the original from the card"
         )
-    return (
-        f"{path.name}: {container.raw_frames} raw frame, expected 2; "
-        "switch on Dual Pixel RAW in the camera"
-    )
+    frames = f"{container.raw_frames} raw frame, expected 2"
+    return f"{frames}; switch on Dual Pixel RAW in the camera"
 
 
 def _of_cr2(file: BinaryIO, size: int, name: str) -> CanonTags:

@@ -39,7 +39,7 @@ class RawPair:
     camera_to_srgb: (3, 3) from white-balanced camera colours to linear light, sRGB primaries.
     orientation: EXIF orientation, 1 to 8.
     notes: remarks for the user, such as a black level that differs from LibRaw's.
-    warnings: what may be wrong with the pixels, each with the file's name.
+    warnings: what may be wrong with the pixels, see `dpbatch.types.Saved`.
     preview: the largest JPEG that the camera stored in the file; b"" where none was read.
     visible: (top, left, height, width) of what light falls on in the whole frame.
     border: (n,) the samples of the composite's whole frame outside `active`, row by row.

@@ -157,11 +157,11 @@ def _is_same_file(left_path: Path, right_path: Path) -> bool:
         return False
 
 
-def pair_warnings(views: ViewPair, left_path: Path, right_path: Path) -> tuple[str, ...]:
+def pair_warnings(views: ViewPair) -> tuple[str, ...]:
     """Return what is odd about a pair, but no reason to refuse it: both halves are equal."""
     if np.array_equal(views.left, views.right):
         return (
-            f"{left_path.name} and {right_path.name} hold the same picture: without a difference "
-            "between the views nothing is known about the blur",
+            "both halves hold the same picture: without a difference between the views nothing is "
+            "known about the blur",
         )
     return ()

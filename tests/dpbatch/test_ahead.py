@@ -58,7 +58,7 @@ def test_what_is_found_ahead_is_what_restoring_finds(
         planes(loaded.ahead.matched), planes(SMALL.estimate(views)), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
-    curve, warnings = ahead.curve_of_preview(loaded.name, views.reduced(10**6), loaded.preview)
+    curve, warnings = ahead.curve_of_preview(views.reduced(10**6), loaded.preview)
     assert curve is not None
     assert (loaded.ahead.curve, loaded.ahead.warnings) == (curve, warnings)
 

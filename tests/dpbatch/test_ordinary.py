@@ -233,7 +233,7 @@ def test_an_ordinary_photo_has_no_layers_but_blur(shoot: Path, weights: Path, fo
     out = shoot.with_name("out")
     assert [path.name for path in out.iterdir() if path.is_file()] == ["canon.tif"]
     assert tifffile.imread(out / "canon.tif").shape == (*SIZE[::-1], 3)
-    warnings = ["canon.CR2: an ordinary photo, written as a plain TIFF without layers"]
+    warnings = ["an ordinary photo, written as a plain TIFF without layers"]
     assert lines["canon.CR2"]["warnings"] == (warnings if form == "photoshop" else [])
 
 

@@ -47,7 +47,7 @@ def mean_of(loaded: LoadedPhoto) -> npt.NDArray[np.float32]:
 
 def curve_of(loaded: LoadedPhoto) -> tuple[ToneCurve | None, tuple[str, ...]]:
     views = photo.views_of(loaded, RawSettings(), torch.device("cpu"))
-    unfitted = UnfittedLook.of(loaded.name, loaded.preview, views)
+    unfitted = UnfittedLook.of(loaded.preview, views)
     return unfitted.fit() if unfitted else (None, ())
 
 
@@ -122,7 +122,7 @@ def test_a_preview_of_another_scene_gives_a_warning_and_a_neutral_look(tmp_path:
     loaded = photo.load(Photo("raw", (path,), "a"), RawSettings(), "camera")
     curve, warnings = curve_of(loaded)
     assert curve is None
-    assert warnings == ("a.CR2: the preview does not fit the photo; the look is neutral",)
+    assert warnings == ("the preview does not fit the photo; the look is neutral",)
 
 
 def test_a_look_applied_on_the_device_is_not_applied_again(raw: Photo, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_depth_of_the_photo_is_sharp_and_another_one_is_not(
     assert note.rescued == saved.rescued
     saved = run(refocused(-4.0), raw, tmp_path / "behind")
     assert detail(tifffile.imread(tmp_path / "behind" / "a.tif")) < 0.3 * detail(restored)
-    assert any("a.CR2: no part of the photo is in focus at -4.0 px" in w for w in saved.warnings)
+    assert any(w.startswith("no part of the photo is in focus at -4.0 px") for w in saved.warnings)
 
 
 def test_another_focus_needs_no_network_and_is_the_same_as_without_the_kept_restoration(

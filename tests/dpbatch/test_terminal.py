@@ -18,7 +18,7 @@ from dpbatch.batch.status_text import to_text
 from dpbatch.output.metadata import read_tags
 from dpbatch.settings import Settings
 from dpbatch.storage.local import LocalFolder
-from dpbatch.terminal import printable
+from dpbatch.terminal import named, printable
 from dpbatch.tools.split import SplitStages
 from dpbatch.types import Job, Photo
 from tests.helpers.scenes import write_test_dpraw
@@ -55,6 +55,31 @@ def is_harmless(text: str) -> bool:
     return not any(
         unicodedata.category(letter) in ("Cc", "Cs") for letter in text if letter != "\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "shown"),
+    [
+        ("shoot/a.CR2", "a.CR2: cut short", "shoot/a.CR2: cut short"),
+        ("shoot/a.CR2", "shoot/a.CR2: gone", "shoot/a.CR2: gone"),
+        ("s3://bucket/a.CR2", "a.CR2: cut short", "s3://bucket/a.CR2: cut short"),
+        ("shoot/a: b.CR2", "a: b.CR2: cut short", "shoot/a: b.CR2: cut short"),
+        ("shoot/a.CR2", "too dark: 0 DN", "shoot/a.CR2: too dark: 0 DN"),
+        ("shoot/a.CR2", "CR2: too dark", "shoot/a.CR2: CR2: too dark"),
+        (
+            "s/a_L.tif",
+            "a_L.tif is 3 px, a_R.tif 4: no",
+            "s/a_L.tif: a_L.tif is 3 px, a_R.tif 4: no",
+        ),
+        ("s/a_L.tif + s/a_R.tif", "a_R.tif: cut", "s/a_L.tif + s/a_R.tif: a_R.tif: cut"),
+        ("s/a_L.tif + s/a_R.tif", "s/a_L.tif + s/a_R.tif: cut", "s/a_L.tif + s/a_R.tif: cut"),
+        ("shoot/a + b.CR2", "a + b.CR2: cut", "shoot/a + b.CR2: cut"),
+    ],
+)
+def test_a_message_names_its_input_once_and_keeps_the_rest(
+    name: str, message: str, shown: str
+) -> None:
+    assert named(name, message) == shown
 
 
 @needs_odd_names

@@ -73,7 +73,7 @@ def measured_parts(path: Path, blur: str, folder: Path) -> dict[str, Spent]:
 
 def _ahead(loaded: LoadedPhoto, raw: RawSettings, blur: str) -> FoundAhead:
     views = views_of(loaded, raw, torch.device("cpu"))
-    return find_ahead(loaded.name, views, loaded.preview, blur)
+    return find_ahead(views, loaded.preview, blur)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ def test_unreadable_source_is_a_warning_for_the_photo_and_an_error_for_inspect(
     path.write_bytes(content)
     carried = read_metadata(path)
     assert carried.carrier == b""
-    assert carried.problem.startswith("IMG_9.CR2: metadata not read")
+    assert carried.problem.startswith("metadata not read")
     target = tmp_path / "IMG_9.tif"
     rgb = np.zeros((4, 5, 3), np.uint16)
     assert write_picture(target, rgb, OutputSettings(), carried, NOTE).warnings == (
