@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -32,8 +34,11 @@ LIMIT_BYTES = 20 * 10**9
 _FOLDER = "restorations"
 _PLANES = ("amount", "disparity_px", "confidence", "radius_px", "radius_confidence", "corrected_px")
 _PICTURES = ("sharp", "original")
-_DAMAGED = (ValueError, LookupError, TypeError, EOFError, OSError, zipfile.BadZipFile)
-"""What reading a damaged file raises, or one of another program."""
+_DAMAGED = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),
+    *(EOFError, OSError, MemoryError, struct.error, zlib.error, zipfile.BadZipFile),
+)
+"""What reading a damaged file raises, or one of another program, which may claim any size."""
 
 
 def kept_folder(out: Path) -> Path:
@@ -44,10 +49,9 @@ def kept_folder(out: Path) -> Path:
 def forget(out: Path) -> tuple[int, int]:
     """Remove all kept restorations of an output folder; returns how many, and their bytes."""
     count = size_bytes = 0
-    for path in _files(kept_folder(out)):
-        size = path.stat().st_size
-        path.unlink()
-        count, size_bytes = count + 1, size_bytes + size
+    for path, found in _files(kept_folder(out)).items():
+        path.unlink(missing_ok=True)
+        count, size_bytes = count + 1, size_bytes + found.st_size
     return count, size_bytes
 
 
@@ -98,35 +102,19 @@ class KeptRestorations:
     def read(
         self, job_id: str, inputs: Sequence[FileStamp], metadata: PhotoMetadata
     ) -> RestoredPhoto | None:
-        """Return a photo's restoration, None where there is none of these inputs and this key."""
-        import numpy as np
+        """Return a photo's restoration, None where there is none of these inputs and this key.
 
-        from dpbatch.output.tone import ToneCurve
-        from ldp.types import BlurMap
-
+        A damaged one is removed.
+        """
+        if not self.has(job_id, inputs):
+            return None
         path = self._path(job_id)
         try:
-            with path.open("rb") as file, np.load(file) as stored:
-                about: dict[str, Any] = json.loads(str(stored["about"]))
-                if not self._fits(about, inputs):
-                    return None
-                planes = {name: stored[name] for name in _PLANES if name in stored}
-                sharp, original = stored["sharp"], stored["original"]
-                raw, original_raw = (_raw_of(about.get("raw"), stored, of) for of in _PICTURES)
-            curve = about["curve"]
-            restored = RestoredPhoto(
-                sharp,
-                BlurMap(**planes),
-                about["orientation"],
-                metadata,
-                None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
-                tuple(about["warnings"]),
-                raw=raw,
-                original=original,
-                original_raw=original_raw,
-            )
+            restored = _read(path, metadata)
             os.utime(path)  # the ones that were used last are kept longest
         except _DAMAGED:
+            with contextlib.suppress(OSError):
+                path.unlink()  # or it would be in the way of a new one, see `has`
             return None
         return restored
 
@@ -162,25 +150,17 @@ class KeptRestorations:
             if raw is not None:
                 planes |= {f"{of}_{name}": plane for name, plane in raw.planes().items()}
         arrays = {name: plane for name, plane in planes.items() if plane is not None}
+        arrays |= {"sharp": restored.sharp, "original": restored.original}
+        about["arrays"] = sorted(arrays)
         with atomic_file(self._path(job_id)) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                about=np.array(json.dumps(about)),
-                sharp=restored.sharp,
-                original=restored.original,
-                **arrays,
-            )
+            np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
         self._remove_oldest(self._path(job_id))
 
     def _remove_oldest(self, newest: Path) -> None:
-        files = sorted(_files(self.folder), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        total = newest.stat().st_size
-        for path in files:
-            if path == newest:
-                continue
-            total += path.stat().st_size
-            if total > self.limit_bytes:
+        files, total = _files(self.folder), 0
+        for path in sorted(files, key=lambda path: (path != newest, -files[path].st_mtime_ns)):
+            total += files[path].st_size
+            if total > self.limit_bytes and path != newest:
                 with contextlib.suppress(OSError):  # another process was faster
                     path.unlink()
 
@@ -189,26 +169,64 @@ class KeptRestorations:
         return self.folder / f"{PurePosixPath(job_id).name[:80]}.{digest}.npz"
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    """Return what is kept, with its size and age. Raises OutputError."""
+    files = {}
     try:
-        return [path for path in folder.iterdir() if path.suffix == ".npz"]
+        for path in folder.iterdir():
+            if path.suffix == ".npz":
+                with contextlib.suppress(FileNotFoundError):  # another process removed it
+                    files[path] = path.stat()
+        return files
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         raise OutputError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _read(path: Path, metadata: PhotoMetadata) -> RestoredPhoto:
+    """Return what `KeptRestorations.write` wrote. Raises one of _DAMAGED for all else."""
+    import numpy as np
+
+    from dpbatch.batch.kept_check import is_restoration
+    from dpbatch.output.tone import ToneCurve
+    from ldp.types import BlurMap
+
+    with path.open("rb") as file, np.load(file) as stored:
+        about: dict[str, Any] = json.loads(str(stored["about"]))
+        if sorted(about["arrays"]) != sorted({*stored} - {"about"}):
+            raise ValueError("other arrays than were kept")
+        planes = {name: stored[name] for name in _PLANES if name in stored}
+        sharp, original = stored["sharp"], stored["original"]
+        raw, original_raw = (_raw_of(about["raw"], stored, of) for of in _PICTURES)
+    curve = about["curve"]
+    restored = RestoredPhoto(
+        sharp,
+        BlurMap(**planes),
+        about["orientation"],
+        metadata,
+        None if curve is None else ToneCurve(tuple(curve[0]), tuple(curve[1])),
+        tuple(about["warnings"]),
+        raw=raw,
+        original=original,
+        original_raw=original_raw,
+    )
+    if not is_restoration(restored):
+        raise ValueError("not a restored photo")
+    return restored
 
 
 def _raw_of(
     about: dict[str, Any] | None, stored: Mapping[str, Plane16], picture: str
 ) -> RestoredRaw | None:
     """Return what editors go on with of one of _PICTURES; None where nothing was kept for them."""
-    if about is None:
-        return None
     from dpbatch.raw.restored import RAW_PLANES, RestoredRaw
 
     names = {name: f"{picture}_{name}" for name in RAW_PLANES}
     planes = {name: stored[key] for name, key in names.items() if key in stored}
-    return RestoredRaw.of(about, planes)
+    if bool(planes) != (about is not None):
+        raise ValueError("pixels for editors without their description, or the other way round")
+    return None if about is None else RestoredRaw.of(about, planes)
 
 
 def _hashes(inputs: Sequence[FileStamp]) -> list[str]:

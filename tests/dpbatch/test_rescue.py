@@ -1,7 +1,6 @@
 """Focus control and layers from a raw file to what is written."""
 
 import errno
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from dpbatch.batch.kept import KeptRestorations, forget, kept_folder, restoratio
 from dpbatch.batch.photo_stages import PhotoStages
 from dpbatch.errors import SettingsError
 from dpbatch.focus_settings import FocusSettings
-from dpbatch.output.metadata import PhotoMetadata, read_note
+from dpbatch.output.metadata import read_note
 from dpbatch.output.whole import opens
-from dpbatch.photo import RestoredPhoto
 from dpbatch.raw.masks import check_mask
 from dpbatch.settings import OutputSettings, Settings
 from dpbatch.types import Photo
@@ -207,31 +205,6 @@ def test_kept_restorations_are_bounded_and_belong_to_settings_and_inputs(
     assert [path.name for path in kept_folder(tmp_path).iterdir()] == [file.name]
 
 
-@pytest.mark.parametrize("change", [{"about": "[1]"}, {"curve": 5}, {"orientation": None}, None])
-def test_a_foreign_file_in_place_of_a_kept_restoration_is_none(
-    change: dict[str, object] | None, tmp_path: Path
-) -> None:
-    kept = KeptRestorations(tmp_path, "key")
-    picture, plane = np.zeros((4, 6, 3), np.uint16), np.zeros((2, 3), np.float32)
-    restored = RestoredPhoto(picture, BlurMap(plane), 1, PhotoMetadata(), original=picture)
-    kept.write("a.tif", (), restored)
-    assert kept.read("a.tif", (), PhotoMetadata()) is not None
-    (file,) = tmp_path.iterdir()
-    with np.load(file) as stored:
-        arrays = dict(stored)
-    about = json.loads(str(arrays["about"]))
-    if change is None:
-        with file.open("wb") as stream:
-            np.save(stream, picture)
-    else:
-        wanted = {name: value for name, value in (about | change).items() if value is not None}
-        arrays["about"] = np.array(change.get("about", json.dumps(wanted)))
-        np.savez(file, allow_pickle=False, **arrays)
-    assert kept.read("a.tif", (), PhotoMetadata()) is None
-    kept.keep("a.tif", (), restored)
-    assert kept.has("a.tif")
-
-
 def test_a_dng_holds_the_depth_of_its_photo(raw: Photo, tmp_path: Path) -> None:
     settings = replace(PLAIN, output=replace(PLAIN.output, format="dng", layers_in="dng"))
     saved = run(settings, raw, tmp_path)
@@ -289,19 +262,6 @@ def test_programs_without_layers_show_what_the_layers_give(
     sharp = np.dstack([channels[i] for i in range(3)]).astype(float)
     together = original + channels[-2][..., None] / 65535 * (sharp - original)
     np.testing.assert_allclose(tifffile.imread(tmp_path / "a.tif"), together, atol=0.51)
-
-
-def test_a_correction_of_the_depth_is_kept(tmp_path: Path) -> None:
-    corrected = np.where(np.eye(3) > 0, np.nan, 2).astype(np.float32)
-    plane, picture = np.ones((4, 4), np.float32), np.zeros((4, 4, 3), np.uint16)
-    blur_map = BlurMap(plane, plane, plane, corrected_px=corrected)
-    metadata = PhotoMetadata()
-    kept = KeptRestorations(kept_folder(tmp_path), "key")
-    kept.write("a.tif", (), RestoredPhoto(picture, blur_map, 1, metadata, original=picture))
-    read = kept.read("a.tif", (), metadata)
-    assert read is not None
-    assert read.blur_map is not None
-    np.testing.assert_array_equal(read.blur_map.corrected_px, corrected)
 
 
 @pytest.mark.parametrize(
