@@ -99,6 +99,14 @@ def too_large(name: str, error: MemoryError) -> UnreadableError:
     )
 
 
+def needs_two_views(name: str) -> OutputError:
+    """Return the error of an ordinary photo of which chosen depths are wanted, or another focus."""
+    return OutputError(
+        f"{name}: focus control and refocusing work on photos of two views, and this is an "
+        "ordinary one; leave it out with --ordinary skip"
+    )
+
+
 def no_raw_colours(name: str) -> RestoreError:
     """Return the error of a pair of pictures of which a DNG is wanted. name: of the left file."""
     return RestoreError(

@@ -68,7 +68,7 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedOr
             return LoadedOrdinary(file.pixels, file.orientation, read_metadata(path))
         from dpbatch.raw.ordinary import read_ordinary
 
-        warnings = _canon_warnings(photo)
+        warnings = canon_warnings(photo)
         raw = read_ordinary(path, settings.white_balance, with_preview=look == "camera")
         return LoadedOrdinary(
             raw.picture, raw.orientation, read_metadata(path), raw.preview, warnings
@@ -77,7 +77,7 @@ def load(photo: Photo, settings: RawSettings, look: str = "neutral") -> LoadedOr
         raise too_large(path.name, error) from error
 
 
-def _canon_warnings(photo: Photo) -> tuple[str, ...]:
+def canon_warnings(photo: Photo) -> tuple[str, ...]:
     """Return what is odd about a Canon raw with one frame. Raises NotDualPixelError, PhotoError."""
     path = photo.paths[0]
     if path.suffix.lower() not in RAW_SUFFIXES:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbatch import editing
-from dpbatch.errors import OutputError
+from dpbatch.errors import needs_two_views
 from dpbatch.focus_settings import FocusSettings
 from dpbatch.output.af_areas import af_areas
 from dpbatch.output.color import apply_orientation
@@ -114,6 +114,8 @@ def save(
     focus: FocusSettings,
 ) -> dict[Path, Written]:
     """Write a photo and its layers, see `dpbatch.photo.save`. Raises OutputError."""
+    if restored.original is None and not focus.is_everything:
+        raise needs_two_views(note.source)
     chosen = choose(restored, focus, settings)
     note = replace(note, rescued=chosen.how)
     written = write_layer_files(
@@ -148,6 +150,8 @@ def save(
 def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> Chosen:
     """Blend a restored photo over the original where it is asked for, and make its layers.
 
+    restored: has the original, unless all of it is wanted.
+
     Raises OutputError for a mask that does not fit, and for what the map does not have.
     """
     sharp, blur_map = restored.sharp, restored.blur_map
@@ -164,13 +168,9 @@ def choose(restored: Restored, focus: FocusSettings, output: OutputSettings) -> 
             output.chosen_layers,
             amount_is="change" if restored.map_is_change else "blur",
         )
-    if not focus.is_everything and restored.original is None:
-        raise OutputError(
-            "focus control and refocusing work on photos of two views, and this is an ordinary "
-            "one; leave it out with --ordinary skip"
-        )
-    if focus.is_everything or restored.original is None:
+    if focus.is_everything:
         return Chosen(sharp, raw=restored.raw, planes=planes)
+    assert restored.original is not None
     if focus.redraws:
         return _redrawn(restored, aligned, focus, planes)
     weights, how = weights_of(

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from dpbatch import __version__, ordinary, photo
+from dpbatch import ordinary, photo
 from dpbatch.batch.kept import KeptRestorations
+from dpbatch.batch.made import is_made_from, opens, processing_note
 from dpbatch.engine.attempts import ignore
-from dpbatch.errors import NotDualPixelError, OutputError, UnreadableError, no_raw_colours
-from dpbatch.fingerprints import described, earlier_fingerprints, fingerprint
+from dpbatch.errors import (
+    NotDualPixelError,
+    OutputError,
+    UnreadableError,
+    needs_two_views,
+    no_raw_colours,
+)
+from dpbatch.fingerprints import earlier_fingerprints, fingerprint
 from dpbatch.focus_settings import mask_blake2b
 from dpbatch.networks import ordinary_fingerprint, ordinary_weights
 from dpbatch.ordinary import LoadedOrdinary
@@ -24,7 +31,7 @@ from dpbatch.storage.stamps import stamp
 from dpbatch.types import Cost, FileStamp, Job, Photo, Progress, Saved
 
 if TYPE_CHECKING:
-    from dpbatch.output.metadata import ProcessingNote, Written
+    from dpbatch.output.metadata import Written
 
 T = TypeVar("T")
 Opened = LoadedPhoto | LoadedOrdinary
@@ -124,11 +131,14 @@ class PhotoStages:
             except NotDualPixelError:
                 if not self.ordinary_sha256:
                     raise
+        ordinary.canon_warnings(files)  # a burst roll is skipped, whatever is asked for
         if is_dng:
             raise OutputError(
                 f"{name}: an ordinary photo is restored as a picture, which has no "
                 "mosaic for --format dng; use --format tif"
             )
+        if not self.settings.focus.is_everything:
+            raise needs_two_views(name)
         return ordinary.load(files, raw, look)
 
     def restorer(self) -> Callable[[Stamped[Loaded], Progress], Stamped[RestoredPhoto]]:
@@ -285,48 +295,6 @@ def saved(
         tuple(dict.fromkeys(chain(warnings, *(file.warnings for file in written.values())))),
         checksums=tuple(written[path].blake2b for path in outputs),
         rescued=written[job.target].rescued,
-    )
-
-
-def opens(path: Path) -> bool:
-    """Return whether a result opens. Raises OSError."""
-    from dpbatch.output import whole
-
-    return whole.opens(path)
-
-
-def is_made_from(path: Path, inputs: Sequence[FileStamp], fingerprint: str) -> bool:
-    """Return whether a result says that it was made from these files by such a run.
-
-    Files whose hashes are unknown are compared by name. Raises OSError.
-    """
-    from dpbatch.output.exr import read_exr_note
-    from dpbatch.output.metadata import read_note
-
-    note = read_exr_note(path) if path.suffix == ".exr" else read_note(path)
-    if note is None or note.fingerprint != fingerprint:
-        return False
-    if all(file.blake2b for file in inputs):
-        return note.source_blake2b == _joined(file.blake2b for file in inputs)
-    return note.source == _joined(file.path.rpartition("/")[2] for file in inputs)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return " + ".join(texts)
-
-
-def processing_note(
-    photo: Photo, settings: Settings, inputs: Sequence[FileStamp], fingerprint: str
-) -> ProcessingNote:
-    """Return what a photo's results say about how they were made."""
-    from dpbatch.output.metadata import ProcessingNote
-
-    return ProcessingNote(
-        version=__version__,
-        source=_joined(path.name for path in photo.paths),
-        settings=described(settings),
-        source_blake2b=_joined(file.blake2b for file in inputs),
-        fingerprint=fingerprint,
     )
 
 

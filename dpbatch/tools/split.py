@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbatch import photo
-from dpbatch.batch.photo_stages import (
-    Stamped,
-    is_made_from,
-    opens,
-    processing_note,
-    saved,
-    stamped,
-)
+from dpbatch.batch.made import is_made_from, opens, processing_note
+from dpbatch.batch.photo_stages import Stamped, saved, stamped
 from dpbatch.fingerprints import earlier_fingerprints, fingerprint
 from dpbatch.photo import LoadedPhoto
 from dpbatch.settings import OutputSettings, Settings

@@ -223,6 +223,24 @@ def test_an_ordinary_photo_has_no_mosaic_to_write_as_dng(shoot: Path, weights: P
     assert codes(lines) == {"canon.CR2": "done"}
 
 
+@pytest.mark.parametrize("options", [["--strength", "0.5"], ["--refocus", "1"]])
+def test_an_ordinary_photo_fails_before_it_is_restored_where_depths_are_chosen(
+    shoot: Path, weights: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("other.dng", "cut.CR2"):
+        (shoot / name).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "dpbatch.ordinary.OrdinaryRestorer.__call__", lambda *_: pytest.fail("restored")
+        )
+        _, lines = run(shoot, weights, *single(weights), "--single", *options)
+    assert lines["dual.CR2"]["status"] == "done"
+    for name in ("canon.CR2", "picture.png"):
+        line = lines[name]
+        assert (line["status"], line["stage"], line["code"]) == ("failed", "load", "output")
+        assert f"{name}: focus control and refocusing work on photos of two" in line["message"]
+
+
 @pytest.mark.parametrize("form", ["alpha", "darktable", "photoshop"])
 def test_an_ordinary_photo_has_no_layers_but_blur(shoot: Path, weights: Path, form: str) -> None:
     for name in ("other.dng", "cut.CR2", "dual.CR2", "picture.png", "canon.jpg"):

@@ -120,5 +120,7 @@ def test_an_ordinary_photo_is_refused_with_the_reason(tmp_path: Path) -> None:
     picture = np.zeros((8, 8, 3), np.uint16)
     ordinary = RestoredPhoto(picture, None, 1, PhotoMetadata(), is_ordinary=True)
     note = ProcessingNote("1", "a.jpg", "{}")
-    with pytest.raises(OutputError, match="photos of two views, and this is an ordinary one"):
+    with pytest.raises(
+        OutputError, match=r"a\.jpg: .* photos of two views, and this is an ordinary one"
+    ):
         save(ordinary, tmp_path / "a.tif", OutputSettings(), note, FocusSettings(refocus="1"))
