@@ -90,7 +90,8 @@ class LatestRun:
 
 @dataclass(frozen=True)
 class WholeFolder:
-    """Every photo that any run has started, by its newest line in the journal.
+    """Every photo that any run has started, once, by the newest line in the journal about it or one
+    of its results: it may have some in several formats, or by several networks.
 
     skipped: those that turned out to be ordinary when they were opened. unfinished:
     started and not finished by any run.
@@ -153,7 +154,7 @@ class _Reader:
         self.last_time = ""
         self.run: _RunReader | None = None
         self._photos: dict[str, Record] = {}
-        """The newest line of each target, without the lists of files."""
+        """The newest line of each target, the newest last, without the lists of files."""
 
     def take(self, line: Record | RunLine) -> None:
         self.last_time = line.time or self.last_time
@@ -164,18 +165,21 @@ class _Reader:
                 self.run.take_line(line)
             return
         if line.target:
+            self._photos.pop(line.target, None)
             self._photos[line.target] = replace(line, inputs=(), outputs=())
         if self.run is not None:
             self.run.take(line)
 
     def whole_folder(self) -> WholeFolder:
-        counts = Counter(record.status for record in self._photos.values())
+        # By target first: of a photo that was moved, only the new place counts.
+        newest = {record.source: record for record in self._photos.values()}
+        counts = Counter(record.status for record in newest.values())
         return WholeFolder(
             counts["done"],
             counts["skipped"],
             counts["failed"],
             counts["started"],
-            tuple(_failure(r) for r in self._photos.values() if r.status == "failed"),
+            tuple(_failure(record) for record in newest.values() if record.status == "failed"),
         )
 
 

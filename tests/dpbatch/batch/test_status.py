@@ -21,6 +21,7 @@ from dpbatch.cli.main import main
 from dpbatch.errors import AbortError
 from dpbatch.storage.local_lock import is_locked, locked
 from tests.helpers.toy_runs import go, journal_text, start_toy_run, wait_for, write_pair
+from tests.helpers.toy_stages import CopyStages
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -103,6 +104,37 @@ def test_failures_of_earlier_runs_are_told_apart(shoot: Path, out: Path) -> None
     assert status.whole_folder.failed == 1
     text = to_text(status)
     assert f"{broken}: half of it is missing [load]" in text.partition("earlier runs")[2]
+
+
+def test_a_photo_with_results_in_several_formats_is_counted_and_listed_once(
+    shoot: Path, out: Path
+) -> None:
+    broken = write_pair(shoot, "broken", "load:damaged")
+    go(shoot, out)
+    go(shoot, out, CopyStages(suffixes=(".dng",)))
+    folder = read_status(out).whole_folder
+    assert (folder.done, folder.failed, folder.unfinished) == (4, 1, 0)
+    go(shoot, out, exclude=("broken*",))
+    text = to_text(read_status(out))
+    assert "by all runs: 4 done, 1 failed, 0 unfinished" in text
+    assert text.partition("earlier runs")[2].count(str(broken)) == 1
+    broken.write_text("repaired")
+    go(shoot, out, CopyStages(suffixes=(".dng",)))
+    folder = read_status(out).whole_folder
+    assert (folder.done, folder.failed, folder.failures) == (5, 0, ())
+
+
+def test_the_newest_line_about_a_photo_counts_wherever_it_lay(out: Path) -> None:
+    moved = {"source": "/archive/a.CR2"}
+    failed = {"stage": "load", "code": "damaged", "message": "a.CR2: cut short"}
+    lines = [photo("a", "done", 0), photo("a", "failed", 10, **failed, target="a.dng")]
+    write_journal(out, *lines)
+    assert [failure.time for failure in read_status(out).whole_folder.failures] == [at(10)]
+    write_journal(out, *lines, photo("a", "done", 20))
+    assert read_status(out).whole_folder.failures == ()
+    write_journal(out, *lines[:1], photo("a", "failed", 20, **failed, **moved))
+    folder = read_status(out).whole_folder
+    assert (folder.done, [failure.source for failure in folder.failures]) == (0, [moved["source"]])
 
 
 def test_a_run_is_seen_while_it_works_and_after_it_was_killed(shoot: Path, out: Path) -> None:
