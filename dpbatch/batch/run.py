@@ -18,6 +18,7 @@ from dpbatch.batch.plan import Plan, make_plan
 from dpbatch.batch.progress import EXIT_INTERRUPTED, NOT_REACHED, Reporter
 from dpbatch.batch.results import Results
 from dpbatch.batch.resume import Resume
+from dpbatch.batch.stale import with_stale_files
 from dpbatch.batch.stop import StopSignal
 from dpbatch.engine.local import LocalEngine
 from dpbatch.engine.node_check import node_check
@@ -75,7 +76,12 @@ def run(
         )
         journal.on_full = pauses.wait_for_journal
         batch = _Batch(
-            options.max_errors, writer=writer, pauses=pauses, reporter=reporter, stop=stop
+            options.max_errors,
+            results,
+            writer=writer,
+            pauses=pauses,
+            reporter=reporter,
+            stop=stop,
         )
         to_do = batch.start(plan, lambda job: resume.why_skip(job, journal.past(job.id)))
         engine = _engine(
@@ -178,13 +184,14 @@ class _Batch:
     def __init__(
         self,
         max_errors: int,
+        results: Results,
         *,
         writer: JournalWriter,
         pauses: Pauses,
         reporter: Reporter,
         stop: StopSignal,
     ) -> None:
-        self._max_errors = max_errors
+        self._max_errors, self._results = max_errors, results
         self._writer, self._pauses = writer, pauses
         self._reporter, self._stop = reporter, stop
         self._unfinished: dict[str, Job[Location]] = {}
@@ -274,6 +281,7 @@ class _Batch:
         del self._unfinished[job.id]
         if outcome.status is Status.DONE:
             self._pauses.photo_finished()
+        outcome = with_stale_files(outcome, self._writer.journal.past(job.id), self._results)
         try:
             self._pauses.record_size(self._writer.finished(job, outcome))
         finally:
