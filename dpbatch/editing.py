@@ -36,8 +36,8 @@ def collector_for(
 ) -> Collector | None:
     """Return what collects more than the sRGB picture while a photo is restored; None if nothing.
 
-    Linear light is collected for a wide color space, and for a photo whose recovered highlights the
-    camera's look rolls off.
+    Linear light is collected for a wide color space, and for a photo with recovered highlights that
+    the camera's look rolls off or an EXR holds.
     """
     from dpbatch.raw.collector import Collector, Wanted
 
@@ -47,13 +47,19 @@ def collector_for(
         mosaic, light = settings.dng == "mosaic", settings.dng == "linear"
     elif settings.color_space != "srgb":
         light = True
-    elif recover and settings.look == "camera":
+    holds_more = settings.layers_in == "exr" or (settings.format != "dng" and _shows(settings))
+    if recover and holds_more and not light:
         light = views.recovered(wanted=True).headroom_ev > 0
     if not (mosaic or light):
         return None
     return Collector(
         pair, views, Wanted(mosaic, light, recover, encode_wide, LARGEST_LIGHT), device
     )
+
+
+def _shows(settings: OutputSettings) -> bool:
+    """Return whether a picture is made of the linear light, where that was collected."""
+    return settings.color_space != "srgb" or settings.look == "camera"
 
 
 def finished(
@@ -65,10 +71,11 @@ def finished(
 ) -> npt.NDArray[np.uint16]:
     """Return a picture in the settings' look and color space, in the sensor's orientation.
 
-    sharp: (H, W, 3) uint16, sRGB-encoded. raw: has the light that is taken instead, if any.
+    sharp: (H, W, 3) uint16, sRGB-encoded. raw: has the light that is taken instead, if any, for the
+        camera's look or a wide color space.
     look: what is left to be applied to `sharp`, curve and exposure in EV.
     """
-    if raw is not None and raw.light is not None:
+    if raw is not None and raw.light is not None and _shows(settings):
         return render_wide(raw.light, settings.color_space, curve, settings.exposure)
     picture = apply_look(sharp, *look)
     return picture if settings.color_space == "srgb" else render_srgb(picture, settings.color_space)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from dpbatch import editing
 from dpbatch.errors import needs_two_views
@@ -23,14 +22,9 @@ from dpbatch.output.focus import (
     without_unseen,
 )
 from dpbatch.output.images import Encode, write_picture
+from dpbatch.output.layer_files import write_layer_files
 from dpbatch.output.layered_tiff import encode_with_channels, encode_with_layers
-from dpbatch.output.layers import (
-    LayerPlane,
-    layer_planes,
-    layer_values,
-    write_darktable_mask,
-    write_layers,
-)
+from dpbatch.output.layers import LayerPlane, layer_planes
 from dpbatch.output.metadata import PhotoMetadata, ProcessingNote, Written
 from dpbatch.output.refocus import Redrawing
 from dpbatch.output.tone import ToneCurve
@@ -38,10 +32,7 @@ from dpbatch.raw.masks import read_mask
 from dpbatch.raw.restored import RestoredRaw
 from dpbatch.settings import OutputSettings
 from ldp.blur.outlines import align
-from ldp.srgb import decode_srgb
-from ldp.types import BlurMap, Picture16, Plane, Plane16, as_float
-
-_ROWS_AT_ONCE = 256
+from ldp.types import BlurMap, Picture16, Plane, Plane16
 
 
 class Restored(Protocol):
@@ -118,10 +109,16 @@ def save(
         raise needs_two_views(note.source)
     chosen = choose(restored, focus, settings)
     note = replace(note, rescued=chosen.how)
-    written = write_layer_files(
-        target, chosen.planes, chosen.picture, restored.orientation, settings, note
-    )
     raw = chosen.raw
+    written = write_layer_files(
+        target,
+        chosen.planes,
+        chosen.picture,
+        restored.orientation,
+        settings,
+        note,
+        light=None if raw is None else raw.light,
+    )
     look = (None, 0.0) if restored.has_look else (restored.curve, settings.exposure)
     if settings.format == "dng" and raw is not None:
         picture = editing.write_raw(
@@ -307,42 +304,3 @@ def weights_of(
         parts.append(f"strength {settings.strength:g}")
     share = float(weights.mean()) / 65535
     return weights, f"{', '.join(parts) or 'all'}; {share:.0%} of the photo"
-
-
-def write_layer_files(
-    target: Path,
-    planes: Mapping[str, LayerPlane],
-    shown: Picture16,
-    orientation: int,
-    settings: OutputSettings,
-    note: ProcessingNote,
-) -> dict[Path, Written]:
-    """Write the files of layers beside the picture; returns them by path. Raises OutputError.
-
-    shown: (H, W, 3) uint16, sRGB-encoded, in the orientation of the sensor.
-    """
-    stem = target.with_suffix("")
-    turn = orientation if settings.layer_geometry == "upright" else 1
-    if settings.layers_in == "files":
-        return write_layers(stem, planes, turn, note, format=settings.layer_format)
-    if settings.layers_in == "darktable":
-        path = stem.with_name(f"{stem.name}.mask.png")
-        return {path: write_darktable_mask(path, planes, note)}
-    if settings.layers_in == "exr":
-        from dpbatch.output.exr import write_exr
-
-        path = stem.with_name(f"{stem.name}.exr")
-        values = {
-            name: apply_orientation(layer_values(plane), turn) for name, plane in planes.items()
-        }
-        return {path: write_exr(path, apply_orientation(_linear(shown), turn), values, note)}
-    return {}
-
-
-def _linear(picture: Picture16) -> npt.NDArray[np.float32]:
-    """Return linear light, white at 1."""
-    result = np.empty(picture.shape, np.float32)
-    for start in range(0, len(picture), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        result[rows] = decode_srgb(as_float(picture[rows]))
-    return result

@@ -149,8 +149,8 @@ class OutputSettings:
     """Of a TIFF, PNG or JPEG: srgb, display-p3, adobe-rgb, prophoto, rec2020, or linear (linear
     light, the primaries of prophoto)."""
     highlights: str = field(default="recover", metadata=IN_PIXELS_IF_CHANGED)
-    """recover (light up to one stop above white, from the second frame of a raw file: a DNG holds
-    it, the camera's look rolls it off) or clip."""
+    """recover (light up to one stop above white, from the second frame of a raw file: a DNG or an
+    EXR holds it, the camera's look rolls it off) or clip."""
 
     def __post_init__(self) -> None:
         for name in ("format", "layer_format"):

@@ -66,6 +66,7 @@ def restoration_key(settings: Settings, weights_sha256: str, clip_id: str) -> st
         dng=output.dng if is_dng else OutputSettings().dng,
         # All wide ones are made of the same light.
         color_space="srgb" if is_srgb or is_dng else "prophoto",
+        layers_in="exr" if output.layers_in == "exr" else "files",  # has light above white
     )
     plain = replace(settings, focus=FocusSettings(), output=needed)
     key = fingerprint(plain, weights_sha256, clip_id)  # which knows of no format

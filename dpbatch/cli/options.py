@@ -152,7 +152,7 @@ editor_options = together(
         type=click.Choice(HIGHLIGHTS),
         shown_default=OutputSettings.highlights,
         help="recover: light up to a stop above white, which the second frame of a raw file shows; "
-        "a DNG holds it, the camera's look rolls it off. clip: white is the end.",
+        "a DNG or EXR holds it, the camera's look rolls it off. clip: white is the end.",
     ),
 )
 layer_options = together(

@@ -249,14 +249,63 @@ def test_a_sign_outside_srgb_keeps_its_colour_in_a_wide_space(tmp_path: Path) ->
     assert shades["linear"][0] < shades["srgb"][0] - 0.01
 
 
-def test_the_cameras_look_rolls_highlights_off(tmp_path: Path) -> None:
-    # The light falls off from a window that is partly above white.
+@pytest.fixture
+def window(tmp_path: Path) -> Path:
+    """A photo whose light falls off from a window on the right that is partly above white."""
     light = np.repeat(np.linspace(0.2, 1.7, WIDTH, dtype=np.float32)[None], HEIGHT, axis=0)
-    source = write(tmp_path / "A.CR2", np.repeat(light[..., None], 3, axis=2))
+    return write(tmp_path / "A.CR2", np.repeat(light[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        OutputSettings(layers_in="exr"),
+        OutputSettings(layers_in="exr", look="neutral", exposure=1.0),
+        OutputSettings(layers_in="exr", color_space="rec2020"),
+        OutputSettings(layers_in="exr", format="dng"),
+    ],
+    ids=["camera", "neutral", "wide", "DNG"],
+)
+def test_openexr_holds_the_light_above_white(
+    output: OutputSettings, window: Path, tmp_path: Path
+) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    light = {}
+    for highlights in ("recover", "clip"):
+        target = tmp_path / highlights / f"A.{output.format}"
+        target.parent.mkdir()
+        restored(window, target, replace(output, highlights=highlights))
+        with openexr.File(str(target.with_suffix(".exr"))) as file:
+            light[highlights] = file.channels()["RGB"].pixels.astype(np.float64)
+    recovered, clipped = (light[highlights][:30] for highlights in ("recover", "clip"))
+    assert clipped.max() <= 1
+    # On the unclipped part both are the photo, on the rest recovered light goes on as it was made.
+    dark = slice(0, WIDTH // 3)
+    np.testing.assert_allclose(recovered[:, dark], clipped[:, dark], atol=2e-3)
+    columns = np.arange(4, WIDTH - 4)
+    made = 0.2 + 1.5 * columns / (WIDTH - 1)
+    found = np.median(recovered[..., 1], 0)[columns]
+    np.testing.assert_allclose(found / found[50], made / made[50], rtol=0.04)
+    assert found[-1] > 1.5
+
+
+def test_openexr_of_a_neutral_picture_leaves_the_picture_as_it_is(
+    window: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("OpenEXR")
+    pictures = {}
+    for form in ("files", "exr"):
+        output = OutputSettings(look="neutral", exposure=-1.0, layers_in=form)
+        restored(window, tmp_path / f"{form}.tif", output)
+        pictures[form] = tifffile.imread(tmp_path / f"{form}.tif")
+    np.testing.assert_array_equal(pictures["exr"], pictures["files"])
+
+
+def test_the_cameras_look_rolls_highlights_off(window: Path, tmp_path: Path) -> None:
     pictures = {}
     for name, highlights in (("rolled", "recover"), ("clipped", "clip")):
         output = OutputSettings(highlights=highlights)
-        restored(source, tmp_path / f"{name}.tif", output)
+        restored(window, tmp_path / f"{name}.tif", output)
         pictures[name] = tifffile.imread(tmp_path / f"{name}.tif")[:30, :, 1].mean(0)
     start = int(WIDTH * (1.1 - 0.2) / 1.5)
     assert np.ptp(pictures["clipped"][start:]) < 300

@@ -3,6 +3,7 @@
 import errno
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from tests.helpers.one_photo import NETWORK, PLAIN, run
 from tests.helpers.scenes import write_test_dpraw
 
 SIZE = (128, 192)
+NEEDS_OPENEXR = pytest.mark.skipif(find_spec("OpenEXR") is None, reason="not installed")
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +137,14 @@ def kept_bytes(out: Path) -> int:
         (OutputSettings(format="dng", dng="linear"), 24),
         (OutputSettings(color_space="rec2020"), 24),
         (OutputSettings(), 24),
+        pytest.param(OutputSettings(look="neutral", layers_in="exr"), 24, marks=NEEDS_OPENEXR),
     ],
-    ids=["mosaic", "linear DNG", "wide", "highlights rolled off"],
+    ids=["mosaic", "linear DNG", "wide", "highlights rolled off", "EXR"],
 )
 def test_another_choice_keeps_all_that_an_editor_gets(
     output: OutputSettings, bytes_a_pixel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, suffix = tmp_path / "a.CR2", f"a.{output.format}"
+    path = tmp_path / "a.CR2"
     write_test_dpraw(path, *SIZE, disparity_px=2.0, highlight=True)
     raw = Photo("raw", (path,), "a")
     settings = Settings(restore=NETWORK, output=output)
@@ -152,9 +155,10 @@ def test_another_choice_keeps_all_that_an_editor_gets(
     assert kept_bytes(tmp_path) > bytes_a_pixel * SIZE[0] * SIZE[1]
     monkeypatch.setattr("dpbatch.photo.load", lambda *_: pytest.fail("developed again"))
     run(half, raw, tmp_path / "second", kept)
-    anew = (tmp_path / "anew" / suffix).read_bytes()
-    assert (tmp_path / "second" / suffix).read_bytes() == anew
-    assert (tmp_path / "first" / suffix).read_bytes() != anew
+    for path in (tmp_path / "anew").iterdir():
+        anew = path.read_bytes()
+        assert (tmp_path / "second" / path.name).read_bytes() == anew
+        assert (tmp_path / "first" / path.name).read_bytes() != anew
 
 
 def test_what_was_kept_for_other_colours_or_highlights_is_not_taken() -> None:
@@ -167,7 +171,8 @@ def test_what_was_kept_for_other_colours_or_highlights_is_not_taken() -> None:
     wide = {key(color_space=space) for space in ("prophoto", "rec2020", "linear")}
     assert len(wide) == 1
     dngs = [key(format="dng"), key(format="dng", dng="linear")]
-    assert len({*alike, *wide, *dngs, key(highlights="clip"), key(look="camera")}) == 6
+    others = [key(highlights="clip"), key(look="camera"), key(layers_in="exr")]
+    assert len({*alike, *wide, *dngs, *others}) == 7
 
 
 def test_a_restoration_for_which_there_is_no_room_costs_a_warning(
