@@ -45,12 +45,11 @@ def named(name: str, message: str) -> str:
     """Return a message about an input with the input's name before it, once.
 
     name: the input's path, or the two of a pair with " + " between them. message: that of an error
-    begins with the file's name, which is left out; of a pair it tells which half is meant, and
-    stays.
+    begins with the name of the file, or of both, which is left out; that of one of a pair tells
+    which half is meant, and stays.
     """
-    file = PurePath(name).name
-    is_pair = " + " in name.removesuffix(file)
-    for known in (name,) if is_pair else (name, file):
+    files = " + ".join(PurePath(path).name for path in name.split(" + "))
+    for known in (name, files):
         if message.startswith(f"{known}: "):
             return f"{name}: {message.removeprefix(f'{known}: ')}"
     return f"{name}: {message}"

@@ -73,6 +73,7 @@ def is_harmless(text: str) -> bool:
         ),
         ("s/a_L.tif + s/a_R.tif", "a_R.tif: cut", "s/a_L.tif + s/a_R.tif: a_R.tif: cut"),
         ("s/a_L.tif + s/a_R.tif", "s/a_L.tif + s/a_R.tif: cut", "s/a_L.tif + s/a_R.tif: cut"),
+        ("s/a_L.tif + s/a_R.tif", "a_L.tif + a_R.tif: cut", "s/a_L.tif + s/a_R.tif: cut"),
         ("shoot/a + b.CR2", "a + b.CR2: cut", "shoot/a + b.CR2: cut"),
     ],
 )
