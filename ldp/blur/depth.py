@@ -15,7 +15,8 @@ from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.estimator import BlurEstimator
 from ldp.blur.falloff import agreement
 from ldp.blur.pyramid import Support, joined
-from ldp.blur.reconsider import reconsidered, resized
+from ldp.blur.reconsider import reconsidered
+from ldp.blur.sizes import resized
 from ldp.types import BlurMap, Picture, ReducibleViews
 
 _SHAPE_WEIGHT = np.float32(2.0)

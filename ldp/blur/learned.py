@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -12,10 +11,10 @@ import torch
 
 from ldp.blur.disparity import DisparityEstimator
 from ldp.blur.falloff import weighted_median
+from ldp.blur.net_weights import load_network, save_network
 from ldp.blur.radius import RadiusEstimator, RadiusMap
 from ldp.blur.radius_net import RadiusNet, RadiusNetConfig
 from ldp.blur.ratio import USUAL_RATIO
-from ldp.errors import WeightsError
 from ldp.types import BlurMap, ReducibleViews
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "blur" / "radius.safetensors"
@@ -95,14 +94,7 @@ def save_radius_network(
     network: RadiusNet, path: Path, notes: dict[str, str] | None = None
 ) -> None:
     """Write weights with the network's configuration, as float16. notes: for the header."""
-    from safetensors.torch import save_file
-
-    tensors = {
-        name: value.detach().to("cpu", torch.float16).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    header = {**(notes or {}), "format": FORMAT, "config": json.dumps(asdict(network.config))}
-    save_file(tensors, path, metadata=header)
+    save_network(network, path, FORMAT, notes)
 
 
 def load_radius_network(path: Path) -> RadiusNet:
@@ -110,16 +102,6 @@ def load_radius_network(path: Path) -> RadiusNet:
 
     Raises WeightsError where the file is missing, damaged, or another network's.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            notes = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        if notes.get("format") != FORMAT:
-            raise ValueError(f"the header says format {notes.get('format')!r}, expected {FORMAT!r}")
-        network = RadiusNet(RadiusNetConfig(tuple(json.loads(notes["config"])["channels"])))
-        network.load_state_dict(tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not the weights of a radius network: {error}") from error
-    return network.eval()
+    return load_network(
+        path, FORMAT, lambda config: RadiusNet(RadiusNetConfig(tuple(config["channels"])))
+    )

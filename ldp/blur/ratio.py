@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ldp.blur.falloff import agreement
-from ldp.blur.reconsider import resized
+from ldp.blur.sizes import resized
 from ldp.types import BlurMap
 
 USUAL_RATIO = 0.45

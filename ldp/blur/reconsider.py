@@ -21,7 +21,8 @@ from ldp.blur.falloff import evening
 from ldp.blur.matching import edge_costs, lightness
 from ldp.blur.outlines import filled_disparity
 from ldp.blur.parts import Parts, divide, gradient_x
-from ldp.types import BlurMap, FloatArray, Picture, Plane, ReducibleViews, ViewPair, as_float
+from ldp.blur.sizes import resized
+from ldp.types import BlurMap, FloatArray, Picture, Plane, ReducibleViews, ViewPair
 
 VIEW_PIXELS = 400_000
 """The views are matched again at about this size."""
@@ -256,13 +257,3 @@ def _gains(views: Costs, group: Levels, old: Levels, new: Levels) -> _Gains:
         of_views / max(largest, 1e-6),
         views.of_ties(mixed, borders) - views.of_ties(new, borders),
     )
-
-
-def resized(picture: Picture, size: tuple[int, int]) -> FloatArray:
-    """Return a plane or a picture as float32 at a size (h, w)."""
-    if picture.shape[:2] == size:
-        return as_float(picture)
-    way = cv2.INTER_AREA if picture.shape[0] > size[0] else cv2.INTER_LINEAR
-    # Before it turns to float: a picture of 45 MP takes 540 MB as one.
-    resized: Picture = cv2.resize(picture, size[::-1], interpolation=way)  # type: ignore[assignment]
-    return as_float(resized)

@@ -147,7 +147,7 @@ def test_weights_go_through_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "radius.safetensors"
     broken.write_bytes(b"nothing of the kind")
-    with pytest.raises(WeightsError, match=r"radius\.safetensors: not the weights of a radius"):
+    with pytest.raises(WeightsError, match=r"radius\.safetensors: not the weights of the radius"):
         load_radius_network(broken)
     with pytest.raises(WeightsError, match="missing"):
         load_radius_network(tmp_path / "missing.safetensors")
