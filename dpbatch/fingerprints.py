@@ -10,7 +10,7 @@ from typing import Any
 from dpbatch.settings import RawSettings, RestoreSettings, Settings
 
 # Raise it in a release that gives other pixels than the last one for equal settings and weights.
-PIXEL_VERSION = 7
+PIXEL_VERSION = 8
 _OWN_DEMOSAIC_VERSION = 3
 _EARLIER_SCALE = "1"
 """What releases without the setting did, and the default before it was auto."""

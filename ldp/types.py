@@ -101,6 +101,8 @@ class BlurMap:
         not. None stands for |disparity_px|.
     corrected_px: (h, w) of its own, a better disparity where the restored photo shows that
         disparity_px is wrong (ldp.blur.reconsider), NaN elsewhere; None for nowhere.
+    placed_px, placed_amount: (h, w) of their own, disparity_px and amount with their steps at the
+        outlines of the restored photo (ldp.blur.placing); None before that is known.
     falloff: the share of the disparity that is lost at the frame's left and right edge and that the
         map makes up for, see DisparityEstimator.
     """
@@ -113,6 +115,8 @@ class BlurMap:
     radius_confidence: Plane | None = None
     magnitude_px: Plane | None = None
     corrected_px: Plane | None = None
+    placed_px: Plane | None = None
+    placed_amount: Plane | None = None
     falloff: float = 0.0
 
 

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 20 * 10**9
 """The oldest are removed where all together take more."""
 _FOLDER = "restorations"
-_PLANES = ("amount", "disparity_px", "confidence", "radius_px", "radius_confidence", "corrected_px")
+_PLANES = (
+    "amount",
+    "disparity_px",
+    "confidence",
+    "radius_px",
+    "radius_confidence",
+    "corrected_px",
+    "placed_px",
+    "placed_amount",
+)
 _PICTURES = ("sharp", "original")
 _DAMAGED = (
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError),

@@ -60,6 +60,7 @@ def _is_map(blur_map: BlurMap | None) -> bool:
     return (
         _are_planes(blur_map.amount, blur_map.disparity_px, blur_map.confidence)
         and _are_planes(blur_map.radius_px, blur_map.radius_confidence)
+        and _are_planes(blur_map.placed_px, blur_map.placed_amount)
         and (corrected_px is None or (_is_plane(corrected_px) and not np.isinf(corrected_px).any()))
     )
 

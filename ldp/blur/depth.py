@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from ldp.blur.disparity import DisparityEstimator
-from ldp.blur.estimator import BlurEstimator
+from ldp.blur.estimator import BlurEstimator, MatchingEstimator
 from ldp.blur.falloff import agreement
+from ldp.blur.outline_weights import shipped_placer
 from ldp.blur.pyramid import Support, joined
 from ldp.blur.reconsider import reconsidered
 from ldp.blur.sizes import resized
@@ -33,6 +34,17 @@ def depth_map(
     blur_map: of the views, by this estimator. sharp: (H, W, 3), the restored picture, to correct
         the depths that it shows to be wrong; None to leave that out.
     """
+    blur_map = corrected_map(blur_map, views, estimator, sharp)
+    if sharp is None or not isinstance(estimator, MatchingEstimator):
+        return blur_map
+    scale_px = estimator.matching.disparity_scale_px
+    return shipped_placer().placed(blur_map, views, sharp, scale_px)
+
+
+def corrected_map(
+    blur_map: BlurMap, views: ReducibleViews, estimator: BlurEstimator, sharp: Picture | None
+) -> BlurMap:
+    """Return what `depth_map` returns, before its depths are placed at the outlines."""
     if isinstance(estimator, DisparityEstimator):
         blur_map = with_shape(blur_map, views, estimator)
     return blur_map if sharp is None else reconsidered(blur_map, views, sharp)

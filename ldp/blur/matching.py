@@ -99,6 +99,20 @@ def edge_costs(
         yield _cost(scales, float(disparity_px), size, _EDGE_WINDOW_SIGMA_PX)
 
 
+def differences(
+    left: Plane, right: Plane, disparities_px: Sequence[float] | npt.NDArray[np.float64]
+) -> Iterator[Plane]:
+    """Yield for each disparity the locally normalised left view less the right one, (h, w), where
+    both are shifted by half of it.
+
+    left, right: see `search`.
+    """
+    left, right = (_normalised(blur(view, _PREFILTER_SIGMA_PX)) for view in (left, right))
+    for disparity_px in disparities_px:
+        half_px = 0.5 * float(disparity_px)
+        yield _shifted(left, half_px) - _shifted(right, -half_px)
+
+
 def warp(view: Plane, shift_px: Plane) -> Plane:
     """Sample a picture at x + shift_px (Lanczos-4); same shape, float32, the border repeated.
 

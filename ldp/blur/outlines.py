@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldp.blur.filling import fill
+from ldp.blur.sizes import resized
 from ldp.types import BlurMap, FloatArray, Picture, Plane, as_float, reduced_picture
 
 WORK_PIXELS = 1_000_000
@@ -32,6 +33,8 @@ _STEEP = 0.02
 """Of all depths in a pixel: a slope that is taken for a step which was measured as a ramp."""
 _VOTE_RADII_PX = (12, 4)
 """Of the windows of the first and the second vote."""
+_PLACED_RADIUS_PX = 4
+"""Of the windows in which depths that were placed vote."""
 _EDGE_RADIUS_PX = 4
 """Of the windows in which the outlines are found at last."""
 _EDGE = 1e-4
@@ -100,7 +103,8 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
 
     sharp: (H, W, 3), the restored picture in the orientation of the map.
 
-    Where the map has a confidence, its sure values decide; where it was corrected, that does.
+    Where the map has a confidence, its sure values decide; where it was corrected, that does; and
+    where depths were placed, they are the disparities.
 
     The planes amount, disparity_px and confidence come back as (h, w), of about `work_pixels`
     pixels, or of H x W if that is less; the others as they were. `enlarged` makes them as large as
@@ -118,12 +122,20 @@ def align(blur_map: BlurMap, sharp: Picture, work_pixels: int = WORK_PIXELS) -> 
             plane = np.where(np.isnan(better), plane, better).astype(np.float32)
         for vote in guides.votes:
             plane = _weighted_median(plane, vote)
+        return placed(plane)
+
+    def placed(plane: Plane) -> Plane:
         return np.asarray(guides.filtered(plane).clip(plane.min(), plane.max()), np.float32)
 
+    placed_px, placed_amount = blur_map.placed_px, blur_map.placed_amount
+    if placed_px is not None:
+        disparity_px = placed(placed_px)
+    elif disparity_px is not None:
+        disparity_px = aligned(disparity_px, blur_map.corrected_px)
     return replace(
         blur_map,
-        amount=aligned(blur_map.amount),
-        disparity_px=None if disparity_px is None else aligned(disparity_px, blur_map.corrected_px),
+        amount=aligned(blur_map.amount) if placed_amount is None else placed(placed_amount),
+        disparity_px=disparity_px,
         confidence=None if confidence is None else guides.filtered(confidence).clip(0, 1),
     )
 
@@ -146,6 +158,10 @@ def share_within(
     """
     assert blur_map.disparity_px is not None
     guides = _Guides.of(sharp, work_pixels)
+    if blur_map.placed_px is not None:
+        placed_px = blur_map.placed_px
+        vote = GuidedFilter.of(resized(sharp, placed_px.shape), _PLACED_RADIUS_PX)
+        return guides.filtered(_decided(vote(is_within(placed_px).astype(np.float32)))).clip(0, 1)
     disparity_px = guides.fitted(blur_map.disparity_px)
     confidence = blur_map.confidence
     sure = np.ones_like(disparity_px) if confidence is None else guides.fitted(confidence)
@@ -155,8 +171,13 @@ def share_within(
         better = guides.parts(blur_map.corrected_px)
         share = np.where(np.isnan(better), share, is_within(better)).astype(np.float32)
     for vote in guides.votes:
-        share = (np.float32(0.5) + (vote(share) - np.float32(0.5)) / (2 * _MAJORITY)).clip(0, 1)
+        share = _decided(vote(share))
     return np.asarray(guides.filtered(share).clip(0, 1), np.float32)
+
+
+def _decided(share: Plane) -> Plane:
+    """Return 0 or 1 where the vote is clear, and between them what is left open."""
+    return np.asarray((0.5 + (share - np.float32(0.5)) / (2 * _MAJORITY)).clip(0, 1), np.float32)
 
 
 @dataclass(frozen=True)

@@ -121,23 +121,23 @@ def sample_scene(
         return render(_given_depth(rng, photo, side, reach), shape)
     if settings.depths == "scene":
         layout = scene_layout(rng, side, reach)
-        return render([Surface(_texture(rng, photos, side), *part) for part in layout], shape)
+        return render([Surface(piece_of_photo(rng, photos, side), *part) for part in layout], shape)
     background = Surface(
-        _texture(rng, photos, side),
+        piece_of_photo(rng, photos, side),
         np.ones((side, side), np.float32),
-        _smooth_coc(rng, side, reach, settings.far_share),
+        smooth_radius(rng, side, reach, settings.far_share),
     )
     surfaces = [background]
     floor = float(background.coc_px.max())
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):
         alpha = sample_mask(rng, side)
-        coc = _smooth_coc(rng, side, reach, settings.far_share)
+        coc = smooth_radius(rng, side, reach, settings.far_share)
         # A nearer surface has the larger signed radius; the list is in the order of depth.
         coc = coc + max(0.0, floor - float(coc.min()))
         if float(coc.max()) > radius_px:
             break
         floor = float(coc.max())
-        surfaces.append(Surface(_texture(rng, photos, side), alpha, coc))
+        surfaces.append(Surface(piece_of_photo(rng, photos, side), alpha, coc))
     return render(surfaces, shape)
 
 
@@ -206,7 +206,7 @@ def _given_depth(
     return depth_surfaces(linear, np.asarray(coc, np.float32))
 
 
-def _texture(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> FloatArray:
+def piece_of_photo(rng: np.random.Generator, photos: Sequence[Photo], side: int) -> FloatArray:
     """Return a random piece of a random photo, linear light, scaled down at least a little."""
     photo = photos[int(rng.integers(len(photos)))]
     linear = _linear(_piece(rng, photo, side)[..., :3], side)
@@ -257,8 +257,8 @@ def _lettered(rng: np.random.Generator, linear: FloatArray) -> FloatArray:
     return np.asarray(linear * (1 - ink[..., None]) + colour * ink[..., None], np.float32)
 
 
-def _smooth_coc(
-    rng: np.random.Generator, side: int, reach_px: float, far_share: float
+def smooth_radius(
+    rng: np.random.Generator, side: int, reach_px: float, far_share: float = 0.0
 ) -> FloatArray:
     """Sample a plane, a ramp or a gently waved field of signed radii within +-reach_px."""
     centre = rng.uniform(-reach_px, reach_px)

@@ -40,6 +40,8 @@ def restoration() -> RestoredPhoto:
         radius_px=plane[:1],
         radius_confidence=plane[:1],
         corrected_px=corrected,
+        placed_px=3 * plane,
+        placed_amount=plane,
     )
     camera = CameraSpace(
         *(np.eye(3), np.eye(3), np.ones(4)),
@@ -151,6 +153,8 @@ def raw_about(**changes: object) -> dict[str, Any]:
         ({}, {"disparity_px": lambda disparity_px: disparity_px[:1]}),
         ({}, {"disparity_px": None}),
         ({}, {"radius_confidence": lambda confidence: confidence.T}),
+        ({}, {"placed_px": lambda placed_px: placed_px[1:]}),
+        ({}, {"placed_amount": lambda amount: np.full_like(amount, np.nan)}),
         ({}, {"corrected_px": lambda corrected_px: corrected_px / np.float32(0)}),
         ({}, {"sharp_mosaic": None}),
         ({}, {"sharp_mosaic": lambda mosaic: mosaic.astype(np.int64)}),

@@ -83,6 +83,26 @@ def test_a_corrected_disparity_counts_and_other_planes_stay() -> None:
     np.testing.assert_array_equal(after.amount, before.amount)
 
 
+def test_depths_that_were_placed_count_alone() -> None:
+    even = np.full(SIZE, 1.5, np.float32)
+    placed_px = np.where(X < EDGE, np.float32(-2), np.float32(3))
+    placed = replace(
+        BlurMap(even / EIGHT, even, np.ones(SIZE, np.float32)),
+        placed_px=placed_px,
+        placed_amount=np.asarray(np.abs(placed_px) / EIGHT, np.float32),
+    )
+    found = align(placed, PICTURE)
+    assert found.disparity_px is not None
+    away = np.abs(X - EDGE) > 4
+    np.testing.assert_allclose(found.disparity_px[away], placed_px[away], atol=0.2)
+    np.testing.assert_allclose(found.amount[away], np.abs(placed_px[away]) / EIGHT, atol=0.03)
+    near = share_within(placed, PICTURE, lambda disparity_px: disparity_px > 0)
+    np.testing.assert_allclose(near[away], placed_px[away] > 0, atol=0.05)
+    # On the way from one depth to the other nothing is between them.
+    passed = share_within(placed, PICTURE, lambda disparity_px: np.abs(disparity_px - 0.5) < 0.5)
+    assert passed.max() < 0.05
+
+
 @pytest.mark.parametrize("width_px", [4, 16])
 @pytest.mark.parametrize("with_confidence", [True, False])
 def test_a_step_past_a_range_is_nowhere_within(width_px: float, with_confidence: bool) -> None:
