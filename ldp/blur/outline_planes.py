@@ -54,6 +54,11 @@ class OutlinePlanes:
     scale: FloatArray
     amount: Plane
 
+    def disparity_px(self, depth: Plane) -> Plane:
+        """Return disparities in px of a picture of this size, of depths on the scale of `own`."""
+        span_px = np.float32(self.high_px - self.low_px)
+        return np.asarray(depth * span_px + np.float32(self.low_px), np.float32)
+
 
 def outline_planes(
     blur_map: BlurMap, views: ReducibleViews, sharp: Picture

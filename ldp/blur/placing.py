@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ldp.blur.outline_changes import believed
-from ldp.blur.outline_net import LARGEST_STRIDE_PX, OutlineNet, mixed
+from ldp.blur.outline_net import LARGEST_STRIDE_PX, LEVELS, OutlineNet, mixed
 from ldp.blur.outline_planes import OutlinePlanes, outline_planes
 from ldp.types import BlurMap, FloatArray, Picture, Plane, ReducibleViews
 
@@ -42,17 +42,20 @@ class OutlinePlacer:
         planes = outline_planes(blur_map, views, sharp)
         if planes is None:
             return blur_map
-        depth, share = believed(planes, self._found(planes))
-        span_px = np.float32(planes.high_px - planes.low_px)
-        placed_px = (depth * span_px + np.float32(planes.low_px)) / planes.scale
-        amount = -np.expm1(-np.abs(placed_px) / np.float32(disparity_scale_px))
+        found, magnitude_px = self._found(planes)
+        depth, share = believed(planes, found)
+        placed_px = planes.disparity_px(depth) / planes.scale
+        # Between what is near and what is far a disparity passes through 0, its magnitude does not.
+        amount = -np.expm1(-magnitude_px / planes.scale / np.float32(disparity_scale_px))
         return replace(
             blur_map,
             placed_px=np.asarray(placed_px, np.float32),
             placed_amount=planes.amount + share * (amount - planes.amount),
         )
 
-    def _found(self, planes: OutlinePlanes) -> Plane:
+    def _found(self, planes: OutlinePlanes) -> tuple[Plane, Plane]:
+        """Return the depth of every pixel, on the scale of the map's own, and the magnitude of its
+        disparity in px of this size, (h, w) each."""
         height, width = planes.own.shape
         down, across = (-side % LARGEST_STRIDE_PX for side in (height, width))
 
@@ -63,5 +66,9 @@ class OutlinePlacer:
 
         with torch.inference_mode():
             found = self.network(padded(planes.fine, 1), padded(planes.coarse, 2))
-            depth = mixed(found, padded(planes.own[None], 1))
-        return np.asarray(depth[0, 0, :height, :width].cpu().numpy(), np.float32)
+            both = found, mixed(found, padded(planes.own[None], 1))
+        shares, depth = (each[0, :, :height, :width].cpu().numpy() for each in both)
+        levels_px = planes.disparity_px(np.linspace(0, 1, LEVELS, dtype=np.float32))
+        magnitude_px = np.tensordot(np.abs(levels_px), shares[:LEVELS], 1)
+        magnitude_px += shares[LEVELS] * np.abs(planes.disparity_px(planes.own))
+        return np.asarray(depth[0], np.float32), np.asarray(magnitude_px, np.float32)

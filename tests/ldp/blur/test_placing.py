@@ -144,8 +144,7 @@ def test_where_the_network_keeps_the_map_nothing_changes() -> None:
     found = OutlinePlacer(_Says(LEVELS)).placed(_map(3), VIEWS, SHARP, SCALE_PX).placed_px
     assert planes is not None
     assert found is not None
-    span_px = planes.high_px - planes.low_px
-    np.testing.assert_allclose(found, planes.own * span_px + planes.low_px, atol=1e-4)
+    np.testing.assert_allclose(found, planes.disparity_px(planes.own), atol=1e-4)
 
 
 @pytest.mark.usefixtures("_all_is_believed")
@@ -154,6 +153,24 @@ def test_the_amount_follows_the_disparity_that_was_placed() -> None:
         found = OutlinePlacer(_Says(level)).placed(_map(0), VIEWS, SHARP, SCALE_PX)
         amount = 1 - np.exp(-np.abs(_at_size(found.placed_px)) / SCALE_PX)
         np.testing.assert_allclose(_at_size(found.placed_amount)[AWAY], amount[AWAY], atol=0.03)
+
+
+class _Wavers(OutlineNet):
+    """A network that has the farthest and the nearest level for equally likely."""
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        found = torch.zeros(len(fine), LEVELS + 1, *fine.shape[2:])
+        found[:, [0, LEVELS - 1]] = 0.5
+        return found
+
+
+@pytest.mark.usefixtures("_all_is_believed")
+def test_between_near_and_far_nothing_is_in_focus() -> None:
+    found = OutlinePlacer(_Wavers(SMALL)).placed(_map(0), VIEWS, SHARP, SCALE_PX)
+    np.testing.assert_allclose(_at_size(found.placed_px), 0, atol=0.1)
+    largest_px = 1.3 * (NEAR_PX - FAR_PX) / 2
+    amount = 1 - np.exp(-largest_px / SCALE_PX)
+    np.testing.assert_allclose(_at_size(found.placed_amount)[AWAY], amount, atol=0.03)
 
 
 def test_what_has_no_outlines_comes_back_as_it_is() -> None:
