@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,9 +16,12 @@ import numpy.typing as npt
 
 import ldp
 from ldp.blur.depth import corrected_map
+from ldp.blur.outline_net import COARSE_PLANES, FINE_PLANES
 from ldp.blur.outline_planes import OutlinePlanes, outline_planes
 from ldp.types import FloatArray, Plane, ViewPair
+from training.errors import DataError
 from training.evaluation.native_scenes import blob_mask
+from training.files import whole_file
 from training.pictures import encode_clipped
 from training.simulator.layouts import sample_mask, scene_layout, smooth_field
 from training.simulator.optics import KernelShape, LensField
@@ -36,6 +42,11 @@ _DRAWN_SHARE = 0.25
 _MATCHED_SHARE = 0.4
 _EVEN_SHARE = 0.1
 _LENS_SHARE = 0.15
+_PLANES = ("fine", "coarse", "own", "depth")
+_DAMAGED = (
+    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, OSError),
+    *(MemoryError, struct.error, zlib.error, zipfile.BadZipFile),
+)
 _STEPS = 31.75
 """Of a stored plane's values between 0 and 1: eight bits reach from -4 to 4."""
 
@@ -54,14 +65,27 @@ class OutlineScene:
     depth: npt.NDArray[np.float16]
 
     def save(self, path: Path) -> None:
-        """Write a file of a few MB."""
-        np.savez(path, fine=self.fine, coarse=self.coarse, own=self.own, depth=self.depth)
+        """Write a file of a few MB, which appears when it is complete."""
+        planes = {name: getattr(self, name) for name in _PLANES}
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **planes)
 
     @classmethod
     def load(cls, path: Path) -> OutlineScene:
-        """Read what `save` wrote."""
-        with np.load(path) as file:
-            return cls(**{name: file[name] for name in ("fine", "coarse", "own", "depth")})
+        """Read what `save` wrote. Raises DataError for all else."""
+        try:
+            with path.open("rb") as opened, np.load(opened) as file:
+                scene = cls(**{name: file[name] for name in _PLANES})
+        except _DAMAGED as error:
+            raise DataError(
+                f"{path}: not a scene, or damaged: {error}; remove it, and it is rendered again"
+            ) from error
+        height, width = scene.own.shape if scene.own.ndim == 2 else (0, 0)
+        shapes = scene.fine.shape, scene.coarse.shape, scene.depth.shape
+        half = height // 2, width // 2
+        if shapes != ((FINE_PLANES, height, width), (COARSE_PLANES, *half), (height, width)):
+            raise DataError(f"{path}: not a scene of this network: its planes have other sizes")
+        return scene
 
 
 def stored_planes(planes: FloatArray) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,7 @@ that exists. Every thirtieth scene is held out, to judge by.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from ldp.blur.outline_net import LEVELS, OutlineNet, mixed
 from ldp.blur.outline_planes import CONFIDENCE_PLANE, MEASURED_PLANE, OWN_PLANE, TENT_PLANES, tents
 from ldp.blur.outline_weights import load_outline_network, save_outline_network
 from ldp.types import FloatArray
+from training.errors import DataError, RecipeError
 from training.outline_scenes import OutlineScene, make_scene, read_planes
 from training.simulator.layouts import smooth_field
 from training.simulator.scenes import read_photos
@@ -45,6 +47,8 @@ _LIKELIHOOD_WEIGHT = 0.1
 _WRONG = 0.15
 _HELD_OUT = 30
 _LARGEST_HELD_OUT = 12
+_LEAST_SCENES = 2
+"""One to train on and one held out."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +199,9 @@ def train(
 
 def fill(folder: Path, photos: Path, count: int, seed: int) -> None:
     """Render scenes into a folder until it has so many. Raises DataError for photos that cannot be
-    read."""
-    folder.mkdir(parents=True, exist_ok=True)
+    read, OSError for a folder that cannot be made."""
     pictures = read_photos(photos)
+    folder.mkdir(parents=True, exist_ok=True)
     model = ldp.load("tiny")
     number = 0
     while len(list(folder.glob("*.npz"))) < count:
@@ -208,6 +212,31 @@ def fill(folder: Path, photos: Path, count: int, seed: int) -> None:
         scene = make_scene(np.random.default_rng([seed, number]), pictures, model)
         if scene is not None:
             scene.save(path)
+
+
+def checked_scenes(folder: Path) -> list[Path]:
+    """Return the files of a folder's scenes. Raises DataError for a file that is none, and where
+    there are too few to train on."""
+    files = sorted(folder.glob("*.npz"))
+    if len(files) < _LEAST_SCENES:
+        raise DataError(
+            f"{folder}: {len(files)} scenes; expected at least {_LEAST_SCENES}, one of which is "
+            f"held out: --count {_LEAST_SCENES} or more renders them"
+        )
+    for path in files:
+        OutlineScene.load(path)
+    return files
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what would fail only after all scenes are rendered. Raises RecipeError."""
+    for name, value in (("count", args.count), ("minutes", args.minutes), ("seed", args.seed)):
+        if not (math.isfinite(value) and value >= 0):
+            raise RecipeError(f"--{name} {value}: expected 0 or more")
+    if not (math.isfinite(args.rate) and args.rate > 0):
+        raise RecipeError(f"--rate {args.rate}: expected more than 0")
+    if not args.out.parent.is_dir():
+        raise RecipeError(f"--out {args.out}: there is no folder {args.out.parent}; make it first")
 
 
 def main() -> None:
@@ -225,13 +254,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     try:
-        fill(args.scenes, args.photos, args.count, args.seed)
+        _check(args)
         network = load_outline_network(args.out) if args.out.exists() else OutlineNet()
-    except (ValueError, ldp.LdpError) as error:
+        fill(args.scenes, args.photos, args.count, args.seed)
+        if args.minutes > 0:
+            files = checked_scenes(args.scenes)
+            train(network, files, args.out, args.minutes * 60, args.rate, args.seed)
+    except (ValueError, OSError, ldp.LdpError) as error:
         sys.exit(f"training.outlines: {error}")
-    if args.minutes > 0:
-        files = sorted(args.scenes.glob("*.npz"))
-        train(network, files, args.out, args.minutes * 60, args.rate, args.seed)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,17 @@ from ldp.blur.outline_net import (
     OutlineNetConfig,
 )
 from ldp.blur.outline_weights import load_outline_network
+from training.errors import DataError
 from training.outline_scenes import OutlineScene, make_scene, read_planes, stored_planes
-from training.outlines import CROP_PX, CropMaker, errors, loss_of, train
+from training.outlines import (
+    CROP_PX,
+    CropMaker,
+    checked_scenes,
+    errors,
+    loss_of,
+    main,
+    train,
+)
 from training.simulator.textures import drawn_texture, matched_texture
 
 SMALL = OutlineNetConfig((4, 6, 8, 8, 8))
@@ -51,6 +60,89 @@ def test_a_scene_goes_through_a_file(files: list[Path]) -> None:
         np.testing.assert_array_equal(getattr(again, name), getattr(scene, name))
     planes = np.linspace(-4, 4, 50, dtype=np.float32)
     np.testing.assert_allclose(read_planes(stored_planes(planes)), planes, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", b"PK\x03\x04 cut", None, {"own": np.zeros((4, 4))}]
+)
+def test_a_file_that_is_no_scene_is_named(
+    tmp_path: Path, files: list[Path], content: bytes | dict[str, np.ndarray] | None
+) -> None:
+    path = tmp_path / "7-00000.npz"
+    if isinstance(content, dict):
+        np.savez(path, allow_pickle=False, **content)
+    else:
+        path.write_bytes(files[0].read_bytes()[:100_000] if content is None else content)
+    with pytest.raises(DataError, match=r"7-00000\.npz: not a scene"):
+        checked_scenes(tmp_path)
+
+
+def test_a_scene_of_other_sizes_is_named(files: list[Path]) -> None:
+    scene = _scene(0)
+    OutlineScene(scene.fine[:-1], scene.coarse, scene.own, scene.depth).save(files[1])
+    with pytest.raises(DataError, match=r"1\.npz: not a scene of this network"):
+        checked_scenes(files[0].parent)
+
+
+def test_a_scene_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    scene = _scene(0)
+    broken = OutlineScene(scene.fine, scene.coarse, scene.own, np.array([object()]))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        broken.save(tmp_path / "0.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def _command(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, out: Path, scenes: Path, *more: str
+) -> str:
+    """Return what the command says as it ends."""
+    arguments = [str(photos), "--out", str(out), "--scenes", str(scenes), *more]
+    monkeypatch.setattr("sys.argv", ["outlines", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--minutes", "-1"), "--minutes -1.0: expected 0 or more"),
+        (("--minutes", "nan"), "--minutes nan: expected 0 or more"),
+        (("--count", "-1"), "--count -1: expected 0 or more"),
+        (("--seed", "-1"), "--seed -1: expected 0 or more"),
+        (("--rate", "0"), "--rate 0.0: expected more than 0"),
+        ((), "no photos; expected a folder with"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    photos, scenes = tmp_path / "photos", tmp_path / "scenes"
+    photos.mkdir()
+    said = _command(monkeypatch, photos, tmp_path / "o.safetensors", scenes, *arguments)
+    assert said.startswith("training.outlines: ")
+    assert expected in said
+    assert sorted(tmp_path.iterdir()) == [photos]
+
+
+def test_weights_that_cannot_be_written_are_refused_before_scenes_are_rendered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "nowhere" / "o.safetensors"
+    assert f"there is no folder {out.parent}" in _command(monkeypatch, tmp_path, out, tmp_path)
+
+
+def test_too_few_scenes_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[Path]
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "o.safetensors"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "0.png"), np.zeros((40, 60, 3), np.uint8))
+    for path in files[1:]:
+        path.unlink()
+    said = _command(monkeypatch, photos, out, tmp_path, "--count", "0")
+    assert "1 scenes; expected at least 2" in said
+    assert not out.exists()
 
 
 def test_a_mirrored_crop_has_its_views_exchanged(files: list[Path]) -> None:
