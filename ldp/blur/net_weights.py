@@ -41,7 +41,7 @@ def load_network(
     """Load what save_network wrote, in float32, ready for inference.
 
     make: returns the network of a configuration. Raises WeightsError where the file is missing,
-    damaged, or another network's.
+    damaged, or another network's, or its weights are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -52,6 +52,8 @@ def load_network(
         if notes.get("format") != format_name:
             found = notes.get("format")
             raise ValueError(f"the header says format {found!r}, expected {format_name!r}")
+        if not all(bool(value.isfinite().all()) for value in tensors.values()):
+            raise ValueError("some of its weights are not finite")
         network = make(json.loads(notes["config"]))
         network.load_state_dict(tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -214,3 +214,13 @@ def test_weights_go_through_a_file(tmp_path: Path) -> None:
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match=r"outlines\.safetensors: not the weights of the outl"):
         load_outline_network(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """They would give places that are no numbers, far from the file that they come from."""
+    network, path = OutlineNet(SMALL), tmp_path / "outlines.safetensors"
+    with torch.no_grad():
+        network.ending.weight[0] = float("nan")
+    save_outline_network(network, path)
+    with pytest.raises(WeightsError, match=r"outlines\.safetensors: .* not finite"):
+        load_outline_network(path)
