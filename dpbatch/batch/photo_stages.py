@@ -142,13 +142,21 @@ class PhotoStages:
         return ordinary.load(files, raw, look)
 
     def restorer(self) -> Callable[[Stamped[Loaded], Progress], Stamped[RestoredPhoto]]:
-        """See `photo.Restorer` and `ordinary.OrdinaryRestorer`; what was kept passes through."""
+        """See `photo.Restorer` and `ordinary.OrdinaryRestorer`; what was kept passes through.
+
+        Raises what these raise, and WeightsError too for the network that places depths.
+        """
         settings, is_kept = self.settings, self.kept is not None
         layers = settings.output.chosen_layers
+        correct_depth = "depth" in layers or settings.focus.needs_depth or is_kept
+        if correct_depth:
+            from ldp.blur.outline_weights import shipped_placer
+
+            shipped_placer()  # or damaged weights would fail each photo, after it is restored
         restore = self._restorer(
             keep_blur_map=bool(layers) or settings.focus.needs_depth or is_kept,
             keep_original=needs_original_of(settings) or is_kept,
-            correct_depth="depth" in layers or settings.focus.needs_depth or is_kept,
+            correct_depth=correct_depth,
         )
 
         def finish(loaded: Stamped[Loaded], progress: Progress) -> Stamped[RestoredPhoto]:

@@ -20,6 +20,7 @@ from dpbatch.output.whole import opens
 from dpbatch.raw.masks import check_mask
 from dpbatch.settings import OutputSettings, Settings
 from dpbatch.types import Photo
+from ldp.errors import WeightsError
 from ldp.types import BlurMap, Picture
 from tests.helpers.one_photo import NETWORK, PLAIN, run
 from tests.helpers.scenes import write_test_dpraw
@@ -294,3 +295,21 @@ def test_depth_is_looked_at_again_only_where_it_is_asked_for(
     monkeypatch.setattr("ldp.blur.depth.reconsidered", looked_at)
     run(settings, raw, tmp_path)
     assert bool(maps) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [(with_focus(focus_range="5:-5"), True), (PLAIN, False)]
+)
+def test_damaged_weights_are_found_before_a_photo_is_restored(
+    settings: Settings, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> None:
+        raise WeightsError("outlines.safetensors: damaged")
+
+    monkeypatch.setattr("ldp.blur.outline_weights.shipped_placer", damaged)
+    stages = PhotoStages(settings, "")
+    if not expected:
+        stages.restorer()
+        return
+    with pytest.raises(WeightsError, match=r"outlines\.safetensors"):
+        stages.restorer()
