@@ -5,7 +5,8 @@
 Scenes are rendered from PHOTOS, restored by `tiny`, and kept in FOLDER (7 MB each, about two
 seconds of a core) until there are so many; several processes with different seeds may fill one
 folder, with --minutes 0. Then the network is trained on crops of them, and goes on from --out where
-that exists. Every thirtieth scene is held out, to judge by.
+that exists. Every thirtieth scene by name, twelve at most, is held out, to judge by: in a folder
+that scenes were added to, these may be scenes that an earlier training has seen.
 """
 
 from __future__ import annotations
