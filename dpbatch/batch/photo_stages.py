@@ -148,7 +148,8 @@ class PhotoStages:
         """
         settings, is_kept = self.settings, self.kept is not None
         layers = settings.output.chosen_layers
-        correct_depth = "depth" in layers or settings.focus.needs_depth or is_kept
+        is_looked_at = not {"depth", "blur"}.isdisjoint(layers)
+        correct_depth = is_looked_at or settings.focus.needs_depth or is_kept
         if correct_depth:
             from ldp.blur.outline_weights import shipped_placer
 

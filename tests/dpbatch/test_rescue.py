@@ -275,7 +275,8 @@ def test_programs_without_layers_show_what_the_layers_give(
     [
         (with_focus(focus_range="5:-5"), True),
         (replace(PLAIN, output=replace(PLAIN.output, layers=("depth",))), True),
-        (replace(PLAIN, output=replace(PLAIN.output, layers=("blur",))), False),
+        (replace(PLAIN, output=replace(PLAIN.output, layers=("blur",))), True),
+        (replace(PLAIN, output=replace(PLAIN.output, layers=("confidence",))), False),
         (with_focus(strength=0.5), False),
     ],
 )
@@ -295,6 +296,23 @@ def test_depth_is_looked_at_again_only_where_it_is_asked_for(
     monkeypatch.setattr("ldp.blur.depth.reconsidered", looked_at)
     run(settings, raw, tmp_path)
     assert bool(maps) == expected
+
+
+def test_a_layer_is_the_same_whatever_other_layers_are_asked_for(
+    raw: Photo, tmp_path: Path
+) -> None:
+    together = ("depth", "blur", "confidence", "disparity")
+    for layers in (together, *((name,) for name in together)):
+        output = replace(PLAIN.output, layers=layers)
+        folder = tmp_path / "-".join(layers)
+        folder.mkdir()
+        run(replace(PLAIN, output=output), raw, folder)
+        for name in layers:
+            found, expected = (
+                tifffile.imread(at / f"a.{name}.tif")
+                for at in (folder, tmp_path / "-".join(together))
+            )
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
