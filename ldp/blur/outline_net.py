@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldp.blur.net_parts import ResidualBlock, doubled
+
 LEVELS = 9
 """Depths that are tried, from somewhat farther than the map has to somewhat nearer."""
 FINE_PLANES = 6 + LEVELS
@@ -36,15 +38,15 @@ class OutlineNet(nn.Module):
         self.intro = nn.Conv2d(
             FINE_PLANES * _STRIDE_PX**2 + COARSE_PLANES, channels[0], 3, padding=1
         )
-        self.inwards = nn.ModuleList([_Block(size) for size in channels[:-1]])
+        self.inwards = nn.ModuleList([ResidualBlock(size) for size in channels[:-1]])
         self.downs = nn.ModuleList(
             [nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in pairwise(channels)]
         )
-        self.middle = nn.Sequential(_Block(channels[-1]), _Block(channels[-1]))
+        self.middle = nn.Sequential(ResidualBlock(channels[-1]), ResidualBlock(channels[-1]))
         self.ups = nn.ModuleList(
             [nn.Conv2d(coarse, fine, 1) for coarse, fine in pairwise(reversed(channels))]
         )
-        self.outwards = nn.ModuleList([_Block(size) for size in reversed(channels[:-1])])
+        self.outwards = nn.ModuleList([ResidualBlock(size) for size in reversed(channels[:-1])])
         self.ending = nn.Conv2d(channels[0], (LEVELS + 1) * _STRIDE_PX**2, 3, padding=1)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -61,23 +63,9 @@ class OutlineNet(nn.Module):
             x = down(passed[-1])
         x = self.middle(x)
         for block, up, before in zip(self.outwards, self.ups, reversed(passed), strict=True):
-            up_x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False)
-            x = block(before + up_x)
+            x = block(before + doubled(up(x)))
         found: Tensor = F.pixel_shuffle(self.ending(x), _STRIDE_PX).softmax(1)
         return found
-
-
-class _Block(nn.Module):
-    """x + conv(gelu(conv(gelu(x))))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.spread = nn.Conv2d(channels, channels, 3, padding=1)
-        self.mix = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.mix(F.gelu(self.spread(F.gelu(x))))
-        return x + changed
 
 
 def mixed(found: Tensor, own: Tensor) -> Tensor:

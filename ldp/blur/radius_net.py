@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldp.blur.net_parts import ResidualBlock, doubled
+
 STRIDE_PX = 4
 """Pixels of the views to one value of the output, along each axis."""
 LARGEST_STRIDE_PX = 16
@@ -34,15 +36,17 @@ class RadiusNet(nn.Module):
         self.config = config or RadiusNetConfig()
         fine, middle, coarse = self.config.channels
         self.intro = nn.Conv2d(2 * STRIDE_PX**2, fine, 3, padding=1)
-        self.fine = _Block(fine)
+        self.fine = ResidualBlock(fine)
         self.down = nn.Conv2d(fine, middle, 2, 2)
-        self.middle = nn.Sequential(_Block(middle), _Block(middle))
+        self.middle = nn.Sequential(ResidualBlock(middle), ResidualBlock(middle))
         self.down_again = nn.Conv2d(middle, coarse, 2, 2)
-        self.coarse = nn.Sequential(_Block(coarse), _Block(coarse), _Block(coarse))
+        self.coarse = nn.Sequential(
+            ResidualBlock(coarse), ResidualBlock(coarse), ResidualBlock(coarse)
+        )
         self.up = nn.Conv2d(coarse, middle, 1)
-        self.middle_out = _Block(middle)
+        self.middle_out = ResidualBlock(middle)
         self.up_again = nn.Conv2d(middle, fine, 1)
-        self.fine_out = _Block(fine)
+        self.fine_out = ResidualBlock(fine)
         self.ending = nn.Conv2d(fine, 3, 3, padding=1)
 
     def forward(self, lightness: Tensor) -> Tensor:
@@ -56,23 +60,10 @@ class RadiusNet(nn.Module):
         fine = self.fine(self.intro(x))
         middle = self.middle(self.down(fine))
         coarse = self.coarse(self.down_again(middle))
-        middle = self.middle_out(middle + _doubled(self.up(coarse)))
-        fine = self.fine_out(fine + _doubled(self.up_again(middle)))
+        middle = self.middle_out(middle + doubled(self.up(coarse)))
+        fine = self.fine_out(fine + doubled(self.up_again(middle)))
         found: Tensor = self.ending(fine)
         return found
-
-
-class _Block(nn.Module):
-    """x + conv(gelu(conv(gelu(x))))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.spread = nn.Conv2d(channels, channels, 3, padding=1)
-        self.mix = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.mix(F.gelu(self.spread(F.gelu(x))))
-        return x + changed
 
 
 def normalised(lightness: Tensor) -> Tensor:
@@ -98,7 +89,3 @@ def _smooth(planes: Tensor) -> Tensor:
     for _ in range(3):
         small = F.avg_pool2d(F.pad(small, (side // 2,) * 4, mode="replicate"), side, 1)
     return F.interpolate(small, scale_factor=STRIDE_PX, mode="bilinear", align_corners=False)
-
-
-def _doubled(planes: Tensor) -> Tensor:
-    return F.interpolate(planes, scale_factor=2, mode="bilinear", align_corners=False)
